@@ -1,0 +1,74 @@
+# jitrca - `make help` lists the targets. Objects go to $(BUILD); nothing is built in the source tree.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+JOBS ?= $(shell nproc)
+V ?=
+Q := $(if $(V),,@)
+
+VERSION := 0.1.0
+
+PACKAGES := libcrypto libsodium libpq libmicrohttpd gnutls jansson libseccomp
+PACKAGE_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
+WARNINGS := -Wall -Wextra -Wformat=2 -Wconversion -Wsign-conversion -Wmissing-prototypes \
+	-Wswitch-enum -Wshadow -Wstrict-prototypes -Wcast-qual -Wundef -Wvla
+HARDENING ?= -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
+	-ftrivial-auto-var-init=zero
+SANITIZE ?=
+OPTIMIZE ?= -O2 -g
+CFLAGS = -std=c17 -D_GNU_SOURCE -DJITRCA_VERSION='"$(VERSION)"' $(OPTIMIZE) $(WARNINGS) $(HARDENING) \
+	$(SANITIZE) $(if $(WERROR),-Werror) -fno-omit-frame-pointer -I. -I$(BUILD) -MMD -MP
+LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(SANITIZE)
+
+BASE_SOURCES := $(wildcard base/*.c)
+CA_SOURCES := $(wildcard ca/*.c)
+DB_SOURCES := $(wildcard db/*.c)
+SERVER_SOURCES := $(wildcard server/*.c server/*/*.c)
+SERVER_LIB_SOURCES := $(filter-out server/main.c,$(SERVER_SOURCES))
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+
+.PHONY: all
+all: build
+
+include tests/tests.mk
+
+.PHONY: build
+build: $(BUILD)/jitrca ## build the program
+
+$(BUILD)/jitrca: $(call objects,server/main.c) $(BUILD)/libserver.a $(BUILD)/libca.a $(BUILD)/libdb.a $(BUILD)/libbase.a
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs $(PACKAGES)) -lpthread
+
+$(BUILD)/libbase.a: $(call objects,$(BASE_SOURCES))
+$(BUILD)/libca.a: $(call objects,$(CA_SOURCES))
+$(BUILD)/libdb.a: $(call objects,$(DB_SOURCES)) $(BUILD)/migrations.o
+$(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES))
+$(BUILD)/%.a:
+	@echo "  AR $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	$(Q)$(CC) $(CFLAGS) $(PACKAGE_CFLAGS) -c -o $@ $<
+
+# The migrations stand in the binary as a table: version, name, text (see db/migrate.h).
+MIGRATIONS := $(sort $(wildcard migrations/*.sql))
+$(BUILD)/migrations.c: $(MIGRATIONS) migrations/embed.sh
+	@mkdir -p $(@D)
+	$(Q)sh migrations/embed.sh $(MIGRATIONS) > $@.tmp && mv $@.tmp $@
+$(BUILD)/migrations.o: $(BUILD)/migrations.c Makefile
+	@echo "  CC $<"
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BUILD) build-*
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
