@@ -1,0 +1,59 @@
+/*
+ * ca/cert.h - reading certificates: what our own say, and whether a chain holds. For peers at mutual
+ * TLS the caller looks up the row first and asks for the chain after (design: Processes).
+ */
+#ifndef CA_CERT_H
+#define CA_CERT_H
+
+#include <stdbool.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "base/serial.h"
+#include "ca/profile.h"
+
+/* Read without building OpenSSL objects; views borrow from der. */
+struct ca_cert_view {
+	struct view serial; /* INTEGER contents */
+	bool serial_ours;   /* 16 octets of our form: then serial16 */
+	struct serial serial16;
+	struct view issuer, subject; /* Name, DER */
+	struct view common_name;     /* of the subject; may be empty */
+	struct view spki;
+	int64_t not_before_s, not_after_s;
+	struct view ski, aki; /* key identifiers; may be empty */
+	bool is_ca;
+	struct view tbs; /* DER */
+};
+/* ERR_ARGUMENT certificate_malformed. */
+MUST_USE enum status ca_cert_parse(struct ca_cert_view *out, struct view der, struct err *err);
+
+/* Trust in our own issuers: verifies signatures and validity of leaf certificates. Safe from any thread. */
+struct ca_trust;
+MUST_USE enum status ca_trust_new(struct ca_trust **out, struct err *err);
+void ca_trust_free(struct ca_trust *trust);
+/* Adds an issuing CA with its chain (nearest first, root last), DER. */
+MUST_USE enum status ca_trust_add(struct ca_trust *trust, const char *ca_id, struct view certificate,
+	const struct view *chain, size_t chain_count, struct err *err);
+/*
+ * The issuing CA of a leaf, by AKI and signature; ca_id points into trust. check_time also holds the
+ * leaf's validity against now_s. ERR_UNAUTHENTICATED: certificate_foreign, certificate_expired,
+ * certificate_not_yet_valid, certificate_bad_signature.
+ */
+MUST_USE enum status ca_trust_verify(const struct ca_trust *trust, struct view leaf_der, int64_t now_s,
+	bool check_time, const char **ca_id, struct err *err);
+
+/* The subject in RFC 4514 text, escaped; cut at size. */
+void ca_name_text(char *out, size_t size, struct view name_der);
+
+/* PEM (RFC 7468). The caller frees out. */
+MUST_USE enum status ca_pem_encode(struct buf *out, const char *label, struct view der, struct err *err);
+/* Exactly one block of a label, white space around it allowed; ERR_ARGUMENT pem_malformed. */
+MUST_USE enum status ca_pem_decode(struct bytes *out, const char *label, struct view pem,
+	struct err *err);
+/* Calls block() for each block of any label; text outside blocks is skipped. */
+MUST_USE enum status ca_pem_each(struct view pem,
+	enum status (*block)(void *arg, const char *label, struct view der, struct err *err), void *arg,
+	struct err *err);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * ca/keystore.h - CA keys and certificates on disk, and the ceremonies that make them.
+ *
+ *   DIR/seal.json             Argon2id parameters and salt (public)
+ *   DIR/<ca_id>.crt           the CA's certificate, PEM
+ *   DIR/<ca_id>.chain.crt     its issuers, nearest first, the root last, PEM (not for a root)
+ *   DIR/<ca_id>.key           the sealed private key (absent: kept elsewhere)
+ *   DIR/<ca_id>.csr           of an issuing CA that waits for a company's own root
+ *
+ * A key is sealed with XChaCha20-Poly1305 under the key-encryption key, which Argon2id makes from the
+ * passphrase once; the ca_id and the SPKI are authenticated with it. Unsealed keys live in OpenSSL's
+ * secure heap (ca_secure_heap_init before the first).
+ */
+#ifndef CA_KEYSTORE_H
+#define CA_KEYSTORE_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "ca/profile.h"
+#include "ca/secret.h"
+
+#define CA_KEK_BYTES 32
+
+/* OpenSSL's secure heap, locked; ERR_UNAVAILABLE secure_heap when RLIMIT_MEMLOCK is too low. */
+MUST_USE enum status ca_secure_heap_init(struct err *err);
+
+/* The key-encryption key from the passphrase: takes half a second and 256 MiB (Argon2id, moderate).
+ * ERR_NOT_FOUND keystore_absent; ERR_DENIED passphrase_wrong (seal.json holds a check value). */
+MUST_USE enum status ca_keystore_kek(struct secret *kek, const char *dir, struct view passphrase,
+	struct err *err);
+
+/* Opens all CAs of DIR, with the keys that are there. The caller frees *out. Errors name the file. */
+MUST_USE enum status ca_keystore_open(struct ca_keystore **out, const char *dir, struct view kek,
+	struct err *err);
+void ca_keystore_free(struct ca_keystore *keystore);
+
+struct ca_ceremony {
+	const char *dir;            /* made with mode 0700 when absent */
+	struct view passphrase;
+	enum ca_key_type key_type;
+	const char *organization;   /* subject O; NULL: none */
+	const char *common_name;    /* NULL: "<organization or ca_id> Root CA" / "Issuing CA" */
+	const char *ca_id;          /* "root", "issuing-1" */
+	int64_t validity_s;
+	const char *public_http_url;
+	const struct clock *clock;
+	struct entropy *entropy;
+	bool fast_seal;             /* insecure: interactive Argon2id parameters, for tests */
+};
+/* A self-signed root. key_path NULL: sealed into DIR; else sealed into that file, and needed again. */
+MUST_USE enum status ca_keystore_make_root(const struct ca_ceremony *ceremony, const char *key_path,
+	struct err *err);
+/* An issuing CA signed by DIR's root (pathLenConstraint 0; validity within the root's). */
+MUST_USE enum status ca_keystore_make_issuing(const struct ca_ceremony *ceremony, const char *root_id,
+	const char *root_key_path, struct err *err);
+/* An issuing CA's key and CSR, to be signed elsewhere … */
+MUST_USE enum status ca_keystore_make_csr(const struct ca_ceremony *ceremony, struct err *err);
+/*
+ * … and the answer with its chain (PEM, any order, up to a self-signed root): checked to be for our
+ * key, a CA that may sign certificates and CRLs, valid, and chained. ERR_ARGUMENT import_* names what.
+ */
+MUST_USE enum status ca_keystore_import(const struct ca_ceremony *ceremony, struct view certificate_pem,
+	struct view chain_pem, struct err *err);
+
+#endif
