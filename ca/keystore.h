@@ -21,6 +21,8 @@
 
 #define CA_KEK_BYTES 32
 
+struct ca_keystore;
+
 /* OpenSSL's secure heap, locked; ERR_UNAVAILABLE secure_heap when RLIMIT_MEMLOCK is too low. */
 MUST_USE enum status ca_secure_heap_init(struct err *err);
 

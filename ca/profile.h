@@ -1,5 +1,5 @@
 /*
- * ca/profile.h - a certificate profile as a plain struct, and its checks. Reading certs/*.json into it
+ * ca/profile.h - a certificate profile as a plain struct, and its checks. Reading the JSON files of certs/ into it
  * is the server's affair (server/profile/); what it means in a certificate is decided here and in
  * ca/tbs.c. A profile is known by the BLAKE2b-256 of the file that it came from.
  *

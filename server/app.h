@@ -1,0 +1,60 @@
+/*
+ * server/app.h - the frontend process as its parts see it. Filled by server/frontend.c before the first
+ * thread; what changes afterwards has a lock or is atomic.
+ */
+#ifndef SERVER_APP_H
+#define SERVER_APP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "ca/cert.h"
+#include "ca/profile.h"
+#include "ca/signer.h"
+#include "db/db.h"
+#include "db/issuer.h"
+#include "server/config.h"
+
+struct http;
+struct issuance;
+struct crl_cache; /* server/protocol/crl.h */
+struct signer_link; /* server/signer/link.h */
+
+struct app_ca {
+	char ca_id[CA_ID_BYTES];
+	int32_t issuer_id;
+	bool can_sign;
+	struct bytes certificate; /* DER */
+	struct bytes certificate_pem;
+	struct bytes chain_pem;   /* issuers up to but without the root */
+	struct bytes root_pem;
+	struct bytes subject_name;
+	int64_t not_before_s, not_after_s;
+};
+
+struct app {
+	struct config config;
+	const struct clock *clock;
+	struct ca_profile profiles[CA_PROFILES_MAX]; /* of this start; SIGHUP starts a new frontend */
+	size_t profile_count;
+	struct db_pool *pool;
+	_Atomic int32_t instance_id;   /* 0: the session is down; no Admit then */
+	int32_t audit_lane;
+	struct app_ca cas[8];
+	size_t ca_count;
+	const struct app_ca *issuing;  /* config.issuing_ca */
+	struct ca_trust *trust;
+	struct signer_link *signer_issue, *signer_crl;
+	struct http *http;
+	struct issuance *issuance;
+	struct crl_cache *crls;
+	_Atomic bool stopping;
+	int64_t started_ms;
+};
+
+const struct ca_profile *app_profile(const struct app *app, const char *name); /* NULL: none */
+const struct app_ca *app_ca_by_id(const struct app *app, const char *ca_id);
+const struct app_ca *app_ca_by_issuer(const struct app *app, int32_t issuer_id);
+
+#endif

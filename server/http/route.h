@@ -1,0 +1,48 @@
+/*
+ * server/http/route.h - the routing table. Methods match exactly; a known path with another method is
+ * 405 with Allow; HEAD is answered where GET is. `{name}` stands for one path segment, or with a fixed
+ * suffix in it for the rest: "/crl/{ca}/{shard}.crl".
+ */
+#ifndef SERVER_HTTP_ROUTE_H
+#define SERVER_HTTP_ROUTE_H
+
+#include "server/http/request.h"
+
+struct app;
+
+enum role { /* bits; zero refuses: a route without roles stops the start */
+	ROLE_ANYONE = 1 << 0,
+	ROLE_DEVICE = 1 << 1,
+	ROLE_STATION = 1 << 2,
+	ROLE_OPERATOR = 1 << 3,
+	ROLE_AUDITOR = 1 << 4,
+	ROLE_ADMIN = 1 << 5,
+	/* A device whose certificate is in its grace period after expiry; only with ROLE_DEVICE. */
+	ROLE_DEVICE_GRACE = 1 << 6,
+};
+
+enum listener_kind { /* bits: on which listeners a route answers */
+	LISTENER_HTTPS = 1 << 0,
+	LISTENER_STATIONS = 1 << 1,
+	LISTENER_HTTP = 1 << 2, /* plain */
+};
+
+struct route {
+	const char *method;
+	const char *path;
+	enum status (*handle)(struct app *app, struct request *request, struct err *err);
+	unsigned roles;
+	unsigned listeners;       /* 0: both TLS listeners */
+	size_t body_max_bytes;    /* 0: no body is taken */
+	bool spool;               /* the body goes to a file; limit config.upload_max_bytes */
+	const char *const *query; /* NULL-terminated names of allowed query parameters; NULL: none */
+	bool inline_ok;           /* runs on the libmicrohttpd thread: answers from memory, never blocks */
+};
+
+/* A NULL-terminated array of tables, each ended by an entry without method. */
+struct router;
+/* Checks every entry (roles, method, handler, well-formed path, no two the same); ERR_INTERNAL says which. */
+MUST_USE enum status router_new(struct router **out, const struct route *const *tables, struct err *err);
+void router_free(struct router *router);
+
+#endif
