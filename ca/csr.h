@@ -1,7 +1,7 @@
 /*
  * ca/csr.h - certification requests (PKCS#10, RFC 2986): read strictly, proof of possession verified.
- * The hot path (P-256, ecdsa-with-SHA256) is a DER reader of our own and reused EVP contexts; other
- * keys take OpenSSL's. Nothing of a CSR but its key is ever taken into a certificate.
+ * The hot path (P-256, ecdsa-with-SHA256) is a DER reader of our own and reused EVP contexts
+ * (ca/spki.h). Nothing of a CSR but its key is ever taken into a certificate.
  * Threads: a struct ca_verifier belongs to one thread.
  */
 #ifndef CA_CSR_H
@@ -10,10 +10,7 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "ca/profile.h"
-
-struct ca_verifier; /* reused EVP contexts */
-MUST_USE enum status ca_verifier_new(struct ca_verifier **out, struct err *err);
-void ca_verifier_free(struct ca_verifier *verifier);
+#include "ca/spki.h" /* struct ca_verifier */
 
 #define CSR_DER_MAX_BYTES 8192
 

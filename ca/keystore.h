@@ -1,7 +1,7 @@
 /*
  * ca/keystore.h - CA keys and certificates on disk, and the ceremonies that make them.
  *
- *   DIR/seal.json             Argon2id parameters and salt (public)
+ *   DIR/seal.params           Argon2id parameters, salt, check value: KEY=VALUE lines (public)
  *   DIR/<ca_id>.crt           the CA's certificate, PEM
  *   DIR/<ca_id>.chain.crt     its issuers, nearest first, the root last, PEM (not for a root)
  *   DIR/<ca_id>.key           the sealed private key (absent: kept elsewhere)
@@ -15,7 +15,9 @@
 #define CA_KEYSTORE_H
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/err.h"
+#include "ca/key.h"
 #include "ca/profile.h"
 #include "ca/secret.h"
 
@@ -27,14 +29,31 @@ struct ca_keystore;
 MUST_USE enum status ca_secure_heap_init(struct err *err);
 
 /* The key-encryption key from the passphrase: takes half a second and 256 MiB (Argon2id, moderate).
- * ERR_NOT_FOUND keystore_absent; ERR_DENIED passphrase_wrong (seal.json holds a check value). */
+ * ERR_NOT_FOUND keystore_absent; ERR_DENIED passphrase_wrong (seal.params holds a check value). */
 MUST_USE enum status ca_keystore_kek(struct secret *kek, const char *dir, struct view passphrase,
 	struct err *err);
 
 /* Opens all CAs of DIR, with the keys that are there. The caller frees *out. Errors name the file. */
 MUST_USE enum status ca_keystore_open(struct ca_keystore **out, const char *dir, struct view kek,
 	struct err *err);
-void ca_keystore_free(struct ca_keystore *keystore);
+void ca_keystore_free(struct ca_keystore *keystore); /* NULL is welcome */
+typedef struct ca_keystore ca_keystore;
+OWNER(ca_keystore, ca_keystore_free)
+
+#define CA_CHAIN_MAX 8
+
+/* One CA of the store; all of it lives as long as the store. */
+struct ca_keystore_entry {
+	char ca_id[CA_ID_BYTES];
+	bool is_root;             /* self-signed */
+	struct bytes certificate; /* DER */
+	struct bytes chain[CA_CHAIN_MAX]; /* issuers, DER, nearest first, the root last */
+	size_t chain_count;       /* 0 for a root */
+	struct ca_key *key;       /* NULL: kept elsewhere. For other threads: ca_key_dup */
+};
+/* In the order of ca_id. A CA that only waits for its certificate (.csr) is not among them. */
+size_t ca_keystore_count(const struct ca_keystore *keystore);
+const struct ca_keystore_entry *ca_keystore_at(const struct ca_keystore *keystore, size_t index);
 
 struct ca_ceremony {
 	const char *dir;            /* made with mode 0700 when absent */
