@@ -19,6 +19,7 @@
 struct http;
 struct issuance;
 struct crl_cache; /* server/protocol/crl.h */
+struct jobs;      /* server/jobs/jobs.h */
 struct signer_link; /* server/signer/link.h */
 
 struct app_ca {
@@ -49,6 +50,7 @@ struct app {
 	struct http *http;
 	struct issuance *issuance;
 	struct crl_cache *crls;
+	struct jobs *jobs;
 	_Atomic bool stopping;
 	int64_t started_ms;
 };

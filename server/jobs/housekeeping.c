@@ -1,0 +1,218 @@
+#include "server/jobs/housekeeping.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "db/issuance.h"
+#include "db/issuer.h"
+#include "db/revocation.h"
+#include "server/app.h"
+#include "server/audit.h"
+#include "server/http/request.h"
+#include "server/jobs/jobs.h"
+#include "server/selector.h"
+
+/* Small enough that a step's locks are short, large enough that a step's commit is shared. */
+#define BULK_PAGE 200
+#define REAP_PAGE 64
+#define RETENTION_PAGE 5000
+#define CERTIFICATE_OBJECT_BYTES (sizeof("certificate:") + 64)
+
+struct page {
+	struct db_certificate rows[BULK_PAGE];
+	size_t count;
+	struct db_certificate_cursor next;
+	struct audit_item items[BULK_PAGE];
+	char objects[BULK_PAGE][CERTIFICATE_OBJECT_BYTES];
+	json_t *details[BULK_PAGE];
+	size_t revoked;
+	uint8_t blocked[BULK_PAGE][DB_SHA256_BYTES];
+};
+
+static void
+page_free(struct page *page)
+{
+	if (page == NULL)
+		return;
+	for (size_t i = 0; i < page->count; i++)
+		db_certificate_free(&page->rows[i]);
+	for (size_t i = 0; i < page->revoked; i++)
+		json_decref(page->details[i]);
+	mem_free(page);
+}
+typedef struct page page_t;
+OWNER(page_t, page_free)
+
+static enum status
+note_revoked(struct page *page, const struct db_certificate *row, const struct db_bulk *bulk,
+	struct err *err)
+{
+	char id[2 * DB_SHA256_BYTES + 1];
+	size_t i = page->revoked;
+
+	hex_encode(id, row->sha256, DB_SHA256_BYTES);
+	(void)snprintf(page->objects[i], sizeof(page->objects[i]), "certificate:%s", id);
+	page->details[i] = json_pack("{s:s, s:s, s:s}", "device_id", row->device_id, "reason",
+		revocation_reason_name(bulk->reason), "revocation", bulk->revocation_id);
+	if (page->details[i] == NULL)
+		return err_memory(err);
+	page->items[i] = (struct audit_item){ .object = page->objects[i], .detail = page->details[i] };
+	page->revoked++;
+	return OK;
+}
+
+static enum status
+revoke_page(struct db_tx *tx, struct page *page, const struct db_bulk *bulk, int64_t now_s,
+	struct err *err)
+{
+	for (size_t i = 0; i < page->count; i++) {
+		const struct db_certificate *row = &page->rows[i];
+		struct db_revoke_result result;
+
+		if (row->not_after_s <= now_s || row->status == CERT_REVOKED ||
+		    (row->status == CERT_SUPERSEDED && bulk->reason == REASON_CERTIFICATE_HOLD))
+			continue;
+		TRY(db_revocation_revoke(tx, &row->ref, bulk->reason, now_s, &result, err));
+		if (result.changed)
+			TRY(note_revoked(page, row, bulk, err));
+	}
+	return OK;
+}
+
+static enum status
+read_selector(struct selector *selector, const struct app *app, const struct db_bulk *bulk,
+	struct err *err)
+{
+	own(json_t) json = json_loads(bulk->selector, JSON_REJECT_DUPLICATES, NULL);
+
+	if (json == NULL)
+		return err_set(err, ERR_INTERNAL, "selector", "a stored selector is not JSON");
+	TRY(selector_read(selector, app, json, err));
+	/* What is issued after the yes was not part of what was shown. */
+	if (selector->filter.issued_before_s == 0 ||
+	    selector->filter.issued_before_s > bulk->issued_until_s + 1)
+		selector->filter.issued_before_s = bulk->issued_until_s + 1;
+	return OK;
+}
+
+static enum status
+audit_page(struct app *app, struct db_tx *tx, const struct page *page, const struct db_bulk *bulk,
+	int64_t now_s, struct err *err)
+{
+	struct audit_entry entry = {
+		.action = "certificate.revoke",
+		.actor = bulk->actor,
+		.request_id = bulk->request_id,
+		.at_s = now_s,
+		.items = page->items,
+		.item_count = page->revoked,
+	};
+
+	return page->revoked > 0 ? audit_write(app, tx, &entry, err) : OK;
+}
+
+enum status
+bulk_job_step(struct app *app, bool *more, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	own(page_t) page = mem_zalloc(sizeof(*page));
+	int64_t now_s = clock_wall_s(app->clock);
+	struct selector selector;
+	struct db_bulk bulk;
+	enum status status;
+	bool finished;
+
+	*more = false;
+	if (page == NULL)
+		return err_memory(err);
+	TRY(db_tx_begin(&tx, app->pool, err));
+	status = db_bulk_next(&tx, &bulk, err);
+	if (status == ERR_NOT_FOUND)
+		return OK;
+	if (status != OK)
+		return status;
+	TRY(read_selector(&selector, app, &bulk, err));
+	TRY(db_certificate_search(&tx, &selector.filter, &bulk.cursor, BULK_PAGE, page->rows,
+		&page->count, &page->next, err));
+	TRY(revoke_page(&tx, page, &bulk, now_s, err));
+	TRY(audit_page(app, &tx, page, &bulk, now_s, err));
+	finished = !page->next.set;
+	TRY(db_bulk_advance(&tx, bulk.revocation_id, (int64_t)page->revoked,
+		finished ? &bulk.cursor : &page->next, finished, err));
+	TRY(db_tx_commit(&tx, err));
+	*more = true;
+	log_event(LOG_INFO, "bulk_revocation_step", bulk.request_id,
+		LOG_STR("revocation", bulk.revocation_id), LOG_INT("revoked", page->revoked),
+		LOG_BOOL("finished", finished));
+	return OK;
+}
+
+static enum status
+audit_orphans(struct app *app, struct db_tx *tx, const struct db_orphan *orphans, size_t count,
+	struct err *err)
+{
+	struct audit_item items[REAP_PAGE];
+	char objects[REAP_PAGE][sizeof("serial:") + SERIAL_TEXT_BYTES];
+	json_t *details[REAP_PAGE] = { NULL };
+	enum status status = OK;
+	struct audit_entry entry = { .action = "intent.orphan", .actor = "server",
+		.at_s = clock_wall_s(app->clock), .items = items, .item_count = count };
+
+	for (size_t i = 0; i < count && status == OK; i++) {
+		char serial[SERIAL_TEXT_BYTES];
+
+		serial_format(serial, &orphans[i].ref.serial);
+		(void)snprintf(objects[i], sizeof(objects[i]), "serial:%s", serial);
+		details[i] = json_pack("{s:s, s:s}", "identity", orphans[i].identity, "profile",
+			orphans[i].profile);
+		if (details[i] == NULL)
+			status = err_memory(err);
+		items[i] = (struct audit_item){ .object = objects[i], .detail = details[i] };
+	}
+	if (status == OK)
+		status = audit_write(app, tx, &entry, err);
+	for (size_t i = 0; i < count; i++)
+		json_decref(details[i]);
+	return status;
+}
+
+enum status
+reaper_job_step(struct app *app, bool *more, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	struct db_orphan orphans[REAP_PAGE];
+	size_t count;
+
+	*more = false;
+	if (app->instance_id == 0)
+		return OK;
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_issuance_reap(&tx, app->instance_id, NULL, 0, orphans, REAP_PAGE, &count, err));
+	if (count == 0)
+		return OK;
+	TRY(audit_orphans(app, &tx, orphans, count, err));
+	TRY(db_tx_commit(&tx, err));
+	log_event(LOG_WARN, "intents_orphaned", NULL, LOG_INT("count", count));
+	*more = count == REAP_PAGE;
+	return OK;
+}
+
+enum status
+retention_job_run(struct app *app, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	size_t deleted;
+	bool leader;
+
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_job_lead(&tx, JOB_HOUSEKEEPING, &leader, err));
+	if (!leader)
+		return OK;
+	TRY(db_retention_idempotency(&tx,
+		clock_wall_s(app->clock) - app->config.idempotency_retention_s, RETENTION_PAGE, &deleted,
+		err));
+	TRY(db_audit_checkpoint(&tx, err));
+	return db_tx_commit(&tx, err);
+}

@@ -1,0 +1,21 @@
+/*
+ * server/jobs/housekeeping.h - bulk revocations a step at a time, orphaned intents, retention, audit
+ * checkpoints.
+ */
+#ifndef SERVER_JOBS_HOUSEKEEPING_H
+#define SERVER_JOBS_HOUSEKEEPING_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct app;
+
+/* One page of one running bulk revocation; *more: there is more to do at once. */
+MUST_USE enum status bulk_job_step(struct app *app, bool *more, struct err *err);
+/* Closes intents whose server is gone; *more as above. */
+MUST_USE enum status reaper_job_step(struct app *app, bool *more, struct err *err);
+/* What grows old; if this server leads. */
+MUST_USE enum status retention_job_run(struct app *app, struct err *err);
+
+#endif

@@ -1,0 +1,202 @@
+#include "server/jobs/jobs.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/app.h"
+#include "server/jobs/crl.h"
+#include "server/jobs/housekeeping.h"
+#include "server/protocol/crl.h"
+
+/* Without a notification (its link may be down) a revocation still shows within a second. */
+#define CRL_TICK_MS 500
+#define HOUSEKEEPING_TICK_MS 500
+#define RETENTION_EVERY_MS (10 * 60 * 1000)
+/* After a failure, so that a database that is away is not asked a thousand times a second. */
+#define FAILURE_PAUSE_MS 500
+
+struct worker {
+	pthread_t thread;
+	pthread_cond_t wake;
+	bool started, woken;
+};
+
+struct jobs {
+	struct app *app;
+	pthread_mutex_t lock;
+	bool stopping;
+	struct worker crl, housekeeping;
+};
+
+/* Waits until woken, stopped or wait_ms are over; true while the jobs go on. */
+static bool
+wait_for(struct jobs *jobs, struct worker *worker, int64_t wait_ms)
+{
+	struct timespec until;
+	bool go_on;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += wait_ms / 1000;
+	until.tv_nsec += wait_ms % 1000 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	(void)pthread_mutex_lock(&jobs->lock);
+	while (!worker->woken && !jobs->stopping)
+		if (pthread_cond_timedwait(&worker->wake, &jobs->lock, &until) != 0)
+			break;
+	worker->woken = false;
+	go_on = !jobs->stopping;
+	(void)pthread_mutex_unlock(&jobs->lock);
+	return go_on;
+}
+
+/* The debounce: what is revoked within it shares one list. Not cut short by further wake-ups. */
+static bool
+settle(struct jobs *jobs, int64_t ms)
+{
+	int64_t end_ms = clock_mono_ms(jobs->app->clock) + ms;
+	int64_t left_ms;
+
+	while ((left_ms = end_ms - clock_mono_ms(jobs->app->clock)) > 0)
+		if (!wait_for(jobs, &jobs->crl, left_ms))
+			return false;
+	return true;
+}
+
+static void *
+crl_main(void *arg)
+{
+	struct jobs *jobs = arg;
+	bool failing = false;
+
+	do {
+		size_t published = 0;
+		struct err err;
+		enum status status = crl_job_run(jobs->app, &published, &err);
+
+		if (status == OK)
+			status = crl_cache_refresh(jobs->app, &err);
+		if (status != OK && !failing)
+			log_error(LOG_ERROR, "crl_job_failed", NULL, &err);
+		failing = status != OK;
+		if (!wait_for(jobs, &jobs->crl, failing ? FAILURE_PAUSE_MS : CRL_TICK_MS))
+			break;
+	} while (settle(jobs, jobs->app->config.crl_debounce_ms));
+	return NULL;
+}
+
+static enum status
+housekeeping_round(struct jobs *jobs, int64_t *retention_due_ms, struct err *err)
+{
+	bool more = true;
+
+	while (more && !jobs->app->stopping)
+		TRY(reaper_job_step(jobs->app, &more, err));
+	for (more = true; more && !jobs->app->stopping;)
+		TRY(bulk_job_step(jobs->app, &more, err));
+	if (clock_mono_ms(jobs->app->clock) >= *retention_due_ms) {
+		TRY(retention_job_run(jobs->app, err));
+		*retention_due_ms = clock_mono_ms(jobs->app->clock) + RETENTION_EVERY_MS;
+	}
+	return OK;
+}
+
+static void *
+housekeeping_main(void *arg)
+{
+	struct jobs *jobs = arg;
+	int64_t retention_due_ms = 0;
+	bool failing = false;
+
+	do {
+		struct err err;
+		enum status status = housekeeping_round(jobs, &retention_due_ms, &err);
+
+		if (status != OK && !failing)
+			log_error(LOG_ERROR, "housekeeping_failed", NULL, &err);
+		failing = status != OK;
+	} while (wait_for(jobs, &jobs->housekeeping, HOUSEKEEPING_TICK_MS));
+	return NULL;
+}
+
+static enum status
+worker_start(struct jobs *jobs, struct worker *worker, void *(*run)(void *), struct err *err)
+{
+	if (pthread_create(&worker->thread, NULL, run, jobs) != 0)
+		return err_set(err, ERR_UNAVAILABLE, "thread", "cannot start a job thread");
+	worker->started = true;
+	return OK;
+}
+
+static void
+worker_init(struct worker *worker)
+{
+	pthread_condattr_t attributes;
+
+	(void)pthread_condattr_init(&attributes);
+	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&worker->wake, &attributes);
+	(void)pthread_condattr_destroy(&attributes);
+}
+
+enum status
+jobs_start(struct jobs **out, struct app *app, struct err *err)
+{
+	struct jobs *jobs = mem_zalloc(sizeof(*jobs));
+	enum status status;
+
+	if (jobs == NULL)
+		return err_memory(err);
+	jobs->app = app;
+	(void)pthread_mutex_init(&jobs->lock, NULL);
+	worker_init(&jobs->crl);
+	worker_init(&jobs->housekeeping);
+	status = worker_start(jobs, &jobs->crl, crl_main, err);
+	if (status == OK)
+		status = worker_start(jobs, &jobs->housekeeping, housekeeping_main, err);
+	if (status != OK) {
+		jobs_stop(jobs);
+		return status;
+	}
+	*out = jobs;
+	return OK;
+}
+
+void
+jobs_stop(struct jobs *jobs)
+{
+	if (jobs == NULL)
+		return;
+	(void)pthread_mutex_lock(&jobs->lock);
+	jobs->stopping = true;
+	(void)pthread_cond_broadcast(&jobs->crl.wake);
+	(void)pthread_cond_broadcast(&jobs->housekeeping.wake);
+	(void)pthread_mutex_unlock(&jobs->lock);
+	if (jobs->crl.started)
+		(void)pthread_join(jobs->crl.thread, NULL);
+	if (jobs->housekeeping.started)
+		(void)pthread_join(jobs->housekeeping.thread, NULL);
+	(void)pthread_cond_destroy(&jobs->crl.wake);
+	(void)pthread_cond_destroy(&jobs->housekeeping.wake);
+	(void)pthread_mutex_destroy(&jobs->lock);
+	mem_free(jobs);
+}
+
+void
+jobs_wake(struct jobs *jobs, const char *channel)
+{
+	struct worker *worker =
+		strcmp(channel, "jitrca_wake") == 0 ? &jobs->housekeeping : &jobs->crl;
+
+	(void)pthread_mutex_lock(&jobs->lock);
+	worker->woken = true;
+	(void)pthread_cond_signal(&worker->wake);
+	(void)pthread_mutex_unlock(&jobs->lock);
+}

@@ -1,0 +1,21 @@
+/*
+ * server/jobs/jobs.h - work that no request waits for: CRLs, bulk revocations, orphaned intents,
+ * retention, audit checkpoints. Every server runs the threads; an advisory lock decides who works.
+ */
+#ifndef SERVER_JOBS_JOBS_H
+#define SERVER_JOBS_JOBS_H
+
+#include "base/err.h"
+
+struct app;
+struct jobs;
+
+enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2 }; /* names for db_job_lead */
+
+MUST_USE enum status jobs_start(struct jobs **out, struct app *app, struct err *err);
+void jobs_stop(struct jobs *jobs); /* lets the step under way end */
+
+/* A notification of the database's (db_session_wait): jitrca_revocation, jitrca_crl, jitrca_wake. */
+void jobs_wake(struct jobs *jobs, const char *channel);
+
+#endif
