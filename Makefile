@@ -16,9 +16,11 @@ WARNINGS := -Wall -Wextra -Wformat=2 -Wconversion -Wsign-conversion -Wmissing-pr
 HARDENING ?= -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
 	-ftrivial-auto-var-init=zero
 SANITIZE ?=
+# TEST_HOOKS=1 builds the failpoints of the fault tests in (server/failpoint.h); use a BUILD of its own.
+TEST_HOOKS ?=
 OPTIMIZE ?= -O2 -g
 CFLAGS = -std=c17 -D_GNU_SOURCE -DJITRCA_VERSION='"$(VERSION)"' $(OPTIMIZE) $(WARNINGS) $(HARDENING) \
-	$(SANITIZE) $(if $(WERROR),-Werror) -fno-omit-frame-pointer -I. -I$(BUILD) -MMD -MP
+	$(SANITIZE) $(if $(WERROR),-Werror) $(if $(TEST_HOOKS),-DJITRCA_TEST_HOOKS) -fno-omit-frame-pointer -I. -I$(BUILD) -MMD -MP
 LDFLAGS = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(SANITIZE)
 
 BASE_SOURCES := $(wildcard base/*.c)
