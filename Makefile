@@ -16,6 +16,8 @@ WARNINGS := -Wall -Wextra -Wformat=2 -Wconversion -Wsign-conversion -Wmissing-pr
 HARDENING ?= -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
 	-ftrivial-auto-var-init=zero
 SANITIZE ?=
+# TEST_HOOKS=1 compiles in what tests use to make faults (failpoints); never in a release.
+TEST_HOOKS ?=
 # TEST_HOOKS=1 builds the failpoints of the fault tests in (server/failpoint.h); use a BUILD of its own.
 TEST_HOOKS ?=
 OPTIMIZE ?= -O2 -g
@@ -65,12 +67,43 @@ $(BUILD)/migrations.o: $(BUILD)/migrations.c Makefile
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
+.PHONY: deps
+deps: ## install what building and running need (apt-get, with sudo when not root)
+	$(Q)sh docker/deps.sh build run
+
+.PHONY: run
+run: deps ## build and run a whole stack under var/dev, in the foreground
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) build
+	$(Q)exec $(BUILD)/jitrca dev
+
+.PHONY: demo
+demo: ## play a device's life against the running stack
+	$(Q)$(PYTHON) tests/e2e/demo.py
+
+.PHONY: install
+install: build ## install the program, profiles, unit and documentation under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/jitrca/certs \
+		$(DESTDIR)$(PREFIX)/share/doc/jitrca $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 0755 $(BUILD)/jitrca $(DESTDIR)$(PREFIX)/bin/jitrca
+	install -m 0644 certs/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/
+	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
+	sed 's|@PREFIX@|$(PREFIX)|g' docker/jitrca.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/jitrca.service
+
+.PHONY: image
+image: ## build the container image and run it once
+	$(Q)sh docker/image.sh
+
+.PHONY: fmt
+fmt: ## format the sources (clang-format)
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf $(BUILD) build-*
+	rm -rf $(BUILD)
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/base/*.d $(BUILD)/ca/*.d $(BUILD)/db/*.d $(BUILD)/server/*.d \
+	$(BUILD)/server/*/*.d $(BUILD)/tests/*/*/*.d $(BUILD)/tests/*/*.d)

@@ -24,3 +24,81 @@ $(foreach room,base ca db server,$(eval $(call unit_room,$(room))))
 
 .PHONY: unit
 unit: unit-base unit-ca unit-db unit-server ## run all unit tests
+
+# Everything else runs against the program: tests/api, tests/e2e, tests/fault (pytest). They use the
+# build with test hooks, so that faults can be made at named points.
+HOOKS := $(BUILD)/hooks
+PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+
+.PHONY: hooks
+hooks:
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build
+
+.PHONY: deps-test
+deps-test: ## install what the tests need
+	$(Q)sh docker/deps.sh build run test
+
+.PHONY: test
+test: deps-test ## install what the tests need, build, and run all of them
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) build
+	$(Q)$(MAKE) --no-print-directory hooks
+	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST) tests/api tests/e2e tests/fault
+
+.PHONY: asan
+asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
+		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build unit
+	$(Q)JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca \
+		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api
+
+.PHONY: tsan
+tsan: ## unit tests of db and server under ThreadSanitizer
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/tsan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
+		SANITIZE="-fsanitize=thread" HARDENING="-fPIE" unit-db unit-server
+
+.PHONY: coverage
+coverage: ## line coverage of unit and API tests, by room
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/coverage TEST_HOOKS=1 OPTIMIZE="-O0 -g" \
+		SANITIZE="--coverage" HARDENING="-fPIE" build unit
+	$(Q)JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/coverage/jitrca \
+		$(PYTEST) tests/api tests/e2e
+	$(Q)sh tests/lint/coverage.sh $(BUILD)/coverage
+
+.PHONY: mutants
+mutants: ## break each invariant on purpose and see its test fail
+	$(Q)$(PYTHON) tests/mutants/run.py
+
+.PHONY: bench
+bench: build ## measure; writes build/bench-results.json
+	$(Q)$(PYTHON) tests/bench/bench.py
+
+.PHONY: deps-lint
+deps-lint:
+	$(Q)sh docker/deps.sh build run test lint
+
+.PHONY: lint
+lint: deps-lint ## the house rules, warnings as errors, the ELF's hardening
+	$(Q)$(PYTHON) tests/lint/check_house.py
+	$(Q)$(PYTHON) tests/lint/check_codes.py
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/werror WERROR=1 build
+	$(Q)sh tests/lint/check_elf.sh $(BUILD)/werror/jitrca
+	$(Q)cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --std=c17 \
+		--inline-suppr --suppressions-list=tests/lint/cppcheck.txt -I. -D_GNU_SOURCE -DJITRCA_VERSION='"0"' \
+		-j$(JOBS) base ca db server
+
+.PHONY: analyze
+analyze: deps-lint ## clang, clang-tidy and gcc -fanalyzer over all sources
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang WERROR=1 HARDENING="-fPIE" build
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/analyzer WERROR=1 OPTIMIZE="-O1 -fanalyzer" build
+	$(Q)sh tests/lint/tidy.sh
+
+.PHONY: long
+long: hooks ## the long forms of the fault, fuzz and load tests
+	$(Q)JITRCA_TEST_LONG=1 JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca \
+		$(PYTEST) tests/api tests/e2e tests/fault
+
+.PHONY: check-full
+check-full: lint analyze test asan tsan coverage mutants long ## everything; takes an hour or two
+	$(Q)$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
