@@ -1,0 +1,31 @@
+"""Fixtures for tests against the running program. JITRCA_TEST_BIN names the program under test."""
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from harness.stack import Cluster, Stack  # noqa: E402
+
+LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A throw-away PostgreSQL cluster; each stack makes a database of its own in it."""
+    with Cluster() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def stack(cluster):
+    """A running jitrca with fast profiles, for the tests of one module."""
+    with Stack(cluster) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def long_form():
+    return LONG
