@@ -12,7 +12,14 @@ struct signer_link;
 
 MUST_USE enum status signer_link_new(struct signer_link **out, struct err *err);
 void signer_link_free(struct signer_link *link);
-/* A new descriptor from the supervisor; taken. From any thread. */
+/*
+ * What a fresh signer is told before it does anything else: the block list (server/issuance/). Called
+ * on the thread that acquires; until it has answered OK once, the signer is not handed out. Set before
+ * the first acquire.
+ */
+void signer_link_greet(struct signer_link *link,
+	enum status (*greet)(void *arg, struct ca_signer *signer, struct err *err), void *arg);
+/* A new descriptor from the supervisor; taken. From any thread; never waits for a call under way. */
 void signer_link_connect(struct signer_link *link, int fd);
 /*
  * Borrows the signer for one sequence of calls; locks the link until signer_link_release. generation
