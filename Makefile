@@ -18,8 +18,6 @@ HARDENING ?= -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protecti
 SANITIZE ?=
 # TEST_HOOKS=1 compiles in what tests use to make faults (failpoints); never in a release.
 TEST_HOOKS ?=
-# TEST_HOOKS=1 builds the failpoints of the fault tests in (server/failpoint.h); use a BUILD of its own.
-TEST_HOOKS ?=
 OPTIMIZE ?= -O2 -g
 CFLAGS = -std=c17 -D_GNU_SOURCE -DJITRCA_VERSION='"$(VERSION)"' $(OPTIMIZE) $(WARNINGS) $(HARDENING) \
 	$(SANITIZE) $(if $(WERROR),-Werror) $(if $(TEST_HOOKS),-DJITRCA_TEST_HOOKS) -fno-omit-frame-pointer -I. -I$(BUILD) -MMD -MP
