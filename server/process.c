@@ -140,8 +140,8 @@ process_drop(const char *user, struct err *err)
 	if (geteuid() == 0 && user[0] != '\0')
 		TRY(become(user, err));
 	TRY(process_harden(err));
-	/* Only now: the kernel forgets it when the user changes. Then the parent may be gone already; a
-	 * child of init has no supervisor. */
+	/* Only now: the kernel forgets it when the user changes. A supervisor that died before this shows
+	 * as the end of the control socket. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
 		return err_set(err, ERR_INTERNAL, "internal", "cannot tie myself to the supervisor: %s",
 			strerror(errno));
