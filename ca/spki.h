@@ -40,4 +40,16 @@ MUST_USE enum status ca_spki_check(struct ca_verifier *verifier, struct view spk
 MUST_USE enum status ca_verifier_check(struct ca_verifier *verifier, struct view algorithm,
 	struct view data, struct view signature, struct err *err);
 
+/*
+ * A key that is kept: of an issuer, to verify many certificates with. The same checks and the same
+ * codes. ca_public_key_check is safe from any thread.
+ */
+struct ca_public_key;
+typedef struct ca_public_key ca_public_key;
+MUST_USE enum status ca_public_key_new(struct ca_public_key **out, struct view spki, struct err *err);
+MUST_USE enum status ca_public_key_check(const struct ca_public_key *key, struct view algorithm,
+	struct view data, struct view signature, struct err *err);
+void ca_public_key_free(struct ca_public_key *key); /* NULL is welcome */
+OWNER(ca_public_key, ca_public_key_free)
+
 #endif
