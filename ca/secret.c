@@ -50,6 +50,18 @@ secret_free(struct secret *secret)
 	*secret = (struct secret){ NULL, 0 };
 }
 
+void
+secret_hide(struct secret *secret)
+{
+	(void)sodium_mprotect_noaccess(secret->data);
+}
+
+void
+secret_show(struct secret *secret)
+{
+	(void)sodium_mprotect_readwrite(secret->data);
+}
+
 bool
 secret_equal(struct view a, struct view b)
 {

@@ -23,6 +23,9 @@ MUST_USE enum status secret_new(struct secret *out, size_t len, struct err *err)
 MUST_USE enum status secret_copy(struct secret *out, struct view from, struct err *err);
 void secret_free(struct secret *secret); /* wipes; may run twice */
 OWNER_STRUCT(secret, secret_free)
+/* Between uses: no access at all, until shown again. Before secret_free it may be either. */
+void secret_hide(struct secret *secret);
+void secret_show(struct secret *secret);
 bool secret_equal(struct view a, struct view b); /* constant time for equal lengths */
 
 /*

@@ -38,7 +38,8 @@ process_send(int control_fd, const void *message, size_t len, const int *fds, si
 		memcpy(CMSG_DATA(head), fds, fd_count * sizeof(int));
 	}
 	do
-		sent = sendmsg(control_fd, &whole, MSG_NOSIGNAL);
+		/* A peer that does not read must not hold the supervisor up. */
+		sent = sendmsg(control_fd, &whole, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
 	if (sent != (ssize_t)len)
 		return err_set(err, ERR_UNAVAILABLE, "process_away", "control socket: send: %s",
