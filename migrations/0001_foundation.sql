@@ -119,7 +119,7 @@ CREATE TABLE jitrca.device_slot (
 	successor_serial bytea CHECK (length(successor_serial) = 16),
 	claim_issuer integer,
 	claim_serial bytea CHECK (length(claim_serial) = 16)
-);
+) WITH (fillfactor = 60); -- each row is updated once, soon: room for it on its own page
 
 -- One public key, one identity. serial is the last certificate for it (NULL while the first is under way).
 CREATE TABLE jitrca.key_claim (
@@ -131,7 +131,7 @@ CREATE TABLE jitrca.key_claim (
 	claim_issuer integer,
 	claim_serial bytea CHECK (length(claim_serial) = 16),
 	blocked_at timestamptz -- compromised: never certified again
-);
+) WITH (fillfactor = 60);
 CREATE INDEX key_claim_blocked ON jitrca.key_claim (blocked_at) WHERE blocked_at IS NOT NULL;
 
 CREATE TABLE jitrca.idempotency (
@@ -173,6 +173,7 @@ CREATE TABLE jitrca.certificate (
 	status_before_hold text CHECK (status_before_hold IN ('active', 'pending_confirmation')),
 	profile text COLLATE "C" NOT NULL,
 	device_id text COLLATE "C" NOT NULL, -- the identity: of a device, or of a principal or server
+	of_device boolean NOT NULL DEFAULT true, -- device_id names a device: it lives in device_slot
 	subject text NOT NULL,
 	principal_id text COLLATE "C" NOT NULL, -- who asked
 	manifest_id text COLLATE "C",
@@ -193,6 +194,7 @@ CREATE INDEX certificate_sha256 ON jitrca.certificate (sha256);
 CREATE INDEX certificate_issued ON jitrca.certificate (issued_at, serial);
 CREATE INDEX certificate_device ON jitrca.certificate (device_id, issued_at, serial);
 CREATE INDEX certificate_principal ON jitrca.certificate (principal_id, issued_at, serial);
+CREATE INDEX certificate_profile ON jitrca.certificate (profile, issued_at, serial);
 CREATE INDEX certificate_not_after ON jitrca.certificate (not_after, serial);
 CREATE INDEX certificate_not_active ON jitrca.certificate (status, issued_at, serial)
 	WHERE status <> 'active';
@@ -214,11 +216,11 @@ END $$;
 -- does not change.
 CREATE FUNCTION jitrca.certificate_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF (OLD.expiry_month, OLD.issuer_id, OLD.serial, OLD.sha256, OLD.der, OLD.device_id, OLD.profile,
-	    OLD.spki_sha256, OLD.not_before, OLD.not_after)
+	IF (OLD.expiry_month, OLD.issuer_id, OLD.serial, OLD.sha256, OLD.der, OLD.device_id, OLD.of_device,
+	    OLD.profile, OLD.spki_sha256, OLD.not_before, OLD.not_after)
 	   IS DISTINCT FROM
-	   (NEW.expiry_month, NEW.issuer_id, NEW.serial, NEW.sha256, NEW.der, NEW.device_id, NEW.profile,
-	    NEW.spki_sha256, NEW.not_before, NEW.not_after) THEN
+	   (NEW.expiry_month, NEW.issuer_id, NEW.serial, NEW.sha256, NEW.der, NEW.device_id, NEW.of_device,
+	    NEW.profile, NEW.spki_sha256, NEW.not_before, NEW.not_after) THEN
 		RAISE EXCEPTION 'an issued certificate does not change' USING ERRCODE = '23514';
 	END IF;
 	IF OLD.status <> NEW.status AND NOT (
