@@ -31,7 +31,8 @@ struct issuance_item {
 	uint8_t request_hash[32];
 	enum db_slot slot;
 	bool replace;
-	struct db_cert_ref predecessor;
+	struct db_cert_ref predecessor;  /* SLOT_SUCCESSOR: the certificate that the device showed */
+	uint8_t predecessor_id[DB_SHA256_BYTES];
 	char attributes_json[4096]; /* canonical */
 
 	/* Out, when done() is called, on the committer's thread: must not block. */
@@ -57,6 +58,17 @@ MUST_USE enum status issuance_submit(struct issuance *issuance, struct issuance_
 /* Waits for one (jobs, TLS certificate). */
 MUST_USE enum status issuance_issue(struct issuance *issuance, struct issuance_item *item,
 	struct err *err);
+
+/*
+ * A verifier for CSRs (ca/csr.h), for the calling thread until it is given back: as many are made as
+ * threads verify at once, and they are kept. give: NULL is welcome.
+ */
+MUST_USE enum status issuance_verifier_take(struct issuance *issuance, struct ca_verifier **out,
+	struct err *err);
+void issuance_verifier_give(struct issuance *issuance, struct ca_verifier *verifier);
+
+/* A public key was just blocked, and that is committed: the signer is told before the next batch. */
+void issuance_note_blocked(struct issuance *issuance);
 
 MUST_USE enum status issuance_metrics(struct issuance *issuance, struct buf *out, struct err *err);
 
