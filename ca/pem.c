@@ -1,0 +1,231 @@
+#include "ca/pem.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+#include "base/mem.h"
+
+#define BEGIN "-----BEGIN "
+#define END "-----END "
+#define DASHES "-----"
+
+static enum status
+malformed(struct err *err, const char *what)
+{
+	return err_set(err, ERR_ARGUMENT, "pem_malformed", "PEM: RFC 7468 3: %s", what);
+}
+
+static bool
+is_space(uint8_t c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static void
+skip(struct view *rest, size_t len)
+{
+	rest->data += len;
+	rest->len -= len;
+}
+
+static void
+skip_space(struct view *rest)
+{
+	while (rest->len > 0 && is_space(rest->data[0]))
+		skip(rest, 1);
+}
+
+static bool
+skip_text(struct view *rest, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (rest->len < len || memcmp(rest->data, text, len) != 0)
+		return false;
+	skip(rest, len);
+	return true;
+}
+
+/* The octets before the next occurrence of text, which is skipped too. */
+static bool
+until(struct view *rest, const char *text, struct view *before)
+{
+	const uint8_t *at = rest->len > 0 ? memmem(rest->data, rest->len, text, strlen(text)) : NULL;
+
+	if (at == NULL)
+		return false;
+	*before = (struct view){ rest->data, (size_t)(at - rest->data) };
+	skip(rest, before->len + strlen(text));
+	return true;
+}
+
+/* RFC 7468 3: labelchar is printable and no hyphen; words are joined by one space. */
+static bool
+is_label(struct view label)
+{
+	if (label.len == 0 || label.len >= PEM_LABEL_BYTES)
+		return false;
+	for (size_t i = 0; i < label.len; i++) {
+		if (label.data[i] < ' ' || label.data[i] > '~' || label.data[i] == '-')
+			return false;
+	}
+	return label.data[0] != ' ' && label.data[label.len - 1] != ' ';
+}
+
+/* One block that begins right here. */
+static enum status
+take_block(struct view *rest, struct view *label, struct view *body, struct err *err)
+{
+	struct view end_label;
+
+	if (!skip_text(rest, BEGIN))
+		return malformed(err, "a BEGIN line wanted");
+	if (!until(rest, DASHES, label) || !is_label(*label))
+		return malformed(err, "a label wanted in the BEGIN line");
+	if (rest->len == 0 || !is_space(rest->data[0]))
+		return malformed(err, "a line's end wanted behind BEGIN");
+	if (!until(rest, END, body))
+		return malformed(err, "an END line wanted");
+	if (!until(rest, DASHES, &end_label) || !view_equal(*label, end_label))
+		return malformed(err, "the label of BEGIN wanted in the END line");
+	return OK;
+}
+
+enum status
+ca_pem_one(struct view pem, struct view *label, struct view *body, struct err *err)
+{
+	skip_space(&pem);
+	TRY(take_block(&pem, label, body, err));
+	skip_space(&pem);
+	if (pem.len > 0)
+		return malformed(err, "nothing but white space wanted behind the one block");
+	return OK;
+}
+
+/* 0-63; 64 for white space; 65 for '='; 255 for all else. */
+#define SPACE 64
+#define PAD 65
+static uint8_t
+digit_of(uint8_t c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return (uint8_t)(c - 'A');
+	if (c >= 'a' && c <= 'z')
+		return (uint8_t)(c - 'a' + 26);
+	if (c >= '0' && c <= '9')
+		return (uint8_t)(c - '0' + 52);
+	switch (c) {
+	case '+': return 62;
+	case '/': return 63;
+	case '=': return PAD;
+	default: return is_space(c) ? SPACE : 255;
+	}
+}
+
+enum status
+ca_pem_body(uint8_t *out, size_t capacity, size_t *len, struct view body, struct err *err)
+{
+	uint32_t group = 0;
+	unsigned digits = 0, pads = 0; /* digits: in all, modulo 4, pads included */
+
+	*len = 0;
+	for (size_t i = 0; i < body.len; i++) {
+		uint8_t digit = digit_of(body.data[i]);
+
+		if (digit == SPACE)
+			continue;
+		if (digit == PAD)
+			pads++;
+		if (digit > PAD || (pads > 0 && digit != PAD) || pads > 2)
+			return malformed(err, "base64 wanted between BEGIN and END");
+		group = group << 6 | (digit & 63u) * (digit != PAD);
+		if (++digits < 4)
+			continue;
+		/* RFC 4648 3.5: bits that encode nothing are zero. */
+		if ((pads == 1 && (group & 0xff) != 0) || (pads == 2 && (group & 0xffff) != 0))
+			return malformed(err, "base64 whose unused bits are zero wanted");
+		if (*len + (3 - pads) > capacity)
+			return err_set(err, ERR_TOO_LARGE, "pem_too_large",
+				"PEM: at most %zu octets wanted in the block", capacity);
+		for (unsigned octet = 0; octet < 3 - pads; octet++)
+			out[(*len)++] = (uint8_t)(group >> (16 - 8 * octet));
+		group = 0;
+		digits = 0;
+	}
+	if (digits != 0)
+		return malformed(err, "base64 in whole groups of four wanted");
+	if (*len == 0)
+		return malformed(err, "an empty block");
+	return OK;
+}
+
+static enum status
+body_bytes(struct bytes *out, struct view body, struct err *err)
+{
+	size_t capacity = body.len / 4 * 3 + 3;
+	own_struct(bytes) octets = { mem_alloc(capacity), 0 };
+
+	if (octets.data == NULL)
+		return err_memory(err);
+	TRY(ca_pem_body(octets.data, capacity, &octets.len, body, err));
+	*out = octets;
+	octets = (struct bytes){ NULL, 0 };
+	return OK;
+}
+
+enum status
+ca_pem_decode(struct bytes *out, const char *label, struct view pem, struct err *err)
+{
+	struct view found, body;
+
+	TRY(ca_pem_one(pem, &found, &body, err));
+	if (!view_equal_text(found, label))
+		return err_set(err, ERR_ARGUMENT, "pem_malformed", "PEM: label %s wanted, %.*s found",
+			label, (int)found.len, (const char *)found.data);
+	return body_bytes(out, body, err);
+}
+
+enum status
+ca_pem_each(struct view pem,
+	enum status (*block)(void *arg, const char *label, struct view der, struct err *err), void *arg,
+	struct err *err)
+{
+	struct view label, body, skipped;
+	char text[PEM_LABEL_BYTES];
+
+	while (until(&pem, BEGIN, &skipped)) {
+		own_struct(bytes) der = { NULL, 0 };
+
+		pem.data -= strlen(BEGIN); /* back onto the BEGIN that was found */
+		pem.len += strlen(BEGIN);
+		TRY(take_block(&pem, &label, &body, err));
+		TRY(body_bytes(&der, body, err));
+		memcpy(text, label.data, label.len);
+		text[label.len] = '\0';
+		TRY(block(arg, text, view_of(&der), err));
+	}
+	return OK;
+}
+
+#define LINE_OCTETS 48 /* 64 digits; RFC 7468 2 */
+
+enum status
+ca_pem_encode(struct buf *out, const char *label, struct view der, struct err *err)
+{
+	char line[LINE_OCTETS / 3 * 4 + 2];
+
+	TRY(buf_reserve(out, der.len / 3 * 4 + der.len / LINE_OCTETS + 2 * strlen(label) + 64, err));
+	TRY(buf_format(out, err, BEGIN "%s" DASHES "\n", label));
+	for (size_t at = 0; at < der.len; at += LINE_OCTETS) {
+		size_t octets = der.len - at < LINE_OCTETS ? der.len - at : LINE_OCTETS;
+		size_t len;
+
+		(void)sodium_bin2base64(line, sizeof(line), der.data + at, octets,
+			sodium_base64_VARIANT_ORIGINAL);
+		len = strlen(line);
+		line[len] = '\n';
+		TRY(buf_add(out, line, len + 1, err));
+	}
+	return buf_format(out, err, END "%s" DASHES "\n", label);
+}
