@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "ca/der.h"
 #include "ca/spki.h"
+#include "ca/utf8.h"
 
 #define EXTENSIONS_MAX 64 /* keeps the search for doubles short; real ones have a dozen */
 
@@ -311,8 +312,8 @@ check_chain(const struct ca_cert_view *leaf, const struct view *chain, size_t co
 	for (size_t i = 0; i < count; i++) {
 		TRY(ca_cert_parse(&above, chain[i], err));
 		TRY(ca_cert_issued_by(&below, &above, err));
-		/* RFC 5280 4.2.1.9: intermediates between this one and the leaves it may have. */
-		if (above.path_len >= 0 && (size_t)above.path_len < i)
+		/* RFC 5280 4.2.1.9: i + 1 CAs stand between this one and the leaves. */
+		if (above.path_len >= 0 && (size_t)above.path_len <= i)
 			return broken(err, "a chain within pathLenConstraint wanted");
 		below = above;
 	}
@@ -416,40 +417,6 @@ put(struct text *text, const char *piece)
 	text->len += len;
 }
 
-/* The octets of one UTF-8 character, or 0; *code is its number. RFC 3629 4. */
-static size_t
-utf8_octets(struct view rest, uint32_t *code)
-{
-	static const uint32_t LEAST[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	uint8_t first = rest.data[0];
-	size_t count = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-
-	if (first < 0x80) {
-		*code = first;
-		return 1;
-	}
-	if (first < 0xc2 || first > 0xf4 || rest.len < count)
-		return 0;
-	*code = first & (0x7fu >> count);
-	for (size_t i = 1; i < count; i++) {
-		if ((rest.data[i] & 0xc0) != 0x80)
-			return 0;
-		*code = *code << 6 | (rest.data[i] & 0x3fu);
-	}
-	if (*code < LEAST[count] || *code > 0x10ffff || (*code >= 0xd800 && *code <= 0xdfff))
-		return 0;
-	return count;
-}
-
-/* What moves a terminal's cursor or turns the direction of text. */
-static bool
-is_control(uint32_t code)
-{
-	return code < 0x20 || (code >= 0x7f && code <= 0x9f) || code == 0x2028 || code == 0x2029 ||
-	       (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) ||
-	       code == 0x200e || code == 0x200f || code == 0xfeff;
-}
-
 static void
 put_value(struct text *text, struct view value)
 {
@@ -460,8 +427,8 @@ put_value(struct text *text, struct view value)
 		uint32_t code = 0;
 		bool hex;
 
-		count = utf8_octets(rest, &code);
-		hex = count == 0 || is_control(code);
+		count = utf8_next(rest, &code);
+		hex = count == 0 || utf8_is_control(code);
 		if (count == 0)
 			count = 1;
 		if (hex) {

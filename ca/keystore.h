@@ -55,15 +55,22 @@ struct ca_keystore_entry {
 size_t ca_keystore_count(const struct ca_keystore *keystore);
 const struct ca_keystore_entry *ca_keystore_at(const struct ca_keystore *keystore, size_t index);
 
+/*
+ * Ceremonies. Each writes whole files that were not there before, the certificate last, and takes back
+ * what it wrote when it fails. One that is killed may leave a .key without a .crt, which the next one
+ * reports (file_exists) and does not touch. Their errors: ERR_ARGUMENT ceremony_* names the field;
+ * ERR_CONFLICT file_exists; ERR_DENIED passphrase_wrong, for a DIR that has a passphrase already.
+ */
 struct ca_ceremony {
 	const char *dir;            /* made with mode 0700 when absent */
-	struct view passphrase;
+	struct view passphrase;     /* at least 8 octets */
 	enum ca_key_type key_type;
 	const char *organization;   /* subject O; NULL: none */
 	const char *common_name;    /* NULL: "<organization or ca_id> Root CA" / "Issuing CA" */
-	const char *ca_id;          /* "root", "issuing-1" */
+	const char *ca_id;          /* "root", "issuing-1": [a-z0-9-]{1,64} */
 	int64_t validity_s;
-	const char *public_http_url;
+	const char *public_http_url; /* kept for addresses in CA certificates; none yet, as no root's CRL
+	                             * is served */
 	const struct clock *clock;
 	struct entropy *entropy;
 	bool fast_seal;             /* insecure: interactive Argon2id parameters, for tests */
