@@ -11,7 +11,9 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/suggest.h"
 
+#define NAME_MAX_BYTES 64
 /* A configuration is a page or two; what is longer is another file. */
 #define LINE_MAX_BYTES 1024
 #define LINES_MAX 10000
@@ -396,51 +398,14 @@ find_key(const char *name)
 	return NULL;
 }
 
-/* Levenshtein; names are short, and longer ones are far from all. */
-#define NAME_MAX_BYTES 64
-static unsigned
-distance(const char *a, const char *b)
-{
-	unsigned row[NAME_MAX_BYTES + 1];
-	size_t b_len = strlen(b);
-
-	if (strlen(a) > NAME_MAX_BYTES || b_len > NAME_MAX_BYTES)
-		return NAME_MAX_BYTES;
-	for (unsigned j = 0; j <= b_len; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1] != '\0'; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= b_len; j++) {
-			unsigned cost = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j] + 1 < cost)
-				cost = row[j] + 1;
-			if (row[j - 1] + 1 < cost)
-				cost = row[j - 1] + 1;
-			row[j] = cost;
-		}
-	}
-	return row[b_len];
-}
-
 static const char *
 nearest_key(const char *name)
 {
-	const char *best = KEYS[0].name;
-	unsigned least = NAME_MAX_BYTES + 1;
+	const char *names[KEY_COUNT];
 
-	for (size_t i = 0; i < KEY_COUNT; i++) {
-		unsigned d = distance(name, KEYS[i].name);
-
-		if (d < least) {
-			least = d;
-			best = KEYS[i].name;
-		}
-	}
-	return best;
+	for (size_t i = 0; i < KEY_COUNT; i++)
+		names[i] = KEYS[i].name;
+	return suggest_nearest(name, names, KEY_COUNT);
 }
 
 /* Cuts white space at both ends of text, in place. */

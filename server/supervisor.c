@@ -149,6 +149,8 @@ become(enum role role, const int *fds, size_t count)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	/* Ctrl-C is for the supervisor: it ends the others in order. */
+	(void)setpgid(0, 0);
 	(void)execve("/proc/self/exe", argv, environ);
 	_exit(1);
 }

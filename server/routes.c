@@ -1,0 +1,25 @@
+#include "server/routes.h"
+
+#include <stddef.h>
+
+#include "server/api/api.h"
+#include "server/api/health.h"
+#include "server/protocol/crl.h"
+
+const struct route *const ROUTES[] = {
+	CERTIFICATE_ROUTES,
+	ROTATION_ROUTES,
+	PRINCIPAL_ROUTES,
+	STATION_ROUTES,
+	MANIFEST_ROUTES,
+	CA_ROUTES,
+	DEVICE_ROUTES,
+	AUDIT_ROUTES,
+	REVOCATION_ROUTES,
+	CRL_ROUTES,
+	HEALTH_ROUTES,
+	OPENAPI_ROUTES,
+	NULL,
+};
+
+const struct route *const ROUTES_STARTING[] = { HEALTH_ROUTES, NULL };
