@@ -9,7 +9,7 @@ Q := $(if $(V),,@)
 
 VERSION := 0.1.0
 
-PACKAGES := libcrypto libsodium libpq libmicrohttpd gnutls jansson libseccomp
+PACKAGES := libcrypto libsodium libpq libmicrohttpd gnutls jansson libseccomp libcurl
 PACKAGE_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
 WARNINGS := -Wall -Wextra -Wformat=2 -Wconversion -Wsign-conversion -Wmissing-prototypes \
 	-Wswitch-enum -Wshadow -Wstrict-prototypes -Wcast-qual -Wundef -Wvla
@@ -46,7 +46,7 @@ $(BUILD)/jitrca: $(call objects,server/main.c) $(BUILD)/libserver.a $(BUILD)/lib
 $(BUILD)/libbase.a: $(call objects,$(BASE_SOURCES))
 $(BUILD)/libca.a: $(call objects,$(CA_SOURCES))
 $(BUILD)/libdb.a: $(call objects,$(DB_SOURCES)) $(BUILD)/migrations.o
-$(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES))
+$(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES)) $(BUILD)/openapi.o
 $(BUILD)/%.a:
 	@echo "  AR $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
@@ -62,6 +62,14 @@ $(BUILD)/migrations.c: $(MIGRATIONS) migrations/embed.sh
 	@mkdir -p $(@D)
 	$(Q)sh migrations/embed.sh $(MIGRATIONS) > $@.tmp && mv $@.tmp $@
 $(BUILD)/migrations.o: $(BUILD)/migrations.c Makefile
+	@echo "  CC $<"
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
+
+# The description of the API stands in the binary as it is in the tree.
+$(BUILD)/openapi.c: server/api/openapi.json server/api/embed.sh
+	@mkdir -p $(@D)
+	$(Q)sh server/api/embed.sh OPENAPI_JSON $< server/api/openapi.h > $@.tmp && mv $@.tmp $@
+$(BUILD)/openapi.o: $(BUILD)/openapi.c Makefile
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 

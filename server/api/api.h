@@ -49,4 +49,7 @@ MUST_USE enum status api_append(json_t *array, json_t *value, struct err *err);
  */
 MUST_USE enum status api_json_or_empty(struct request *request, json_t **out, struct err *err);
 
+/* For calls without fields: no body, or an empty object. */
+MUST_USE enum status api_no_fields(struct request *request, struct err *err);
+
 #endif

@@ -1,0 +1,230 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/entropy.h"
+#include "base/mem.h"
+#include "db/revocation.h"
+#include "server/api/api.h"
+#include "server/api/render.h"
+#include "server/app.h"
+#include "server/auth.h"
+#include "server/http/fields.h"
+#include "server/jobs/jobs.h"
+#include "server/selector.h"
+
+#define COMMENT_MAX_BYTES 256
+#define ID_OCTETS 16
+
+typedef struct db_blast_radius db_blast_radius;
+OWNER(db_blast_radius, mem_free)
+
+/* RFC 5280 5.3.1, but for removeFromCRL: a hold is lifted one by one. */
+static const char *const REASONS[] = { "unspecified", "keyCompromise", "cACompromise",
+	"affiliationChanged", "superseded", "cessationOfOperation", "certificateHold",
+	"privilegeWithdrawn", "aACompromise", NULL };
+
+struct ask {
+	struct selector selector;
+	enum revocation_reason reason;
+	const char *reason_name;
+	const char *comment;
+	bool dry_run;
+	json_t *selector_json; /* borrowed from the body */
+};
+
+static enum status
+read_ask(struct ask *ask, const struct app *app, const json_t *body, struct err *err)
+{
+	static const char *const ALLOWED[] = { "selector", "reason", "comment", "dry_run", NULL };
+	const json_t *selector;
+
+	TRY(fields_check(body, ALLOWED, err));
+	TRY(fields_object(body, "selector", FIELD_REQUIRED, &selector, err));
+	TRY(selector_read(&ask->selector, app, selector, err));
+	TRY(fields_choice(body, "reason", FIELD_REQUIRED, REASONS, &ask->reason_name, err));
+	TRY(fields_text(body, "comment", FIELD_OPTIONAL, COMMENT_MAX_BYTES, &ask->comment, err));
+	TRY(fields_bool(body, "dry_run", FIELD_OPTIONAL, &ask->dry_run, err));
+	ask->selector_json = json_object_get(body, "selector");
+	if (!revocation_reason_parse(&ask->reason, ask->reason_name))
+		return err_set(err, ERR_INTERNAL, "reason_table", "a reason has no number");
+	return OK;
+}
+
+/* ---- blast radius ---- */
+
+static json_t *
+render_lines(const char *name, const struct db_blast_line *lines, size_t count)
+{
+	own(json_t) list = json_array();
+
+	if (list == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++)
+		if (json_array_append_new(list, json_pack("{s:s, s:I}", name, lines[i].key, "count",
+			(json_int_t)lines[i].count)) != 0)
+			return NULL;
+	return give(list);
+}
+
+static enum status
+reply_radius(struct request *request, const struct ask *ask, const struct db_blast_radius *radius,
+	struct err *err)
+{
+	json_t *json = json_pack("{s:b, s:s, s:O, s:I, s:I, s:I, s:o, s:o}", "dry_run", 1, "reason",
+		ask->reason_name, "selector", ask->selector_json, "certificates",
+		(json_int_t)radius->certificates, "devices", (json_int_t)radius->devices, "stations",
+		(json_int_t)radius->stations, "by_station",
+		render_lines("station", radius->by_station, radius->by_station_count), "by_profile",
+		render_lines("profile", radius->by_profile, radius->by_profile_count));
+
+	return json != NULL ? request_reply_json(request, 200, json, err) : err_memory(err);
+}
+
+static enum status
+read_radius(struct app *app, const struct ask *ask, struct db_blast_radius *radius, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_revocation_blast_radius(&tx, &ask->selector.filter, radius, err));
+	return db_tx_commit(&tx, err);
+}
+
+/* ---- the receipt ---- */
+
+static const char *
+state_of(bool done)
+{
+	return done ? "done" : "running";
+}
+
+/*
+ * Each target and whether all of it has taken effect there. Our own listeners and answers read the rows,
+ * so they follow each step at once; OCSP has no responder yet, and IoT Core is not connected.
+ */
+static json_t *
+render_targets(const struct db_bulk *bulk)
+{
+	bool done = strcmp(bulk->state, "done") == 0;
+
+	return json_pack("{s:{s:s, s:I}, s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}", "crl", "state",
+		state_of(done && bulk->crl_pending == 0), "pending", (json_int_t)bulk->crl_pending,
+		"ocsp", "state", "not_configured", "rest", "state", state_of(done), "session", "state",
+		state_of(done), "iot", "state", "not_configured");
+}
+
+static json_t *
+render_bulk(const struct db_bulk *bulk)
+{
+	own(json_t) selector = json_loads(bulk->selector, 0, NULL);
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:o, s:o, s:o}", "revocation_id",
+		bulk->revocation_id, "state", bulk->state, "actor", bulk->actor, "reason",
+		revocation_reason_name(bulk->reason), "comment", bulk->comment, "selector", selector,
+		"matched", (json_int_t)bulk->matched, "revoked", (json_int_t)bulk->revoked, "created_at",
+		render_time(bulk->created_at_s), "finished_at", render_time(bulk->finished_at_s),
+		"targets", render_targets(bulk));
+}
+
+static enum status
+fill_bulk(struct db_bulk *bulk, const struct app *app, const struct request *request,
+	const struct ask *ask, int64_t matched, struct err *err)
+{
+	uint8_t id[ID_OCTETS];
+	size_t len;
+
+	*bulk = (struct db_bulk){
+		.state = "running",
+		.reason = ask->reason,
+		.matched = matched,
+		.created_at_s = clock_wall_s(app->clock),
+		.issued_until_s = clock_wall_s(app->clock),
+	};
+	TRY(entropy_fill(&ENTROPY_SYSTEM, id, sizeof(id), err));
+	hex_encode(bulk->revocation_id, id, sizeof(id));
+	(void)snprintf(bulk->actor, sizeof(bulk->actor), "%s", request_identity(request)->actor);
+	(void)snprintf(bulk->request_id, sizeof(bulk->request_id), "%s", request_id(request));
+	(void)snprintf(bulk->comment, sizeof(bulk->comment), "%s", ask->comment);
+	/* What jansson writes has no NUL of its own. */
+	len = json_dumpb(ask->selector_json, bulk->selector, sizeof(bulk->selector) - 1,
+		JSON_COMPACT | JSON_SORT_KEYS);
+	if (len == 0 || len >= sizeof(bulk->selector))
+		return err_set(err, ERR_ARGUMENT, "selector_field", "selector: a shorter one wanted");
+	bulk->selector[len] = '\0';
+	return OK;
+}
+
+static enum status
+begin_bulk(struct app *app, struct request *request, const struct db_bulk *bulk, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	own(json_t) detail = json_pack("{s:s, s:s, s:s, s:I}", "reason",
+		revocation_reason_name(bulk->reason), "comment", bulk->comment, "selector",
+		bulk->selector, "matched", (json_int_t)bulk->matched);
+
+	if (detail == NULL)
+		return err_memory(err);
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_bulk_create(&tx, bulk, err));
+	TRY(api_audit(app, &tx, request, "revocation.begin", "revocation", bulk->revocation_id, detail,
+		err));
+	TRY(db_tx_commit(&tx, err));
+	if (app->jobs != NULL)
+		jobs_wake(app->jobs, "jitrca_wake");
+	return OK;
+}
+
+static enum status
+reply_bulk(struct request *request, unsigned status, const struct db_bulk *bulk, struct err *err)
+{
+	json_t *json = render_bulk(bulk);
+
+	return json != NULL ? request_reply_json(request, status, json, err) : err_memory(err);
+}
+
+static enum status
+create(struct app *app, struct request *request, struct err *err)
+{
+	own(db_blast_radius) radius = mem_zalloc(sizeof(*radius));
+	own(json_t) body = NULL;
+	struct ask ask = { .comment = "" };
+	struct db_bulk bulk;
+	char location[64];
+
+	if (radius == NULL)
+		return err_memory(err);
+	TRY(request_json(request, &body, err));
+	TRY(read_ask(&ask, app, body, err));
+	TRY(read_radius(app, &ask, radius, err));
+	if (ask.dry_run)
+		return reply_radius(request, &ask, radius, err);
+	TRY(fill_bulk(&bulk, app, request, &ask, radius->certificates, err));
+	TRY(begin_bulk(app, request, &bulk, err));
+	(void)snprintf(location, sizeof(location), "/v1/revocations/%s", bulk.revocation_id);
+	TRY(request_reply_header(request, "Location", location, err));
+	return reply_bulk(request, 202, &bulk, err);
+}
+
+static enum status
+show(struct app *app, struct request *request, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	const char *id = request_param(request, "id");
+	uint8_t octets[ID_OCTETS];
+	struct db_bulk bulk;
+
+	if (!hex_decode(octets, sizeof(octets), id, strlen(id)))
+		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",
+			"there is no revocation of that id");
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_bulk_find(&tx, id, &bulk, err));
+	TRY(db_tx_commit(&tx, err));
+	return reply_bulk(request, 200, &bulk, err);
+}
+
+const struct route REVOCATION_ROUTES[] = {
+	{ .method = "POST", .path = "/v1/revocations", .handle = create, .roles = ROLE_ADMIN,
+	  .body_max_bytes = 8192 },
+	{ .method = "GET", .path = "/v1/revocations/{id}", .handle = show, .roles = ROLES_READ },
+	{ .method = NULL },
+};
