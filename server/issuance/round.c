@@ -119,6 +119,13 @@ round_close_abandoned(struct issuance *issuance, struct err *err)
 
 /* ---- prepare ---- */
 
+/* Short memory is no reason to give a signer up. */
+static bool
+signer_lost(enum status status, const struct err *err)
+{
+	return status != OK && view_equal_text(view_text(err->code), "signer_away");
+}
+
 static void
 fill_prepare(struct issuance *issuance)
 {
@@ -152,8 +159,7 @@ prepare(struct issuance *issuance, struct err *err)
 	status = blocklist_refresh(issuance, signer, err);
 	if (status == OK)
 		status = ca_signer_prepare(signer, round->prepare, round->count, err);
-	signer_link_release(issuance->app->signer_issue,
-		status != OK && view_equal_text(view_text(err->code), "signer_away"));
+	signer_link_release(issuance->app->signer_issue, signer_lost(status, err));
 	if (status != OK)
 		return status;
 	for (size_t i = 0; i < round->count; i++)
@@ -366,7 +372,7 @@ sign(struct issuance *issuance, struct err *err)
 	status = drop_unadmitted(issuance, signer, err);
 	if (status == OK)
 		status = sign_admitted(issuance, signer, err);
-	signer_link_release(issuance->app->signer_issue, status == ERR_UNAVAILABLE);
+	signer_link_release(issuance->app->signer_issue, signer_lost(status, err));
 	if (status == OK)
 		sort_signatures(issuance);
 	return status;
@@ -385,7 +391,7 @@ drop_after_failure(struct issuance *issuance)
 	if (signer_link_acquire(issuance->app->signer_issue, &signer, &generation, &err) != OK)
 		return;
 	signer_link_release(issuance->app->signer_issue, generation == issuance->round.generation &&
-		drop_unadmitted(issuance, signer, &err) == ERR_UNAVAILABLE);
+		signer_lost(drop_unadmitted(issuance, signer, &err), &err));
 }
 
 /* ---- release ---- */
