@@ -35,6 +35,12 @@ MUST_USE enum status db_pool_new(struct db_pool **out, const char *conninfo, uns
 	struct err *err);
 void db_pool_free(struct db_pool *pool); /* NULL is welcome; all leases are back */
 
+/*
+ * Prepares every statement of the room on one connection, so that a schema that does not fit shows at
+ * the start. ERR_INTERNAL database_error: the text names the statement.
+ */
+MUST_USE enum status db_pool_check(struct db_pool *pool, struct err *err);
+
 struct db_pool_stats {
 	unsigned max, open, in_use;
 	uint64_t waits, reconnects, errors;
@@ -48,7 +54,7 @@ struct db_tx {
 };
 
 /*
- * Takes a connection (waiting up to wait_ms for one) and begins; READ COMMITTED.
+ * Takes a connection (waiting up to 5 s for one to come free) and begins; READ COMMITTED.
  * ERR_UNAVAILABLE: database_away, or database_busy when none came free.
  */
 MUST_USE enum status db_tx_begin(struct db_tx *tx, struct db_pool *pool, struct err *err);

@@ -24,8 +24,8 @@
  *	return db_row_end(&row, err);
  *
  * search_path is empty: every name in SQL is qualified (jitrca.device). Results are binary, and their
- * columns are of the types bool, int2, int4, int8, float8, text (and varchar, name), bytea: times leave as
- * SQL_S or SQL_US, never as timestamptz. Arrays come as SQL arrays only through unnest.
+ * columns are of the types bool, int2, int4, int8, float8, text, bytea: times leave as SQL_S or SQL_US,
+ * and arrays through unnest.
  *
  * Threads: as for the db_tx that is run on.
  */
@@ -63,11 +63,15 @@ struct db_table {
 	size_t count;
 };
 
-/* db/tables.c: the tables of all entity files, in no order that matters. */
+/* db/tables.c: the tables of all entity files, in no order that matters. Each file defines its own. */
+extern const struct db_table DB_TABLE_POOL, DB_TABLE_PRINCIPAL, DB_TABLE_MANIFEST, DB_TABLE_AUDIT,
+	DB_TABLE_ISSUER, DB_TABLE_ISSUANCE, DB_TABLE_CERTIFICATE, DB_TABLE_REVOCATION, DB_TABLE_CRL,
+	DB_TABLE_DEVICE;
 extern const struct db_table *const DB_TABLES[];
 extern const size_t DB_TABLE_COUNT;
 
-/* Times in SQL: seconds (rounded down) and microseconds since the epoch, out of and into timestamptz. NULL stays NULL. */
+/* Times in SQL: seconds (rounded down) and microseconds since the epoch, out of timestamptz and into
+ * it. NULL stays NULL. */
 #define SQL_S(timestamp) "floor(extract(epoch FROM " timestamp "))::bigint"
 #define SQL_US(timestamp) "(extract(epoch FROM " timestamp ") * 1000000)::bigint"
 #define SQL_AT_S(bigint) "to_timestamp((" bigint ")::bigint)"

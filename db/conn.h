@@ -1,0 +1,41 @@
+/*
+ * db/conn.h - one connection, as the pool, the migration runner and sessions use it; private to this
+ * room. Opens it with our settings and reads libpq's errors, which nothing else does.
+ *
+ * Threads: one at a time.
+ */
+#ifndef DB_CONN_H
+#define DB_CONN_H
+
+#include <libpq-fe.h>
+
+#include "db/run.h"
+
+struct db_conn {
+	PGconn *pg;
+	bool broken;    /* not to be used again */
+	bool *prepared; /* of all statements, in the order of DB_TABLES */
+};
+
+/*
+ * Connects: what conninfo leaves open is set for servers that may die (connect_timeout 5 s, TCP
+ * keepalives, a writable server among several hosts). search_path is empty, time is UTC, timeouts for
+ * statements, locks and idle transactions are set. ERR_UNAVAILABLE database_away.
+ */
+MUST_USE enum status db_conn_open(struct db_conn **out, const char *conninfo, struct err *err);
+void db_conn_close(struct db_conn *conn); /* NULL is welcome */
+
+/* A constant text without parameters (BEGIN, SET …); what names it in errors. out may be NULL. */
+MUST_USE enum status db_conn_exec(struct db_conn *conn, const char *what, const char *sql,
+	PGresult **out, struct err *err);
+
+/* Prepares every statement of DB_TABLES that is not prepared yet. */
+MUST_USE enum status db_conn_prepare_all(struct db_conn *conn, struct err *err);
+
+/*
+ * The only reader of libpq's errors: fills err from result (NULL: from the connection) and marks the
+ * connection broken where it is. See db_run for what becomes what.
+ */
+enum status err_libpq(struct err *err, struct db_conn *conn, const PGresult *result, const char *what);
+
+#endif
