@@ -114,6 +114,9 @@ struct ca_profile {
  */
 MUST_USE enum status ca_profile_check(const struct ca_profile *profile, struct err *err);
 
+/* Which of these usages a key of that type can serve (RFC 3279, 5480, 8410): EC never enciphers. */
+unsigned ca_key_usage_for(unsigned key_usage, enum ca_key_type type);
+
 struct ca_attribute {
 	char name[33];  /* [a-z0-9_]{1,32} */
 	char value[129]; /* printable UTF-8, at most 128 octets */
