@@ -11,6 +11,7 @@
 #include "base/entropy.h"
 #include "base/mem.h"
 #include "ca/digest.h"
+#include "db/manifest.h"
 #include "db/migrate.h"
 #include "db/principal.h"
 #include "server/app.h"
@@ -151,18 +152,18 @@ ensure_principal(struct db_tx *tx, const struct local_admin_grant *grant, bool *
 }
 
 static enum status
-record(struct db_tx *tx, const struct local_admin_grant *grant, const struct db_token *token,
+record(struct db_tx *tx, const char *action, const char *kind, const struct db_token *token,
 	struct err *err)
 {
 	struct app *app = mem_zalloc(sizeof(*app)); /* audit_write wants its lane */
-	json_t *detail = json_pack("{s:s, s:s}", "token_id", token->token_id, "role", "admin");
+	json_t *detail = json_pack("{s:s}", "token_id", token->token_id);
 	char object[DB_ID_BYTES + 16];
 	struct audit_item item = { .object = object, .detail = detail };
-	struct audit_entry entry = { .action = grant->action, .actor = ACTOR, .items = &item,
+	struct audit_entry entry = { .action = action, .actor = ACTOR, .items = &item,
 		.item_count = 1, .at_s = token->created_at_s };
 	enum status status = err_memory(err);
 
-	(void)snprintf(object, sizeof(object), "principal:%s", grant->principal_id);
+	(void)snprintf(object, sizeof(object), "%s:%s", kind, token->principal_id);
 	if (app != NULL && detail != NULL) {
 		app->clock = &CLOCK_SYSTEM;
 		app->audit_lane = AUDIT_LANE;
@@ -208,9 +209,82 @@ local_grant_admin(const struct config *config, const struct local_admin_grant *g
 		return OK;
 	TRY(make_token(&token, text, config, grant->principal_id, err));
 	TRY(db_token_create(&tx, &token, err));
-	TRY(record(&tx, grant, &token, err));
+	TRY(record(&tx, grant->action, "principal", &token, err));
 	/* Before the commit: a token that nobody can read would be lost, one that is not valid is not. */
 	TRY(write_token(grant->token_file, text, err));
+	return db_tx_commit(&tx, err);
+}
+
+/* ---- a station for development ---- */
+
+#define DEMO_DEVICES 1000
+#define DEMO_RATE_PER_MINUTE 100000
+
+struct demo_line {
+	int number;
+	char id[DB_ID_BYTES];
+};
+
+static enum status
+next_demo_device(void *arg, const char **id, struct err *err)
+{
+	struct demo_line *at = arg;
+
+	(void)err;
+	*id = NULL;
+	if (at->number >= DEMO_DEVICES)
+		return OK;
+	(void)snprintf(at->id, sizeof(at->id), "device-%d", ++at->number);
+	*id = at->id;
+	return OK;
+}
+
+static enum status
+make_demo(struct db_tx *tx, const char *station_id, struct err *err)
+{
+	struct demo_line at = { .number = 0 };
+	int64_t now_s = clock_wall_s(&CLOCK_SYSTEM);
+	struct db_station station = { .profiles = { "device" }, .profile_count = 1,
+		.rate_per_minute = DEMO_RATE_PER_MINUTE };
+	struct db_manifest manifest = { .manifest_id = "demo", .profile = "device",
+		.quantity = DEMO_DEVICES, .allow_replace = true, .not_before_s = now_s - 60,
+		.not_after_s = now_s + INT64_C(10) * 365 * 86400, .created_at_s = now_s };
+	int64_t added = 0;
+
+	(void)snprintf(station.principal.principal_id, sizeof(station.principal.principal_id), "%s", station_id);
+	(void)snprintf(station.principal.role, sizeof(station.principal.role), "station");
+	(void)snprintf(station.principal.description, sizeof(station.principal.description), "for development");
+	(void)snprintf(station.principal.created_by, sizeof(station.principal.created_by), ACTOR);
+	station.principal.created_at_s = now_s;
+	(void)snprintf(manifest.station_id, sizeof(manifest.station_id), "%s", station_id);
+	(void)snprintf(manifest.created_by, sizeof(manifest.created_by), ACTOR);
+	TRY(db_station_create(tx, &station, err));
+	TRY(db_manifest_create(tx, &manifest, err));
+	return db_manifest_add_lines(tx, manifest.manifest_id, next_demo_device, &at, &added, err);
+}
+
+enum status
+local_grant_demo_station(const struct config *config, const char *station_id, const char *token_file,
+	bool *made, struct err *err)
+{
+	own(db_pool) pool = NULL;
+	own_struct(db_tx) tx = { NULL, NULL };
+	struct db_station station;
+	struct db_token token;
+	char text[TOKEN_TEXT_BYTES];
+	enum status status;
+
+	TRY(db_pool_new(&pool, config->database_url, 1, err));
+	TRY(db_tx_begin(&tx, pool, err));
+	status = db_station_find(&tx, station_id, &station, err);
+	*made = status == ERR_NOT_FOUND;
+	if (!*made)
+		return status;
+	TRY(make_demo(&tx, station_id, err));
+	TRY(make_token(&token, text, config, station_id, err));
+	TRY(db_token_create(&tx, &token, err));
+	TRY(record(&tx, "station.create", "station", &token, err));
+	TRY(write_token(token_file, text, err));
 	return db_tx_commit(&tx, err);
 }
 

@@ -46,7 +46,7 @@ int local_failed(const char *command, const struct err *err);
 /* path NULL: $JITRCA_CONFIG, else /etc/jitrca/jitrca.conf if it is there, else none. */
 const char *local_config_path(const char *path);
 
-/* Migrates; *applied says how many steps were missing. Waits wait_s for a database that is away. */
+/* Migrates; *applied says how many steps were missing. */
 MUST_USE enum status local_database_migrate(const struct config *config, size_t *applied,
 	struct err *err);
 
@@ -63,5 +63,9 @@ struct local_admin_grant {
  */
 MUST_USE enum status local_grant_admin(const struct config *config, const struct local_admin_grant *grant,
 	bool *made, struct err *err);
+
+/* A station for development, open to device-1 … device-1000, and a token for it in token_file; done once. */
+MUST_USE enum status local_grant_demo_station(const struct config *config, const char *station_id,
+	const char *token_file, bool *made, struct err *err);
 
 #endif
