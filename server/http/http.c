@@ -1,0 +1,244 @@
+#include "server/http/http.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/entropy.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/http/internal.h"
+
+/* Descriptors for everything but connections: database, signer, spools, timers, libraries. */
+#define DESCRIPTORS_BESIDES 256
+/* How long a lane may take to send off an answer that it has. */
+#define STOP_TURN_MS 20
+
+typedef struct http http_handle;
+static void http_free(struct http *http);
+OWNER(http_handle, http_free)
+
+int64_t
+http_now_ms(void)
+{
+	return clock_mono_ms(&CLOCK_SYSTEM);
+}
+
+struct tls_set *
+http_tls(struct http *http)
+{
+	struct tls_set *set;
+
+	pthread_mutex_lock(&http->tls_lock);
+	set = http->tls;
+	if (set != NULL)
+		atomic_fetch_add(&set->references, 1);
+	pthread_mutex_unlock(&http->tls_lock);
+	return set;
+}
+
+enum status
+http_set_certificates(struct http *http, const struct http_certificate *certificates, size_t count,
+	struct err *err)
+{
+	struct tls_set *set = NULL, *old;
+
+	TRY(tls_set_new(&set, certificates, count, err));
+	pthread_mutex_lock(&http->tls_lock);
+	old = http->tls;
+	http->tls = set;
+	pthread_mutex_unlock(&http->tls_lock);
+	tls_set_drop(old);
+	return OK;
+}
+
+void
+http_flight(struct http *http, int change)
+{
+	if (atomic_fetch_add(&http->in_flight, change) + change != 0 || !atomic_load(&http->stopping))
+		return;
+	pthread_mutex_lock(&http->flight_lock);
+	pthread_cond_broadcast(&http->landed);
+	pthread_mutex_unlock(&http->flight_lock);
+}
+
+bool
+http_charge_body(struct http *http, struct request *request, size_t bytes)
+{
+	if (atomic_fetch_add(&http->bodies_bytes, bytes) + bytes > BODIES_MAX_BYTES) {
+		atomic_fetch_sub(&http->bodies_bytes, bytes);
+		return false;
+	}
+	request->body_charged += bytes;
+	return true;
+}
+
+static void
+add_listener(struct http *http, enum listener_kind kind, const char *name, int fd)
+{
+	if (fd < 0)
+		return;
+	http->listeners[http->listener_count++] = (struct listener){ .http = http, .kind = kind,
+		.name = name, .fd = fd, .tls = kind != LISTENER_HTTP };
+}
+
+/* The soft limit is what a shell hands on; the hard one is what the operator meant. */
+static void
+raise_descriptors(const struct http *http)
+{
+	struct rlimit limit;
+	rlim_t wanted = (rlim_t)http->config->connections_max * http->listener_count + DESCRIPTORS_BESIDES;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+		return;
+	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
+		log_event(LOG_WARN, "descriptors_short", NULL, LOG_INT("wanted", wanted),
+			LOG_INT("limit", limit.rlim_cur));
+}
+
+static enum status
+prepare(struct http *http, struct err *err)
+{
+	static char nothing[1];
+	uint64_t random[2];
+
+	TRY(entropy_fill(&ENTROPY_SYSTEM, (uint8_t *)random, sizeof(random), err));
+	http->id_prefix = random[0];
+	atomic_store(&http->id_next, random[1]);
+	http->metrics = mem_array(router_count(http->router) + 1, sizeof(*http->metrics));
+	http->last_resort = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
+	if (http->metrics == NULL || http->last_resort == NULL ||
+	    MHD_add_response_header(http->last_resort, "Retry-After", "1") != MHD_YES)
+		return err_memory(err);
+	return OK;
+}
+
+static size_t
+worker_count(const struct config *config)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (config->worker_threads > 0)
+		return (size_t)config->worker_threads;
+	return processors > 0 ? (size_t)processors : 1;
+}
+
+enum status
+http_start(struct http **out, const struct http_setup *setup, struct err *err)
+{
+	own(http_handle) http = mem_zalloc(sizeof(*http));
+
+	if (http == NULL) {
+		const int fds[] = { setup->https_fd, setup->stations_fd, setup->http_fd };
+
+		for (size_t i = 0; i < COUNT_OF(fds); i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		return err_memory(err);
+	}
+	http->config = setup->config;
+	http->app = setup->app;
+	http->router = setup->router;
+	http->authorize = setup->authorize;
+	http->gate.epoll_fd = http->gate.wake_fd = -1;
+	pthread_mutex_init(&http->tls_lock, NULL);
+	pthread_mutex_init(&http->flight_lock, NULL);
+	pthread_cond_init(&http->landed, NULL);
+	pthread_mutex_init(&http->gate.lock, NULL);
+	add_listener(http, LISTENER_HTTPS, "https", setup->https_fd);
+	add_listener(http, LISTENER_STATIONS, "stations", setup->stations_fd);
+	add_listener(http, LISTENER_HTTP, "http", setup->http_fd);
+
+	/* A peer that goes away is an error of one write, not the end of us. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	raise_descriptors(http);
+	TRY(prepare(http, err));
+	TRY(workers_start(&http->workers, worker_count(http->config), err));
+	for (size_t i = 0; i < http->listener_count; i++)
+		TRY(listener_start(&http->listeners[i], err));
+	TRY(gate_start(http, err));
+	*out = give(http);
+	return OK;
+}
+
+/* True once no request is in flight; false after the time allowed. */
+static bool
+wait_landed(struct http *http, int64_t until_ms)
+{
+	bool landed = false;
+
+	pthread_mutex_lock(&http->flight_lock);
+	while (!(landed = atomic_load(&http->in_flight) == 0) && http_now_ms() < until_ms) {
+		struct timespec turn;
+
+		clock_gettime(CLOCK_REALTIME, &turn);
+		turn.tv_nsec += STOP_TURN_MS * 1000000L;
+		if (turn.tv_nsec >= 1000000000L) {
+			turn.tv_sec++;
+			turn.tv_nsec -= 1000000000L;
+		}
+		(void)pthread_cond_timedwait(&http->landed, &http->flight_lock, &turn);
+	}
+	pthread_mutex_unlock(&http->flight_lock);
+	return landed;
+}
+
+static bool
+any_working(struct http *http)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&http->gate.lock);
+	for (const struct connection *one = http->gate.head; one != NULL && !any; one = one->next)
+		any = atomic_load(&one->state) == CONNECTION_WORKING;
+	pthread_mutex_unlock(&http->gate.lock);
+	return any;
+}
+
+static void
+http_free(struct http *http)
+{
+	if (http == NULL)
+		return;
+	workers_stop(&http->workers);
+	gate_stop(http);
+	for (size_t i = 0; i < http->listener_count; i++)
+		listener_stop(&http->listeners[i]);
+	gate_free(http);
+	for (size_t i = 0; i < http->listener_count; i++)
+		listener_free(&http->listeners[i]);
+	tls_set_drop(http->tls);
+	if (http->last_resort != NULL)
+		MHD_destroy_response(http->last_resort);
+	mem_free(http->metrics);
+	mem_free(http);
+}
+
+void
+http_stop(struct http *http)
+{
+	int64_t until_ms;
+
+	if (http == NULL)
+		return;
+	until_ms = http_now_ms() + http->config->shutdown_timeout_ms;
+	atomic_store(&http->stopping, true);
+	gate_close(http);
+	if (!wait_landed(http, until_ms) && any_working(http)) {
+		/*
+		 * Somebody holds a parked request beyond its time. Its connection cannot be taken away from
+		 * libmicrohttpd, and the process is about to end: the listeners are closed, the rest is left.
+		 */
+		log_event(LOG_WARN, "http_stop_abandoned", NULL,
+			LOG_INT("in_flight", atomic_load(&http->in_flight)));
+		gate_stop(http);
+		return;
+	}
+	http_free(http);
+}
