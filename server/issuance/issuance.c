@@ -308,19 +308,24 @@ enum status
 issuance_issue(struct issuance *issuance, struct issuance_item *item, struct err *err)
 {
 	struct waiter waiter = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false };
+	enum status status;
 
 	item->done = wake_waiter;
 	item->arg = &waiter;
-	TRY(issuance_submit(issuance, &item, 1, err));
-	(void)pthread_mutex_lock(&waiter.lock);
-	while (!waiter.done)
-		(void)pthread_cond_wait(&waiter.wake, &waiter.lock);
-	(void)pthread_mutex_unlock(&waiter.lock);
+	status = issuance_submit(issuance, &item, 1, err);
+	if (status == OK) {
+		(void)pthread_mutex_lock(&waiter.lock);
+		while (!waiter.done)
+			(void)pthread_cond_wait(&waiter.wake, &waiter.lock);
+		(void)pthread_mutex_unlock(&waiter.lock);
+		status = item->status;
+		if (status != OK)
+			*err = item->err;
+	}
 	(void)pthread_cond_destroy(&waiter.wake);
 	(void)pthread_mutex_destroy(&waiter.lock);
-	if (item->status != OK)
-		*err = item->err;
-	return item->status;
+	item->arg = NULL;
+	return status;
 }
 
 /* ---- verifiers ---- */
