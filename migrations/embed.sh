@@ -5,9 +5,9 @@ echo '/* Made by migrations/embed.sh. */'
 echo '#include "db/migrate.h"'
 for file in "$@"; do
 	name=$(basename "$file" .sql)
-	printf 'static const char SQL_%s[] = {\n' "$name"
-	od -An -v -tu1 "$file" | sed 's/[0-9][0-9]*/&,/g'
-	printf '0 };\n'
+	printf 'static const char SQL_%s[] =\n' "$name"
+	od -An -v -to1 "$file" | sed 's/ *\([0-7][0-7]*\)/\\\1/g; s/.*/\t"&"/'
+	printf ';\n'
 done
 echo 'const struct db_migration DB_MIGRATIONS[] = {'
 for file in "$@"; do
