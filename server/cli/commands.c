@@ -1,0 +1,233 @@
+/* The table of the administrator's subcommands. */
+#include "server/cli/cli.h"
+
+#include "base/attr.h"
+#include "server/cli/admin.h"
+
+#define PATH(n, a) { .name = (n), .where = ADMIN_PATH, .required = true, .about = (a) }
+#define TEXT(n, v, a) { .name = (n), .where = ADMIN_TEXT, .value = (v), .about = (a) }
+#define WANTED(n, v, a) { .name = (n), .where = ADMIN_TEXT, .required = true, .value = (v), .about = (a) }
+#define INT(n, a) { .name = (n), .where = ADMIN_INT, .value = "N", .about = (a) }
+#define FLAG(n, a) { .name = (n), .where = ADMIN_FLAG, .about = (a) }
+#define LIST(n, v, a) { .name = (n), .where = ADMIN_LIST, .value = (v), .about = (a) }
+#define QUERY(n, v, a) { .name = (n), .where = ADMIN_QUERY, .value = (v), .about = (a) }
+#define SELECT(n, v, a) { .name = (n), .where = ADMIN_SELECTOR, .value = (v), .about = (a) }
+#define PAGES QUERY("limit", "N", "rows a page, at most 1000"), QUERY("cursor", "TEXT", "where to go on")
+
+static const struct admin_verb CA_VERBS[] = {
+	{ .name = "list", .summary = "the certificate authorities", .method = "GET", .path = "/v1/cas",
+	  .list = "cas", .columns = "id issuing can_sign not_after subject" },
+	{ .name = "show", .summary = "one of them", .method = "GET", .path = "/v1/cas/{id}",
+	  .fields = { PATH("id", "its id") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb CERT_VERBS[] = {
+	{ .name = "list", .summary = "search certificates", .method = "GET", .path = "/v1/certificates",
+	  .list = "certificates",
+	  .columns = "certificate_id device_id profile status not_after station",
+	  .fields = { QUERY("device_id", "ID", "of this device"),
+		  QUERY("station", "ID", "issued for this station"),
+		  QUERY("manifest", "ID", "issued on this manifest"),
+		  QUERY("profile", "NAME", "of this profile"), QUERY("ca", "ID", "of this CA"),
+		  QUERY("status", "STATUS", "active, pending_confirmation, superseded, held, revoked, expired"),
+		  QUERY("issued_after", "TIME", "RFC 3339"), QUERY("issued_before", "TIME", "RFC 3339"),
+		  QUERY("expires_after", "TIME", "RFC 3339"),
+		  QUERY("expires_before", "TIME", "RFC 3339"), PAGES } },
+	{ .name = "show", .summary = "one, by certificate id or serial", .method = "GET",
+	  .path = "/v1/certificates/{id}", .save_pem = true,
+	  .fields = { PATH("id", "its certificate id or serial") } },
+	{ .name = "issue", .summary = "have a CSR signed", .method = "POST", .path = "/v1/certificates",
+	  .save_pem = true,
+	  .fields = { { .name = "csr", .where = ADMIN_FILE, .required = true, .value = "FILE",
+			.about = "the request, PEM" },
+		  WANTED("device_id", "ID", "whose certificate it is"),
+		  TEXT("profile", "NAME", "device unless said"),
+		  TEXT("thing_type", "NAME", "of IoT Core"),
+		  { .name = "attribute", .where = ADMIN_PAIR, .value = "NAME=VALUE", .key = "attributes",
+		    .about = "may be repeated" },
+		  INT("validity_hours", "the profile's default unless said"),
+		  FLAG("replace", "revoke the device's live certificate (reason superseded)"),
+		  { .name = "idempotency_key", .where = ADMIN_HEADER, .value = "KEY",
+		    .key = "Idempotency-Key", .about = "the same key gives the same certificate" } } },
+	{ .name = "revoke", .summary = "revoke or hold one", .method = "POST",
+	  .path = "/v1/certificates/{id}/revoke",
+	  .fields = { PATH("id", "its certificate id or serial"),
+		  WANTED("reason", "REASON", "keyCompromise, superseded, certificateHold, … (RFC 5280)"),
+		  TEXT("comment", "TEXT", "for the audit log") } },
+	{ .name = "unhold", .summary = "lift a hold", .method = "POST",
+	  .path = "/v1/certificates/{id}/unhold",
+	  .fields = { PATH("id", "its certificate id or serial") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb DEVICE_VERBS[] = {
+	{ .name = "list", .summary = "the fleet", .method = "GET", .path = "/v1/devices",
+	  .list = "devices", .columns = "device_id status thing_type current.serial created_at reason",
+	  .fields = { QUERY("status", "STATUS", "active, quarantined, decommissioned"),
+		  QUERY("thing_type", "NAME", "of this type"), PAGES } },
+	{ .name = "show", .summary = "one with its certificates", .method = "GET",
+	  .path = "/v1/devices/{id}", .fields = { PATH("id", "its id") } },
+	{ .name = "quarantine", .summary = "let it do nothing but be released", .method = "POST",
+	  .path = "/v1/devices/{id}/quarantine",
+	  .fields = { PATH("id", "its id"), TEXT("reason", "TEXT", "why") } },
+	{ .name = "release", .summary = "end its quarantine", .method = "POST",
+	  .path = "/v1/devices/{id}/release",
+	  .fields = { PATH("id", "its id"), TEXT("reason", "TEXT", "why") } },
+	{ .name = "decommission", .summary = "end its life: all its certificates are revoked",
+	  .method = "POST", .path = "/v1/devices/{id}/decommission",
+	  .fields = { PATH("id", "its id"), TEXT("reason", "TEXT", "why") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb PRINCIPAL_VERBS[] = {
+	{ .name = "list", .summary = "administrators, operators, auditors", .method = "GET",
+	  .path = "/v1/principals", .list = "principals",
+	  .columns = "id role created_at disabled_at description",
+	  .fields = { QUERY("role", "ROLE", "admin, operator, auditor"), PAGES } },
+	{ .name = "create", .summary = "make one", .method = "POST", .path = "/v1/principals",
+	  .fields = { WANTED("id", "ID", "its id, never used again"),
+		  WANTED("role", "ROLE", "admin, operator (reads), auditor (reads, and the audit log)"),
+		  TEXT("description", "TEXT", "for people") } },
+	{ .name = "disable", .summary = "refuse it from now on", .method = "POST",
+	  .path = "/v1/principals/{id}/disable", .fields = { PATH("id", "its id") } },
+	{ .name = "enable", .summary = "let it in again", .method = "POST",
+	  .path = "/v1/principals/{id}/enable", .fields = { PATH("id", "its id") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb STATION_VERBS[] = {
+	{ .name = "list", .summary = "the provisioning stations", .method = "GET", .path = "/v1/stations",
+	  .list = "stations", .columns = "id profiles rate_per_minute created_at disabled_at description",
+	  .fields = { PAGES } },
+	{ .name = "create", .summary = "make one", .method = "POST", .path = "/v1/stations",
+	  .fields = { WANTED("id", "ID", "its id, never used again"),
+		  LIST("profiles", "A,B", "what it may ask for; device unless said"),
+		  INT("rate_per_minute", "certificates a minute; 600 unless said"),
+		  TEXT("description", "TEXT", "for people") } },
+	{ .name = "show", .summary = "one of them", .method = "GET", .path = "/v1/stations/{id}",
+	  .fields = { PATH("id", "its id") } },
+	{ .name = "update", .summary = "change its profiles or rate", .method = "PATCH",
+	  .path = "/v1/stations/{id}",
+	  .fields = { PATH("id", "its id"), LIST("profiles", "A,B", "what it may ask for"),
+		  INT("rate_per_minute", "certificates a minute") } },
+	{ .name = "disable", .summary = "refuse it from now on", .method = "POST",
+	  .path = "/v1/stations/{id}/disable", .fields = { PATH("id", "its id") } },
+	{ .name = "enable", .summary = "let it in again", .method = "POST",
+	  .path = "/v1/stations/{id}/enable", .fields = { PATH("id", "its id") } },
+	{ .name = NULL },
+};
+
+/* {kind}s: principals or stations. */
+#define OWNER_OF PATH("kind", "principal or station"), PATH("id", "its id")
+
+static const struct admin_verb TOKEN_VERBS[] = {
+	{ .name = "create", .summary = "make one; it is shown once", .method = "POST",
+	  .path = "/v1/{kind}s/{id}/tokens",
+	  .fields = { OWNER_OF, TEXT("description", "TEXT", "for people"),
+		  TEXT("valid_for", "DURATION", "90d, 12h, …"),
+		  TEXT("expires_at", "TIME", "RFC 3339, instead") } },
+	{ .name = "list", .summary = "those of a principal or station", .method = "GET",
+	  .path = "/v1/{kind}s/{id}/tokens", .list = "tokens",
+	  .columns = "token_id created_at expires_at revoked_at description",
+	  .fields = { OWNER_OF, PAGES } },
+	{ .name = "revoke", .summary = "end one", .method = "DELETE",
+	  .path = "/v1/{kind}s/{id}/tokens/{token_id}",
+	  .fields = { OWNER_OF, PATH("token_id", "the token's id") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb MANIFEST_VERBS[] = {
+	{ .name = "create", .summary = "make a work order for a station", .method = "POST",
+	  .path = "/v1/manifests",
+	  .fields = { WANTED("id", "ID", "its id"), WANTED("station", "ID", "who may use it"),
+		  TEXT("profile", "NAME", "device unless said"),
+		  { .name = "quantity", .where = ADMIN_INT, .required = true, .value = "N",
+		    .about = "how many devices at most" },
+		  FLAG("allow_replace", "rework may replace a live certificate"),
+		  TEXT("not_before", "TIME", "now unless said"),
+		  TEXT("not_after", "TIME", "a year later unless said"),
+		  LIST("device_ids", "A,B", "a few ids; more by `manifest add`") } },
+	{ .name = "add", .summary = "allow the device ids of a file (.csv, .json, .ndjson; - reads CSV)",
+	  .method = "PUT", .path = "/v1/manifests/{id}/devices",
+	  .fields = { PATH("id", "its id"),
+		  { .name = "file", .where = ADMIN_UPLOAD, .required = true,
+		    .about = "one id a line, or a JSON array" } } },
+	{ .name = "list", .summary = "the work orders", .method = "GET", .path = "/v1/manifests",
+	  .list = "manifests",
+	  .columns = "id station profile quantity used line_count not_after closed_at",
+	  .fields = { QUERY("station", "ID", "of this station"), PAGES } },
+	{ .name = "show", .summary = "one of them", .method = "GET", .path = "/v1/manifests/{id}",
+	  .fields = { PATH("id", "its id") } },
+	{ .name = "close", .summary = "allow nothing more on it", .method = "POST",
+	  .path = "/v1/manifests/{id}/close", .fields = { PATH("id", "its id") } },
+	{ .name = "export", .summary = "what was issued on it, as CSV", .method = "GET",
+	  .path = "/v1/manifests/{id}/export", .download = true,
+	  .fields = { PATH("id", "its id"),
+		  QUERY("issued", "true", "only lines with a certificate") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb REVOCATION_VERBS[] = {
+	{ .name = "create", .summary = "revoke all that a selector names; try --dry-run first",
+	  .method = "POST", .path = "/v1/revocations",
+	  .fields = { WANTED("reason", "REASON", "keyCompromise, superseded, … (RFC 5280)"),
+		  SELECT("station", "ID", "issued for this station"),
+		  SELECT("device_id", "ID", "of this device"),
+		  SELECT("manifest", "ID", "issued on this manifest"),
+		  SELECT("profile", "NAME", "of this profile"), SELECT("ca", "ID", "of this CA"),
+		  SELECT("issued_after", "TIME", "RFC 3339"),
+		  SELECT("issued_before", "TIME", "RFC 3339"),
+		  SELECT("expires_after", "TIME", "RFC 3339"),
+		  SELECT("expires_before", "TIME", "RFC 3339"),
+		  TEXT("comment", "TEXT", "for the audit log"),
+		  FLAG("dry_run", "only say whom it would cut off") } },
+	{ .name = "show", .summary = "its receipt", .method = "GET", .path = "/v1/revocations/{id}",
+	  .fields = { PATH("id", "its id") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb AUDIT_VERBS[] = {
+	{ .name = "list", .summary = "who did what, oldest first", .method = "GET", .path = "/v1/audit",
+	  .list = "records", .columns = "at actor action lane seq detail.request_id",
+	  .fields = { QUERY("actor", "ID", "by whom"),
+		  QUERY("action", "ACTION", "certificate.issue, station.create, …"),
+		  QUERY("object", "OBJECT", "about what: device:d-1, station:s-1, certificate:…"),
+		  QUERY("since", "TIME", "RFC 3339"), QUERY("until", "TIME", "RFC 3339"),
+		  QUERY("items", "true", "with what each record is about (--json)"), PAGES } },
+	{ .name = "verify", .summary = "hold the log against its own chain", .method = "GET",
+	  .path = "/v1/audit/verify", .must = "ok" },
+	{ .name = NULL },
+};
+
+const struct admin_group ADMIN_GROUPS[] = {
+	{ "ca", "certificate authorities", CA_VERBS },
+	{ "cert", "certificates: search, issue, revoke", CERT_VERBS },
+	{ "device", "devices: quarantine, release, decommission", DEVICE_VERBS },
+	{ "principal", "administrators, operators, auditors", PRINCIPAL_VERBS },
+	{ "station", "provisioning stations", STATION_VERBS },
+	{ "token", "bearer tokens of principals and stations", TOKEN_VERBS },
+	{ "manifest", "work orders: who may have a certificate", MANIFEST_VERBS },
+	{ "revocation", "bulk revocation by selector", REVOCATION_VERBS },
+	{ "audit", "the audit log", AUDIT_VERBS },
+	{ NULL, NULL, NULL },
+};
+
+static int
+run(int argc, char **argv)
+{
+	return admin_main(argv[0], argc, argv);
+}
+
+const struct cli_command CLI_ADMIN_COMMANDS[] = {
+	{ "ca", "certificate authorities", run },
+	{ "cert", "certificates: search, issue, revoke", run },
+	{ "device", "devices: quarantine, release, decommission", run },
+	{ "principal", "administrators, operators, auditors", run },
+	{ "station", "provisioning stations", run },
+	{ "token", "bearer tokens of principals and stations", run },
+	{ "manifest", "work orders: who may have a certificate", run },
+	{ "revocation", "bulk revocation by selector", run },
+	{ "audit", "the audit log", run },
+	{ NULL, NULL, NULL },
+};
