@@ -345,8 +345,11 @@ open_root(struct root *root, const struct ca_ceremony *c, const char *root_id, c
 	TRY(file_read(&pem, path, PEM_FILE_MAX_BYTES, err));
 	TRY(ca_pem_decode(&root->der, "CERTIFICATE", view_of(&pem), err));
 	TRY(ca_cert_parse(&root->certificate, view_of(&root->der), err));
-	if (ca_cert_issued_by(&root->certificate, &root->certificate, err) != OK)
+	if (ca_cert_issued_by(&root->certificate, &root->certificate, err) != OK) {
+		if (err->status != ERR_ARGUMENT)
+			return err->status;
 		return err_set(err, ERR_ARGUMENT, "ceremony_root", "%s: a self-signed CA wanted", path);
+	}
 
 	TRY(file_path(path, c->dir, root_id, ".key", err));
 	if (key_path == NULL)
@@ -535,18 +538,20 @@ check_answer(const struct ca_cert_view *answer, int64_t now_s, struct err *err)
 	return check_now(answer, now_s, err);
 }
 
-/* The next certificate upwards; NULL: none in the pool. */
-static const struct bytes *
-issuer_in(const struct pool *pool, const struct ca_cert_view *below, struct ca_cert_view *above)
+/* The next certificate upwards; *found NULL: none in the pool. */
+static enum status
+find_issuer(const struct pool *pool, const struct ca_cert_view *below, struct ca_cert_view *above,
+	const struct bytes **found, struct err *err)
 {
-	struct err ignored;
-
-	for (size_t i = 0; i < pool->count; i++) {
-		if (ca_cert_parse(above, view_of(&pool->der[i]), &ignored) == OK &&
-		    ca_cert_issued_by(below, above, &ignored) == OK)
-			return &pool->der[i];
+	*found = NULL;
+	for (size_t i = 0; i < pool->count && *found == NULL; i++) {
+		if (ca_cert_parse(above, view_of(&pool->der[i]), err) == OK &&
+		    ca_cert_issued_by(below, above, err) == OK)
+			*found = &pool->der[i];
+		else if (err->status != ERR_ARGUMENT) /* memory, not the certificate */
+			return err->status;
 	}
-	return NULL;
+	return OK;
 }
 
 static enum status
@@ -557,8 +562,9 @@ order_chain(struct buf *pem, const struct pool *pool, const struct ca_cert_view 
 	char subject[128];
 
 	for (size_t i = 0; i < CA_CHAIN_MAX; i++) {
-		const struct bytes *found = issuer_in(pool, &below, &above);
+		const struct bytes *found;
 
+		TRY(find_issuer(pool, &below, &above, &found, err));
 		if (found == NULL) {
 			ca_name_text(subject, sizeof(subject), below.issuer);
 			return err_set(err, ERR_ARGUMENT, "import_chain",

@@ -229,7 +229,6 @@ def main():
 
     # not PEM
     text = pem(plain)
-    body64 = base64.b64encode(plain).decode()
     bad("csr_not_pem", "empty", "")
     bad("csr_not_pem", "der", plain)
     bad("csr_not_pem", "certificate_label", pem(plain, "CERTIFICATE"))
@@ -239,11 +238,10 @@ def main():
     bad("csr_not_pem", "text_behind", text + "x")
     bad("csr_not_pem", "no_end", text[:text.index("-----END")])
     bad("csr_not_pem", "labels_differ", text.replace("END CERTIFICATE REQUEST", "END NEW CERTIFICATE REQUEST"))
-    bad("csr_not_pem", "foreign_character", text.replace(body64[70], "*", 1) if False else
-        text[:100] + "*" + text[101:])
-    bad("csr_not_pem", "nul_inside", (text[:100] + "\0" + text[101:]))
-    bad("csr_not_pem", "digit_missing", text[:100] + text[101:])
-    bad("csr_not_pem", "padding_inside", text[:100] + "=" + text[101:])
+    bad("csr_not_pem", "foreign_character", text[:110] + "*" + text[111:])
+    bad("csr_not_pem", "nul_inside", (text[:110] + "\0" + text[111:]))
+    bad("csr_not_pem", "digit_missing", text[:110] + text[111:])
+    bad("csr_not_pem", "padding_inside", text[:110] + "=" + text[111:])
     bad("csr_not_pem", "three_pads", "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\nA===\n-----END CERTIFICATE REQUEST-----\n")
     bad("csr_not_pem", "unused_bits", "-----BEGIN CERTIFICATE REQUEST-----\nMB==\n-----END CERTIFICATE REQUEST-----\n")
     bad("csr_not_pem", "unused_bits_one_pad", "-----BEGIN CERTIFICATE REQUEST-----\nMAB=\n-----END CERTIFICATE REQUEST-----\n")
