@@ -24,7 +24,6 @@
 #include "server/jobs/jobs.h"
 #include "server/listen.h"
 #include "server/process.h"
-#include "server/profile/profile.h"
 #include "server/protocol/crl.h"
 #include "server/routes.h"
 #include "server/signer/link.h"
@@ -132,12 +131,17 @@ take_handover(struct frontend *it, struct err *err)
 	int fds[PROCESS_FDS_MAX];
 	size_t count = 0;
 	size_t len = 0;
-	size_t next = 0;
+	size_t next = 1;
+	enum status status;
 
 	TRY(process_receive(PROCESS_CONTROL_FD, &handover, sizeof(handover), &len, fds, &count, err));
-	if (len != sizeof(handover))
+	if (len != sizeof(handover) || count == 0)
 		return err_set(err, ERR_INTERNAL, "internal", "started by `jitrca serve` only");
 	it->app.config = handover.config;
+	status = process_profiles_read(fds[0], it->app.profiles, COUNT_OF(it->app.profiles),
+		&it->app.profile_count, err);
+	(void)close(fds[0]);
+	TRY(status);
 	for (unsigned i = 0; i < LISTEN_COUNT; i++)
 		it->listeners[i] = (handover.listeners & 1U << i) != 0 && next < count ? fds[next++] : -1;
 	return OK;
@@ -224,7 +228,7 @@ check_profiles(const struct app *app, const struct ca_signer_info *info, struct 
 	for (size_t i = 0; i < app->profile_count; i++)
 		if (!knows(info, app->profiles[i].hash))
 			return err_set(err, ERR_CONFLICT, "profile_unknown",
-				"the signer has another version of profile '%s': its file has just changed",
+				"the signer does not have profile '%s' as it is here",
 				app->profiles[i].name);
 	return OK;
 }
@@ -447,8 +451,6 @@ prepare(struct frontend *it, struct err *err)
 	TRY(process_drop(app->config.user_frontend, err));
 	TRY(ca_init(err));
 	TRY(catch_signals(it, err));
-	TRY(profile_load_dir(app->config.profiles_dir, app->profiles, COUNT_OF(app->profiles),
-		&app->profile_count, err));
 	TRY(db_pool_new(&app->pool, app->config.database_url, (unsigned)app->config.database_connections,
 		err));
 	TRY(signer_link_new(&app->signer_issue, err));

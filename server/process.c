@@ -1,13 +1,16 @@
 #include "server/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -101,6 +104,52 @@ process_receive(int control_fd, void *message, size_t size, size_t *len, int *fd
 	if ((whole.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
 		return err_set(err, ERR_INTERNAL, "internal", "control socket: a message was cut");
 	*len = (size_t)got;
+	return OK;
+}
+
+/* All of len octets at offset; the file is in memory, so less is a fault. */
+static enum status
+whole(ssize_t done, size_t len, struct err *err)
+{
+	if (done >= 0 && (size_t)done == len)
+		return OK;
+	return err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %s",
+		done < 0 ? strerror(errno) : "cut short");
+}
+
+enum status
+process_profiles_keep(int *fd, const struct ca_profile *profiles, size_t count, struct err *err)
+{
+	enum status status;
+
+	*fd = memfd_create("jitrca-profiles", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd < 0)
+		return err_set(err, ERR_UNAVAILABLE, "process_start", "memfd_create: %s", strerror(errno));
+	status = whole(write(*fd, profiles, count * sizeof(*profiles)), count * sizeof(*profiles), err);
+	if (status == OK &&
+	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
+		status = err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
+	if (status != OK) {
+		(void)close(*fd);
+		*fd = -1;
+	}
+	return status;
+}
+
+enum status
+process_profiles_read(int fd, struct ca_profile *out, size_t max, size_t *count, struct err *err)
+{
+	struct stat what;
+	size_t size;
+
+	*count = 0;
+	if (fstat(fd, &what) != 0)
+		return err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
+	size = (size_t)what.st_size;
+	if (size == 0 || size % sizeof(*out) != 0 || size / sizeof(*out) > max)
+		return err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %zu octets", size);
+	TRY(whole(pread(fd, out, size, 0), size, err));
+	*count = size / sizeof(*out);
 	return OK;
 }
 

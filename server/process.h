@@ -11,25 +11,28 @@
 #define SERVER_PROCESS_H
 
 #include "base/err.h"
+#include "ca/profile.h"
 #include "server/config.h"
 
 #define PROCESS_CONTROL_FD 3
 /* The signer's ends of its two channels: ca_signer_serve(fd) on each. */
 #define SIGNER_ISSUE_FD 4
 #define SIGNER_CRL_FD 5
+/* The profiles as the supervisor has read and checked them: process_profiles_read. */
+#define SIGNER_PROFILES_FD 6
 
 /* A child that ends with this status cannot be helped by a restart (EX_CONFIG of sysexits.h). */
 #define PROCESS_EXIT_CONFIG 78
 
-/* The first message to the signer. It reads data_dir/keys and profiles_dir, wipes kek, drops to
- * config.user_signer, confines itself and answers PROCESS_READY. */
+/* The first message to the signer. It reads data_dir/keys, wipes kek, drops to config.user_signer,
+ * confines itself and answers PROCESS_READY. */
 struct signer_handover {
 	uint8_t kek[32];
 	struct config config;
 };
 
-/* The first message to the frontend; its listening sockets come with it: https, stations, http,
- * those whose bit is set in `listeners`. */
+/* The first message to the frontend; descriptors come with it: the profiles, then its listening sockets
+ * https, stations, http, those whose bit is set in `listeners`. */
 struct frontend_handover {
 	unsigned listeners;
 	struct config config;
@@ -42,6 +45,16 @@ enum process_word {
 };
 
 #define PROCESS_FDS_MAX 4
+
+/*
+ * Profiles travel as a sealed memory file, so that signer and frontend have the same ones and both keep
+ * them over restarts, whatever happens to the files meanwhile (until SIGHUP). Neither parses JSON for
+ * it. The descriptor may be read by several; reading does not take it.
+ */
+MUST_USE enum status process_profiles_keep(int *fd, const struct ca_profile *profiles, size_t count,
+	struct err *err);
+MUST_USE enum status process_profiles_read(int fd, struct ca_profile *out, size_t max, size_t *count,
+	struct err *err);
 
 /* Sends a message whole; fds (count may be 0) stay the caller's. */
 MUST_USE enum status process_send(int control_fd, const void *message, size_t len, const int *fds,

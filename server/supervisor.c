@@ -58,6 +58,7 @@ struct generation {
 	enum state state;
 	struct config config;
 	struct listen_set listeners;
+	int profiles; /* in memory, as they were checked (server/process.h) */
 	struct child children[ROLE_COUNT];
 	int64_t limit_ms; /* STARTING a reload, DRAINING: when patience ends; 0: never */
 };
@@ -156,7 +157,7 @@ become(enum role role, const int *fds, size_t count)
 }
 
 static enum status
-spawn(struct child *child, enum role role, const int *channel_fds, size_t channel_count, struct err *err)
+spawn(struct child *child, enum role role, const int *more_fds, size_t more_count, struct err *err)
 {
 	int pair[2];
 	int fds[PROCESS_FDS_MAX];
@@ -165,11 +166,11 @@ spawn(struct child *child, enum role role, const int *channel_fds, size_t channe
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
 	fds[0] = pair[1];
-	for (size_t i = 0; i < channel_count; i++)
-		fds[i + 1] = channel_fds[i];
+	for (size_t i = 0; i < more_count; i++)
+		fds[i + 1] = more_fds[i];
 	pid = fork();
 	if (pid == 0)
-		become(role, fds, channel_count + 1);
+		become(role, fds, more_count + 1);
 	(void)close(pair[1]);
 	if (pid < 0) {
 		(void)close(pair[0]);
@@ -189,8 +190,8 @@ start_frontend(struct generation *generation, struct err *err)
 {
 	struct child *child = &generation->children[FRONTEND];
 	struct frontend_handover handover;
-	int fds[LISTEN_COUNT];
-	size_t count = 0;
+	int fds[1 + LISTEN_COUNT] = { generation->profiles };
+	size_t count = 1;
 
 	memset(&handover, 0, sizeof(handover));
 	handover.config = generation->config;
@@ -242,7 +243,7 @@ start_signer(struct supervisor *supervisor, struct generation *generation, struc
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl) != 0)
 		status = err_set(err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
 	else
-		status = spawn(child, SIGNER, (const int[]){ issue[1], crl[1] }, 2, err);
+		status = spawn(child, SIGNER, (const int[]){ issue[1], crl[1], generation->profiles }, 3, err);
 	if (status == OK)
 		status = send_keys(supervisor, generation, err);
 	if (status == OK && frontend->control >= 0) {
@@ -297,6 +298,9 @@ finish(struct supervisor *supervisor, struct generation *generation)
 	struct generation *kept = generation == supervisor->now ? supervisor->other : supervisor->now;
 
 	listen_close(&generation->listeners, kept->state == NONE ? NULL : &kept->listeners);
+	if (generation->profiles >= 0)
+		(void)close(generation->profiles);
+	generation->profiles = -1;
 	generation->state = NONE;
 }
 
@@ -414,8 +418,9 @@ reap(struct supervisor *supervisor)
 
 /* ---- reload ---- */
 
+/* Reads and checks all that a generation is made from. On OK the caller closes *profiles_fd. */
 static enum status
-check_config(const char *path, struct config *out, struct err *err)
+check_config(const char *path, struct config *out, int *profiles_fd, struct err *err)
 {
 	struct ca_profile *profiles = mem_array(CA_PROFILES_MAX, sizeof(*profiles));
 	size_t count = 0;
@@ -423,15 +428,18 @@ check_config(const char *path, struct config *out, struct err *err)
 
 	if (status == OK)
 		status = profile_load_dir(out->profiles_dir, profiles, CA_PROFILES_MAX, &count, err);
+	if (status == OK)
+		status = process_profiles_keep(profiles_fd, profiles, count, err);
 	mem_free(profiles);
 	return status;
 }
 
 static void
-generation_init(struct generation *generation, const struct config *config)
+generation_init(struct generation *generation, const struct config *config, int profiles_fd)
 {
 	memset(generation, 0, sizeof(*generation));
 	generation->config = *config;
+	generation->profiles = profiles_fd;
 	for (size_t i = 0; i < LISTEN_COUNT; i++)
 		generation->listeners.fds[i] = -1;
 	for (size_t role = 0; role < ROLE_COUNT; role++)
@@ -443,13 +451,14 @@ reload(struct supervisor *supervisor, struct err *err)
 {
 	struct generation *next = supervisor->other;
 	struct config config;
+	int profiles_fd;
 
-	TRY(check_config(supervisor->config_path, &config, err));
+	TRY(check_config(supervisor->config_path, &config, &profiles_fd, err));
+	generation_init(next, &config, profiles_fd);
+	next->state = STARTING; /* from here on, giving up cleans up */
 	if (strcmp(config.data_dir, supervisor->now->config.data_dir) != 0)
 		return err_set(err, ERR_ARGUMENT, "config_value", "data_dir: a change needs a restart");
-	generation_init(next, &config);
 	TRY(listen_bind(&next->listeners, &config, &supervisor->now->listeners, err));
-	next->state = STARTING;
 	next->limit_ms = now_ms() + RELOAD_LIMIT_MS;
 	TRY(start_frontend(next, err));
 	return start_signer(supervisor, next, err);
@@ -697,13 +706,14 @@ start(struct supervisor *supervisor, struct err *err)
 	struct generation *generation = supervisor->now;
 	char keys[CONFIG_TEXT_BYTES + 8];
 	struct config config;
+	int profiles_fd;
 
-	TRY(check_config(supervisor->config_path, &config, err));
+	TRY(check_config(supervisor->config_path, &config, &profiles_fd, err));
 	log_setup(STDERR_FILENO, config.log_level, "supervisor");
 	TRY(process_harden(err));
 	TRY(ca_init(err));
 	warn_of_root(&config);
-	generation_init(generation, &config);
+	generation_init(generation, &config, profiles_fd);
 	TRY(listen_bind(&generation->listeners, &config, NULL, err));
 	TRY(passphrase_read(&passphrase, &config, false, err));
 	TRY(make_tls_dir(&config, err));
