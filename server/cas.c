@@ -23,8 +23,9 @@ row_of(struct db_issuer *row, const struct cas_source *source, const struct ca_c
 	row->not_after_s = view->not_after_s;
 	TRY(bytes_copy(&row->certificate, source->certificate, err));
 	if (source->chain_count > DB_CHAIN_MAX)
-		return err_set(err, ERR_ARGUMENT, "ca_chain", "%s: a chain of at most %d wanted, %zu found",
-			source->ca_id, DB_CHAIN_MAX, source->chain_count);
+		return err_set(err, ERR_ARGUMENT, "ca_chain",
+			"%s: a chain of at most %d wanted, %zu found", source->ca_id, DB_CHAIN_MAX,
+			source->chain_count);
 	for (size_t i = 0; i < source->chain_count; i++) {
 		TRY(bytes_copy(&row->chain[i], view_of(&source->chain[i]), err));
 		row->chain_count++;
@@ -60,8 +61,9 @@ static enum status
 fill(struct app_ca *out, const struct cas_source *source, const struct ca_cert_view *view,
 	int32_t issuer_id, struct err *err)
 {
-	struct view root = source->chain_count > 0 ? view_of(&source->chain[source->chain_count - 1])
-						   : source->certificate;
+	struct view root = source->chain_count > 0
+	                           ? view_of(&source->chain[source->chain_count - 1])
+	                           : source->certificate;
 
 	(void)snprintf(out->ca_id, sizeof(out->ca_id), "%s", source->ca_id);
 	out->issuer_id = issuer_id;

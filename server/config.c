@@ -21,7 +21,7 @@
 enum kind {
 	KIND_TEXT = 1,
 	KIND_COUNT,
-	KIND_SIZE,        /* octets, with KiB, MiB, GiB */
+	KIND_SIZE, /* octets, with KiB, MiB, GiB */
 	KIND_DURATION_S,
 	KIND_DURATION_MS, /* as above, also "200ms" */
 	KIND_LISTENER,
@@ -37,8 +37,8 @@ struct key {
 	int64_t least, most; /* of numbers, in the unit they are kept in */
 	bool (*rule)(const char *text);
 	const char *rule_text;
-	bool secret; /* its value is not printed */
-	const char *about; /* lines, as they stand in the documented file */
+	bool secret;         /* its value is not printed */
+	const char *about;   /* lines, as they stand in the documented file */
 	const char *section; /* begins one */
 };
 
@@ -52,95 +52,248 @@ static bool is_pairs(const char *text);
 static bool is_user(const char *text);
 static bool is_text(const char *text);
 
-#define AT(member) .offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
+#define AT(member)                                                                                 \
+	.offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
 #define S INT64_C(1)
 #define DAY (86400 * S)
 
 static const struct key KEYS[] = {
-	{ .section = "Database", .name = "database_url", .kind = KIND_TEXT, AT(database_url),
-	  .standard = "postgresql:///jitrca", .rule = is_text, .rule_text = "a libpq connection string",
-	  .secret = true,
-	  .about = "A libpq connection string. Passwords belong into a file: passfile=/etc/jitrca/pgpass.\n"
-		   "Several hosts: postgresql://a,b,c/jitrca?target_session_attrs=read-write" },
-	{ .name = "database_connections", .kind = KIND_COUNT, AT(database_connections), .standard = "8",
-	  .least = 3, .most = 200, .about = "Connections to it at most, opened on demand." },
+	{ .section = "Database",
+		.name = "database_url",
+		.kind = KIND_TEXT,
+		AT(database_url),
+		.standard = "postgresql:///jitrca",
+		.rule = is_text,
+		.rule_text = "a libpq connection string",
+		.secret = true,
+		.about = "A libpq connection string. Passwords belong into a file: "
+			 "passfile=/etc/jitrca/pgpass.\n"
+			 "Several hosts: "
+			 "postgresql://a,b,c/jitrca?target_session_attrs=read-write" },
+	{ .name = "database_connections",
+		.kind = KIND_COUNT,
+		AT(database_connections),
+		.standard = "8",
+		.least = 3,
+		.most = 200,
+		.about = "Connections to it at most, opened on demand." },
 
-	{ .section = "Files", .name = "data_dir", .kind = KIND_TEXT, AT(data_dir),
-	  .standard = "/var/lib/jitrca", .rule = is_path, .rule_text = "a path",
-	  .about = "Holds keys/ (sealed) and tls/. Mode 0700." },
-	{ .name = "profiles_dir", .kind = KIND_TEXT, AT(profiles_dir), .standard = "/etc/jitrca/certs",
-	  .rule = is_path, .rule_text = "a path", .about = "The certificate profiles, *.json (certs/README.md)." },
-	{ .name = "passphrase_file", .kind = KIND_TEXT, AT(passphrase_file), .standard = "",
-	  .rule = is_absolute_or_empty, .rule_text = "a path, or nothing",
-	  .about = "The passphrase that the CA keys are sealed with; mode 0600. Empty: the systemd\n"
-		   "credential jitrca-passphrase, else a prompt." },
+	{ .section = "Files",
+		.name = "data_dir",
+		.kind = KIND_TEXT,
+		AT(data_dir),
+		.standard = "/var/lib/jitrca",
+		.rule = is_path,
+		.rule_text = "a path",
+		.about = "Holds keys/ (sealed) and tls/. Mode 0700." },
+	{ .name = "profiles_dir",
+		.kind = KIND_TEXT,
+		AT(profiles_dir),
+		.standard = "/etc/jitrca/certs",
+		.rule = is_path,
+		.rule_text = "a path",
+		.about = "The certificate profiles, *.json (certs/README.md)." },
+	{ .name = "passphrase_file",
+		.kind = KIND_TEXT,
+		AT(passphrase_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "The passphrase that the CA keys are sealed with; mode 0600. Empty: the "
+			 "systemd\n"
+			 "credential jitrca-passphrase, else a prompt." },
 
-	{ .section = "Addresses", .name = "public_url", .kind = KIND_TEXT, AT(public_url),
-	  .standard = "https://localhost:8444", .rule = is_https_url, .rule_text = "https://HOST[:PORT]",
-	  .about = "Where stations and administrators reach this service." },
-	{ .name = "public_http_url", .kind = KIND_TEXT, AT(public_http_url),
-	  .standard = "http://localhost:8440", .rule = is_url, .rule_text = "http://HOST[:PORT]",
-	  .about = "Stands in every certificate as the address of CRLs and CA certificates. Do not change it\n"
-		   "lightly: certificates that are out keep the old one." },
-	{ .name = "issuing_ca", .kind = KIND_TEXT, AT(issuing_ca), .standard = "issuing-1", .rule = is_ca_id,
-	  .rule_text = "[a-z0-9][a-z0-9-]{0,62}", .about = "Which CA of data_dir/keys issues." },
+	{ .section = "Addresses",
+		.name = "public_url",
+		.kind = KIND_TEXT,
+		AT(public_url),
+		.standard = "https://localhost:8444",
+		.rule = is_https_url,
+		.rule_text = "https://HOST[:PORT]",
+		.about = "Where stations and administrators reach this service." },
+	{ .name = "public_http_url",
+		.kind = KIND_TEXT,
+		AT(public_http_url),
+		.standard = "http://localhost:8440",
+		.rule = is_url,
+		.rule_text = "http://HOST[:PORT]",
+		.about = "Stands in every certificate as the address of CRLs and CA certificates. "
+			 "Do not change it\n"
+			 "lightly: certificates that are out keep the old one." },
+	{ .name = "issuing_ca",
+		.kind = KIND_TEXT,
+		AT(issuing_ca),
+		.standard = "issuing-1",
+		.rule = is_ca_id,
+		.rule_text = "[a-z0-9][a-z0-9-]{0,62}",
+		.about = "Which CA of data_dir/keys issues." },
 
-	{ .section = "Listeners: ADDRESS:PORT, [IPV6]:PORT, or off", .name = "https", .kind = KIND_LISTENER,
-	  AT(https), .standard = "0.0.0.0:8443", .about = "Devices, by mutual TLS, and everyone." },
-	{ .name = "stations", .kind = KIND_LISTENER, AT(stations), .standard = "0.0.0.0:8444",
-	  .about = "Stations and administrators, so that a crowd of devices cannot lock them out." },
-	{ .name = "http", .kind = KIND_LISTENER, AT(http), .standard = "0.0.0.0:8440",
-	  .about = "Plain HTTP: CRLs, CA certificates, health. Nothing else answers there." },
-	{ .name = "server_names", .kind = KIND_TEXT, AT(server_names), .standard = "localhost,127.0.0.1,::1",
-	  .rule = is_names, .rule_text = "DNS names and addresses, separated by commas",
-	  .about = "Names in the TLS certificate that the own CA issues for the listeners." },
-	{ .name = "tls_certificates", .kind = KIND_TEXT, AT(tls_certificates), .standard = "",
-	  .rule = is_pairs, .rule_text = "CERT.pem:KEY.pem pairs, separated by commas",
-	  .about = "Certificates from files instead, chosen by SNI; the chain behind the leaf. Read again at\n"
-		   "SIGHUP." },
+	{ .section = "Listeners: ADDRESS:PORT, [IPV6]:PORT, or off",
+		.name = "https",
+		.kind = KIND_LISTENER,
+		AT(https),
+		.standard = "0.0.0.0:8443",
+		.about = "Devices, by mutual TLS, and everyone." },
+	{ .name = "stations",
+		.kind = KIND_LISTENER,
+		AT(stations),
+		.standard = "0.0.0.0:8444",
+		.about = "Stations and administrators, so that a crowd of devices cannot lock them "
+			 "out." },
+	{ .name = "http",
+		.kind = KIND_LISTENER,
+		AT(http),
+		.standard = "0.0.0.0:8440",
+		.about = "Plain HTTP: CRLs, CA certificates, health. Nothing else answers there." },
+	{ .name = "server_names",
+		.kind = KIND_TEXT,
+		AT(server_names),
+		.standard = "localhost,127.0.0.1,::1",
+		.rule = is_names,
+		.rule_text = "DNS names and addresses, separated by commas",
+		.about = "Names in the TLS certificate that the own CA issues for the listeners." },
+	{ .name = "tls_certificates",
+		.kind = KIND_TEXT,
+		AT(tls_certificates),
+		.standard = "",
+		.rule = is_pairs,
+		.rule_text = "CERT.pem:KEY.pem pairs, separated by commas",
+		.about = "Certificates from files instead, chosen by SNI; the chain behind the "
+			 "leaf. Read again at\n"
+			 "SIGHUP." },
 
-	{ .section = "Limits", .name = "connections_max", .kind = KIND_COUNT, AT(connections_max),
-	  .standard = "2000", .least = 4, .most = 100000, .about = "Connections of each listener." },
-	{ .name = "connections_per_address_max", .kind = KIND_COUNT, AT(connections_per_address_max),
-	  .standard = "200", .least = 1, .most = 100000, .about = "Of these, from one address." },
-	{ .name = "first_request_timeout", .kind = KIND_DURATION_MS, AT(first_request_timeout_ms),
-	  .standard = "10s", .least = 100, .most = 600000,
-	  .about = "From a connection to its first complete request." },
-	{ .name = "idle_timeout", .kind = KIND_DURATION_MS, AT(idle_timeout_ms), .standard = "30s",
-	  .least = 100, .most = 3600000, .about = "A connection that says nothing is closed after that." },
-	{ .name = "http_threads", .kind = KIND_COUNT, AT(http_threads), .standard = "0", .least = 0,
-	  .most = 64, .about = "Threads of each listener; 0: by connections_max." },
-	{ .name = "worker_threads", .kind = KIND_COUNT, AT(worker_threads), .standard = "0", .least = 0,
-	  .most = 256, .about = "Threads that run requests; 0: by the number of processors." },
-	{ .name = "body_max", .kind = KIND_SIZE, AT(body_max_bytes), .standard = "1MiB", .least = 16384,
-	  .most = INT64_C(64) << 20, .about = "Of a request's body, at most." },
-	{ .name = "upload_max", .kind = KIND_SIZE, AT(upload_max_bytes), .standard = "128MiB", .least = 16384,
-	  .most = INT64_C(4) << 30, .about = "Of an uploaded manifest, at most." },
-	{ .name = "shutdown_timeout", .kind = KIND_DURATION_MS, AT(shutdown_timeout_ms), .standard = "10s",
-	  .least = 100, .most = 600000, .about = "What is in flight may take so long at SIGTERM and SIGHUP." },
+	{ .section = "Limits",
+		.name = "connections_max",
+		.kind = KIND_COUNT,
+		AT(connections_max),
+		.standard = "2000",
+		.least = 4,
+		.most = 100000,
+		.about = "Connections of each listener." },
+	{ .name = "connections_per_address_max",
+		.kind = KIND_COUNT,
+		AT(connections_per_address_max),
+		.standard = "200",
+		.least = 1,
+		.most = 100000,
+		.about = "Of these, from one address." },
+	{ .name = "first_request_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(first_request_timeout_ms),
+		.standard = "10s",
+		.least = 100,
+		.most = 600000,
+		.about = "From a connection to its first complete request." },
+	{ .name = "idle_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(idle_timeout_ms),
+		.standard = "30s",
+		.least = 100,
+		.most = 3600000,
+		.about = "A connection that says nothing is closed after that." },
+	{ .name = "http_threads",
+		.kind = KIND_COUNT,
+		AT(http_threads),
+		.standard = "0",
+		.least = 0,
+		.most = 64,
+		.about = "Threads of each listener; 0: by connections_max." },
+	{ .name = "worker_threads",
+		.kind = KIND_COUNT,
+		AT(worker_threads),
+		.standard = "0",
+		.least = 0,
+		.most = 256,
+		.about = "Threads that run requests; 0: by the number of processors." },
+	{ .name = "body_max",
+		.kind = KIND_SIZE,
+		AT(body_max_bytes),
+		.standard = "1MiB",
+		.least = 16384,
+		.most = INT64_C(64) << 20,
+		.about = "Of a request's body, at most." },
+	{ .name = "upload_max",
+		.kind = KIND_SIZE,
+		AT(upload_max_bytes),
+		.standard = "128MiB",
+		.least = 16384,
+		.most = INT64_C(4) << 30,
+		.about = "Of an uploaded manifest, at most." },
+	{ .name = "shutdown_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(shutdown_timeout_ms),
+		.standard = "10s",
+		.least = 100,
+		.most = 600000,
+		.about = "What is in flight may take so long at SIGTERM and SIGHUP." },
 
-	{ .section = "Revocation lists", .name = "crl_validity", .kind = KIND_DURATION_S, AT(crl_validity_s),
-	  .standard = "7d", .least = 60, .most = 31 * DAY, .about = "From thisUpdate to nextUpdate." },
-	{ .name = "crl_refresh", .kind = KIND_DURATION_S, AT(crl_refresh_s), .standard = "24h", .least = 10,
-	  .most = 31 * DAY, .about = "A list is published anew so long after thisUpdate, at the latest." },
-	{ .name = "crl_debounce", .kind = KIND_DURATION_MS, AT(crl_debounce_ms), .standard = "200ms",
-	  .least = 1, .most = 60000, .about = "Revocations within that time share one list." },
-	{ .name = "crl_full_immediate_max", .kind = KIND_SIZE, AT(crl_full_immediate_max_bytes),
-	  .standard = "1MiB", .least = 1, .most = INT64_C(1) << 30,
-	  .about = "A full list above that is published by crl_refresh only; shards always at once." },
+	{ .section = "Revocation lists",
+		.name = "crl_validity",
+		.kind = KIND_DURATION_S,
+		AT(crl_validity_s),
+		.standard = "7d",
+		.least = 60,
+		.most = 31 * DAY,
+		.about = "From thisUpdate to nextUpdate." },
+	{ .name = "crl_refresh",
+		.kind = KIND_DURATION_S,
+		AT(crl_refresh_s),
+		.standard = "24h",
+		.least = 10,
+		.most = 31 * DAY,
+		.about = "A list is published anew so long after thisUpdate, at the latest." },
+	{ .name = "crl_debounce",
+		.kind = KIND_DURATION_MS,
+		AT(crl_debounce_ms),
+		.standard = "200ms",
+		.least = 1,
+		.most = 60000,
+		.about = "Revocations within that time share one list." },
+	{ .name = "crl_full_immediate_max",
+		.kind = KIND_SIZE,
+		AT(crl_full_immediate_max_bytes),
+		.standard = "1MiB",
+		.least = 1,
+		.most = INT64_C(1) << 30,
+		.about = "A full list above that is published by crl_refresh only; shards always "
+			 "at once." },
 
-	{ .section = "Retention", .name = "idempotency_retention", .kind = KIND_DURATION_S,
-	  AT(idempotency_retention_s), .standard = "90d", .least = 3600, .most = 3650 * DAY,
-	  .about = "A repeated request finds its first answer so long." },
-	{ .name = "token_validity_max", .kind = KIND_DURATION_S, AT(token_validity_max_s),
-	  .standard = "365d", .least = 60, .most = 3650 * DAY, .about = "A bearer token lives no longer." },
+	{ .section = "Retention",
+		.name = "idempotency_retention",
+		.kind = KIND_DURATION_S,
+		AT(idempotency_retention_s),
+		.standard = "90d",
+		.least = 3600,
+		.most = 3650 * DAY,
+		.about = "A repeated request finds its first answer so long." },
+	{ .name = "token_validity_max",
+		.kind = KIND_DURATION_S,
+		AT(token_validity_max_s),
+		.standard = "365d",
+		.least = 60,
+		.most = 3650 * DAY,
+		.about = "A bearer token lives no longer." },
 
-	{ .section = "Process", .name = "user_signer", .kind = KIND_TEXT, AT(user_signer), .standard = "",
-	  .rule = is_user, .rule_text = "a user's name", .about = "Started as root, the signer runs as that user …" },
-	{ .name = "user_frontend", .kind = KIND_TEXT, AT(user_frontend), .standard = "", .rule = is_user,
-	  .rule_text = "a user's name", .about = "… and what talks to the network as that one. Empty: stays." },
-	{ .name = "log_level", .kind = KIND_LEVEL, AT(log_level), .standard = "info",
-	  .about = "debug, info, warn or error." },
+	{ .section = "Process",
+		.name = "user_signer",
+		.kind = KIND_TEXT,
+		AT(user_signer),
+		.standard = "",
+		.rule = is_user,
+		.rule_text = "a user's name",
+		.about = "Started as root, the signer runs as that user …" },
+	{ .name = "user_frontend",
+		.kind = KIND_TEXT,
+		AT(user_frontend),
+		.standard = "",
+		.rule = is_user,
+		.rule_text = "a user's name",
+		.about = "… and what talks to the network as that one. Empty: stays." },
+	{ .name = "log_level",
+		.kind = KIND_LEVEL,
+		AT(log_level),
+		.standard = "info",
+		.about = "debug, info, warn or error." },
 };
 #define KEY_COUNT COUNT_OF(KEYS)
 
@@ -176,8 +329,9 @@ is_origin(const char *text, const char *scheme)
 
 	if (strncmp(text, scheme, len) != 0 || host[0] == '\0' || strlen(text) > 200)
 		return false;
-	return strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:[]") ==
-		strlen(host);
+	return strspn(host,
+		       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:[]") ==
+	       strlen(host);
 }
 
 static bool
@@ -198,7 +352,7 @@ is_ca_id(const char *text)
 	size_t len = strlen(text);
 
 	return len >= 1 && len <= 63 && text[0] != '-' &&
-		strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+	       strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
 static bool
@@ -208,8 +362,10 @@ is_names(const char *text)
 
 	/* Names go into one attribute of a request, which holds 128 octets. */
 	return len >= 1 && len <= 128 && text[0] != ',' && text[len - 1] != ',' &&
-		strstr(text, ",,") == NULL &&
-		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:,*") == len;
+	       strstr(text, ",,") == NULL &&
+	       strspn(text,
+		       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-:,*") ==
+	               len;
 }
 
 static bool
@@ -234,7 +390,7 @@ static bool
 is_user(const char *text)
 {
 	return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") ==
-		strlen(text);
+	       strlen(text);
 }
 
 /* A whole number and its unit. */
@@ -336,8 +492,8 @@ listener_parse(struct config_listener *out, const char *text)
 	memcpy(out->address, from, len);
 	if (inet_pton(v6 ? AF_INET6 : AF_INET, out->address, scratch) != 1)
 		return false;
-	return number_parse(&out->port, colon + 1, PORT_UNITS, COUNT_OF(PORT_UNITS)) && out->port >= 1 &&
-		out->port <= 65535;
+	return number_parse(&out->port, colon + 1, PORT_UNITS, COUNT_OF(PORT_UNITS)) &&
+	       out->port >= 1 && out->port <= 65535;
 }
 
 /* where: "FILE:LINE", or the variable's name. */
@@ -351,11 +507,13 @@ set_value(struct config *config, const struct key *key, const char *where, const
 	switch (key->kind) {
 	case KIND_TEXT:
 		if (strlen(text) >= key->size)
-			return err_set(err, ERR_ARGUMENT, "config_value", "%s: %s: at most %zu octets wanted, %zu found",
-				where, key->name, key->size - 1, strlen(text));
+			return err_set(err, ERR_ARGUMENT, "config_value",
+				"%s: %s: at most %zu octets wanted, %zu found", where, key->name,
+				key->size - 1, strlen(text));
 		if (!key->rule(text))
-			return err_set(err, ERR_ARGUMENT, "config_value", "%s: %s: %s wanted, '%s' found",
-				where, key->name, key->rule_text, key->secret ? "…" : text);
+			return err_set(err, ERR_ARGUMENT, "config_value",
+				"%s: %s: %s wanted, '%s' found", where, key->name, key->rule_text,
+				key->secret ? "…" : text);
 		memset(at, 0, key->size);
 		memcpy(at, text, strlen(text));
 		return OK;
@@ -422,7 +580,8 @@ trim(char *text)
 }
 
 static enum status
-read_line(struct config *config, char *line, const char *where, bool seen[KEY_COUNT], struct err *err)
+read_line(
+	struct config *config, char *line, const char *where, bool seen[KEY_COUNT], struct err *err)
 {
 	char *name = trim(line);
 	char *equals;
@@ -438,10 +597,11 @@ read_line(struct config *config, char *line, const char *where, bool seen[KEY_CO
 	key = find_key(name);
 	if (key == NULL)
 		return err_set(err, ERR_ARGUMENT, "config_key_unknown",
-			"%s: there is no key '%s'; the nearest is '%s'", where, name, nearest_key(name));
+			"%s: there is no key '%s'; the nearest is '%s'", where, name,
+			nearest_key(name));
 	if (seen[key - KEYS])
-		return err_set(err, ERR_ARGUMENT, "config_key_repeated", "%s: %s: is set a second time", where,
-			name);
+		return err_set(err, ERR_ARGUMENT, "config_key_repeated",
+			"%s: %s: is set a second time", where, name);
 	seen[key - KEYS] = true;
 	return set_value(config, key, where, trim(equals + 1), err);
 }
@@ -469,10 +629,11 @@ read_file(struct config *config, const char *path, struct err *err)
 
 		(void)snprintf(where, sizeof(where), "%s:%u", path, number);
 		if (strchr(line, '\n') == NULL && strlen(line) == sizeof(line) - 1)
-			return err_set(err, ERR_ARGUMENT, "config_line", "%s: a line of over %d octets", where,
-				LINE_MAX_BYTES - 2);
+			return err_set(err, ERR_ARGUMENT, "config_line",
+				"%s: a line of over %d octets", where, LINE_MAX_BYTES - 2);
 		if (number > LINES_MAX)
-			return err_set(err, ERR_ARGUMENT, "config_line", "%s: over %d lines", where, LINES_MAX);
+			return err_set(err, ERR_ARGUMENT, "config_line", "%s: over %d lines", where,
+				LINES_MAX);
 		TRY(read_line(config, line, where, seen, err));
 	}
 	if (ferror(stream))
@@ -504,7 +665,8 @@ read_variable(struct config *config, const char *entry, struct err *err)
 		return OK;
 	len = (size_t)(equals - entry);
 	if (len >= sizeof(variable))
-		return err_set(err, ERR_ARGUMENT, "config_key_unknown", "environment: a name of %zu octets", len);
+		return err_set(err, ERR_ARGUMENT, "config_key_unknown",
+			"environment: a name of %zu octets", len);
 	memcpy(variable, entry, len);
 	variable[len] = '\0';
 	if (is_client_variable(variable))
@@ -513,7 +675,9 @@ read_variable(struct config *config, const char *entry, struct err *err)
 		char c = variable[strlen(PREFIX) + len];
 
 		/* Keys are lower case, variables upper: a variable in lower case names nothing. */
-		name[len] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c >= 'a' && c <= 'z' ? '?' : c;
+		name[len] = c >= 'A' && c <= 'Z'   ? (char)(c - 'A' + 'a')
+		            : c >= 'a' && c <= 'z' ? '?'
+		                                   : c;
 	}
 	name[len] = '\0';
 	key = find_key(name);
@@ -525,7 +689,8 @@ read_variable(struct config *config, const char *entry, struct err *err)
 			if (*at >= 'a' && *at <= 'z')
 				*at = (char)(*at - 'a' + 'A');
 		return err_set(err, ERR_ARGUMENT, "config_key_unknown",
-			"environment: %s names no key; the nearest is " PREFIX "%s", variable, nearest);
+			"environment: %s names no key; the nearest is " PREFIX "%s", variable,
+			nearest);
 	}
 	return set_value(config, key, variable, equals + 1, err);
 }
@@ -542,17 +707,20 @@ check_whole(const struct config *config, struct err *err)
 {
 	if (config->crl_refresh_s >= config->crl_validity_s)
 		return err_set(err, ERR_ARGUMENT, "config_value",
-			"crl_refresh: less than crl_validity (%lld s) wanted, %lld s found: a list would run out",
+			"crl_refresh: less than crl_validity (%lld s) wanted, %lld s found: a list "
+		        "would run out",
 			(long long)config->crl_validity_s, (long long)config->crl_refresh_s);
 	if (same_listener(&config->https, &config->stations) ||
-	    same_listener(&config->https, &config->http) ||
-	    same_listener(&config->stations, &config->http))
+		same_listener(&config->https, &config->http) ||
+		same_listener(&config->stations, &config->http))
 		return err_set(err, ERR_ARGUMENT, "config_value",
 			"https, stations, http: addresses of their own wanted, two are the same");
 	if (config->connections_per_address_max > config->connections_max)
 		return err_set(err, ERR_ARGUMENT, "config_value",
-			"connections_per_address_max: at most connections_max (%lld) wanted, %lld found",
-			(long long)config->connections_max, (long long)config->connections_per_address_max);
+			"connections_per_address_max: at most connections_max (%lld) wanted, %lld "
+		        "found",
+			(long long)config->connections_max,
+			(long long)config->connections_per_address_max);
 	return OK;
 }
 
@@ -590,25 +758,28 @@ format_number(char *out, size_t size, int64_t number, const struct unit *units, 
 static void
 format_value(char *out, size_t size, const struct config *config, const struct key *key)
 {
-	static const struct unit SIZES[] = { { "GiB", 1 << 30 }, { "MiB", 1 << 20 }, { "KiB", 1 << 10 } };
-	static const struct unit SECONDS[] = { { "d", 86400 }, { "h", 3600 }, { "m", 60 }, { "s", 1 } };
-	static const struct unit MILLISECONDS[] = { { "d", 86400000 }, { "h", 3600000 }, { "m", 60000 },
-		{ "s", 1000 }, { "ms", 1 } };
-	static const char *const LEVELS[] = { [LOG_DEBUG] = "debug", [LOG_INFO] = "info",
-		[LOG_WARN] = "warn", [LOG_ERROR] = "error" };
+	static const struct unit SIZES[] = { { "GiB", 1 << 30 }, { "MiB", 1 << 20 },
+		{ "KiB", 1 << 10 } };
+	static const struct unit SECONDS[] = { { "d", 86400 }, { "h", 3600 }, { "m", 60 },
+		{ "s", 1 } };
+	static const struct unit MILLISECONDS[] = { { "d", 86400000 }, { "h", 3600000 },
+		{ "m", 60000 }, { "s", 1000 }, { "ms", 1 } };
+	static const char *const LEVELS[] = { [LOG_DEBUG] = "debug",
+		[LOG_INFO] = "info",
+		[LOG_WARN] = "warn",
+		[LOG_ERROR] = "error" };
 	const void *at = (const uint8_t *)config + key->offset;
 	const struct config_listener *listener = at;
 	int64_t number = 0;
 
 	switch (key->kind) {
-	case KIND_TEXT:
-		(void)snprintf(out, size, "%s", (const char *)at);
-		return;
+	case KIND_TEXT: (void)snprintf(out, size, "%s", (const char *)at); return;
 	case KIND_LISTENER:
 		if (listener->address[0] == '\0')
 			(void)snprintf(out, size, "off");
 		else
-			(void)snprintf(out, size, strchr(listener->address, ':') != NULL ? "[%s]:%lld" : "%s:%lld",
+			(void)snprintf(out, size,
+				strchr(listener->address, ':') != NULL ? "[%s]:%lld" : "%s:%lld",
 				listener->address, (long long)listener->port);
 		return;
 	case KIND_LEVEL:
@@ -633,8 +804,10 @@ format_value(char *out, size_t size, const struct config *config, const struct k
 void
 config_print_documented(const struct config *config)
 {
-	printf("# jitrca.conf: KEY = VALUE lines. What is not set has the default that is shown. Each key can be\n"
-	       "# overridden in the environment: JITRCA_LOG_LEVEL=debug. Durations: 90s 15m 12h 365d; sizes: 1MiB.\n");
+	printf("# jitrca.conf: KEY = VALUE lines. What is not set has the default that is shown. "
+	       "Each key can be\n"
+	       "# overridden in the environment: JITRCA_LOG_LEVEL=debug. Durations: 90s 15m 12h "
+	       "365d; sizes: 1MiB.\n");
 	for (size_t i = 0; i < KEY_COUNT; i++) {
 		const struct key *key = &KEYS[i];
 		char value[CONFIG_TEXT_BYTES];

@@ -34,14 +34,16 @@ struct config {
 	struct config_listener https;    /* devices (mutual TLS) and everyone */
 	struct config_listener stations; /* stations and administrators: a listener of their own */
 	struct config_listener http;     /* plain: CRL, CA certificates, health */
-	char server_names[CONFIG_TEXT_BYTES]; /* comma-separated DNS names and addresses of the TLS certificate */
-	char tls_certificates[CONFIG_TEXT_BYTES]; /* comma-separated cert.pem:key.pem pairs chosen by SNI; empty: own CA */
+	/* comma-separated DNS names and addresses of the TLS certificate */
+	char server_names[CONFIG_TEXT_BYTES];
+	/* comma-separated cert.pem:key.pem pairs chosen by SNI; empty: own CA */
+	char tls_certificates[CONFIG_TEXT_BYTES];
 
 	int64_t connections_max;             /* per listener */
 	int64_t connections_per_address_max;
 	int64_t first_request_timeout_ms;    /* from accept to the first complete request */
 	int64_t idle_timeout_ms;
-	int64_t http_threads;                /* per listener */
+	int64_t http_threads;                /* per listener, at most; 0: by connections_max */
 	int64_t worker_threads;              /* 0: the number of processors */
 	int64_t body_max_bytes;              /* single requests */
 	int64_t upload_max_bytes;            /* manifests */
@@ -58,7 +60,10 @@ struct config {
 	enum log_level log_level;
 };
 
-/* path NULL: environment and defaults alone. Fills *out whole. ERR_ARGUMENT config_*: file:line: key: rule. */
+/*
+ * path NULL: environment and defaults alone. Fills *out whole. ERR_ARGUMENT config_*: file:line: key:
+ * rule.
+ */
 MUST_USE enum status config_load(struct config *out, const char *path, struct err *err);
 /* The commented file with every key, its meaning, unit and default, to stdout. */
 void config_print_documented(const struct config *config);

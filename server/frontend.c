@@ -45,7 +45,8 @@ struct frontend {
 	int signals;
 	int stop_event; /* readable from the moment of stopping: ends waits of the threads */
 	struct router *router, *starting_router;
-	struct http *waiting_room; /* answers health while the rest waits; owns copies of the sockets */
+	struct http
+		*waiting_room; /* answers health while the rest waits; owns copies of the sockets */
 	struct tls_identity *tls;
 	pthread_t session_thread, tls_thread;
 	bool session_started, tls_started;
@@ -63,7 +64,9 @@ take_channels(struct frontend *it)
 	uint8_t word = 0;
 	struct err err;
 
-	if (process_receive(PROCESS_CONTROL_FD, &word, sizeof(word), &len, fds, &count, &err) != OK || len == 0) {
+	if (process_receive(PROCESS_CONTROL_FD, &word, sizeof(word), &len, fds, &count, &err) !=
+			OK ||
+		len == 0) {
 		/* Without a supervisor nobody would restart us or hand us a signer. */
 		log_event(LOG_ERROR, "supervisor_gone", NULL);
 		_exit(1);
@@ -134,16 +137,18 @@ take_handover(struct frontend *it, struct err *err)
 	size_t next = 1;
 	enum status status;
 
-	TRY(process_receive(PROCESS_CONTROL_FD, &handover, sizeof(handover), &len, fds, &count, err));
+	TRY(process_receive(
+		PROCESS_CONTROL_FD, &handover, sizeof(handover), &len, fds, &count, err));
 	if (len != sizeof(handover) || count == 0)
 		return err_set(err, ERR_INTERNAL, "internal", "started by `jitrca serve` only");
 	it->app.config = handover.config;
-	status = process_profiles_read(fds[0], it->app.profiles, COUNT_OF(it->app.profiles),
-		&it->app.profile_count, err);
+	status = process_profiles_read(
+		fds[0], it->app.profiles, COUNT_OF(it->app.profiles), &it->app.profile_count, err);
 	(void)close(fds[0]);
 	TRY(status);
 	for (unsigned i = 0; i < LISTEN_COUNT; i++)
-		it->listeners[i] = (handover.listeners & 1U << i) != 0 && next < count ? fds[next++] : -1;
+		it->listeners[i] =
+			(handover.listeners & 1U << i) != 0 && next < count ? fds[next++] : -1;
 	return OK;
 }
 
@@ -152,13 +157,17 @@ take_handover(struct frontend *it, struct err *err)
 static void
 open_waiting_room(struct frontend *it)
 {
-	struct http_setup setup = { .config = &it->app.config, .app = &it->app, .https_fd = -1,
-		.stations_fd = -1, .http_fd = -1 };
+	struct http_setup setup = { .config = &it->app.config,
+		.app = &it->app,
+		.https_fd = -1,
+		.stations_fd = -1,
+		.http_fd = -1 };
 	struct err err;
 
 	if (it->waiting_room != NULL || it->listeners[LISTEN_HTTP] < 0)
 		return;
-	if (it->starting_router == NULL && router_new(&it->starting_router, ROUTES_STARTING, &err) != OK) {
+	if (it->starting_router == NULL &&
+		router_new(&it->starting_router, ROUTES_STARTING, &err) != OK) {
 		log_error(LOG_ERROR, "waiting_room_failed", NULL, &err);
 		return;
 	}
@@ -182,8 +191,8 @@ close_waiting_room(struct frontend *it)
 
 /* Repeats step until it does not answer ERR_UNAVAILABLE; says once why it waits. */
 static enum status
-insist(struct frontend *it, const char *event, enum status (*step)(struct frontend *it, struct err *err),
-	struct err *err)
+insist(struct frontend *it, const char *event,
+	enum status (*step)(struct frontend *it, struct err *err), struct err *err)
 {
 	bool said = false;
 
@@ -208,7 +217,8 @@ insist(struct frontend *it, const char *event, enum status (*step)(struct fronte
 static enum status
 check_database(struct frontend *it, struct err *err)
 {
-	return db_migrate_check(it->app.config.database_url, DB_MIGRATIONS, DB_MIGRATION_COUNT, err);
+	return db_migrate_check(
+		it->app.config.database_url, DB_MIGRATIONS, DB_MIGRATION_COUNT, err);
 }
 
 /* ---- the certificate authorities, as the signer has them ---- */
@@ -255,7 +265,8 @@ trust_ca(struct app *app, const struct ca_signer_ca *ca, struct err *err)
 		return OK;
 	for (size_t i = 0; i < ca->chain_count; i++)
 		chain[i] = view_of(&ca->chain[i]);
-	return ca_trust_add(app->trust, ca->ca_id, view_of(&ca->certificate), chain, ca->chain_count, err);
+	return ca_trust_add(
+		app->trust, ca->ca_id, view_of(&ca->certificate), chain, ca->chain_count, err);
 }
 
 static void
@@ -284,10 +295,13 @@ register_cas(struct app *app, const struct ca_signer_info *info, struct err *err
 	TRY(db_tx_begin(&tx, app->pool, err));
 	for (size_t i = 0; i < info->ca_count && i < COUNT_OF(app->cas); i++) {
 		const struct ca_signer_ca *ca = &info->cas[i];
-		struct cas_source source = { .ca_id = ca->ca_id, .is_root = ca->is_root,
+		struct cas_source source = { .ca_id = ca->ca_id,
+			.is_root = ca->is_root,
 			/* A root's key signs in ceremonies only: it has no list of its own here. */
-			.can_sign = ca->can_sign && !ca->is_root, .certificate = view_of(&ca->certificate),
-			.chain = ca->chain, .chain_count = ca->chain_count };
+			.can_sign = ca->can_sign && !ca->is_root,
+			.certificate = view_of(&ca->certificate),
+			.chain = ca->chain,
+			.chain_count = ca->chain_count };
 
 		TRY(cas_register(&tx, &source, &app->cas[i], err));
 		app->ca_count++;
@@ -309,7 +323,8 @@ load_cas(struct frontend *it, struct err *err)
 	app->issuing = app_ca_by_id(app, app->config.issuing_ca);
 	if (app->issuing == NULL || !app->issuing->can_sign)
 		return err_set(err, ERR_ARGUMENT, "config_value",
-			"issuing_ca: the key of a CA in data_dir/keys wanted, '%s' has none", app->config.issuing_ca);
+			"issuing_ca: the key of a CA in data_dir/keys wanted, '%s' has none",
+			app->config.issuing_ca);
 	return OK;
 }
 
@@ -340,7 +355,8 @@ follow_session(struct frontend *it, struct db_session *session)
 	struct err err;
 
 	while (!app->stopping) {
-		if (db_session_wait(session, SESSION_TICK_MS, it->stop_event, notified, app, &err) != OK) {
+		if (db_session_wait(
+			    session, SESSION_TICK_MS, it->stop_event, notified, app, &err) != OK) {
 			log_error(LOG_WARN, "session_lost", NULL, &err);
 			return;
 		}
@@ -384,8 +400,8 @@ static enum status
 session_up(struct frontend *it, struct err *err)
 {
 	return it->app.instance_id != 0
-		? OK
-		: err_set(err, ERR_UNAVAILABLE, "signer_away", "the session is not up yet");
+	               ? OK
+	               : err_set(err, ERR_UNAVAILABLE, "signer_away", "the session is not up yet");
 }
 
 /* ---- TLS certificates ---- */
@@ -418,9 +434,12 @@ first_tls(struct frontend *it, struct err *err)
 static enum status
 start_listeners(struct frontend *it, struct err *err)
 {
-	struct http_setup setup = { .config = &it->app.config, .app = &it->app,
-		.https_fd = it->listeners[LISTEN_HTTPS], .stations_fd = it->listeners[LISTEN_STATIONS],
-		.http_fd = it->listeners[LISTEN_HTTP], .authorize = auth_authorize };
+	struct http_setup setup = { .config = &it->app.config,
+		.app = &it->app,
+		.https_fd = it->listeners[LISTEN_HTTPS],
+		.stations_fd = it->listeners[LISTEN_STATIONS],
+		.http_fd = it->listeners[LISTEN_HTTP],
+		.authorize = auth_authorize };
 
 	TRY(router_new(&it->router, ROUTES, err));
 	setup.router = it->router;
@@ -451,8 +470,8 @@ prepare(struct frontend *it, struct err *err)
 	TRY(process_drop(app->config.user_frontend, err));
 	TRY(ca_init(err));
 	TRY(catch_signals(it, err));
-	TRY(db_pool_new(&app->pool, app->config.database_url, (unsigned)app->config.database_connections,
-		err));
+	TRY(db_pool_new(&app->pool, app->config.database_url,
+		(unsigned)app->config.database_connections, err));
 	TRY(signer_link_new(&app->signer_issue, err));
 	return signer_link_new(&app->signer_crl, err);
 }
@@ -496,7 +515,8 @@ stop(struct frontend *it)
 		(void)pthread_join(it->tls_thread, NULL);
 	if (app->issuance != NULL)
 		issuance_stop(app->issuance);
-	/* The session last but one: its notifications go to the jobs, its lock covers the intents. */
+	/* The session last but one: its notifications go to the jobs, its lock covers the intents.
+	 */
 	if (it->session_started)
 		(void)pthread_join(it->session_thread, NULL);
 	if (app->jobs != NULL)
@@ -513,13 +533,14 @@ stop(struct frontend *it)
 static int
 exit_status_of(const struct err *err)
 {
-	/* What a restart cannot change: the configuration, a profile, a schema of another version. */
+	/* What a restart cannot change: the configuration, a profile, a schema of another version.
+	 */
 	return err->status == ERR_ARGUMENT || err->status == ERR_DENIED ||
-			view_equal_text(view_text(err->code), "schema_older") ||
-			view_equal_text(view_text(err->code), "schema_newer") ||
-			view_equal_text(view_text(err->code), "schema_changed")
-		? PROCESS_EXIT_CONFIG
-		: 1;
+	                       view_equal_text(view_text(err->code), "schema_older") ||
+	                       view_equal_text(view_text(err->code), "schema_newer") ||
+	                       view_equal_text(view_text(err->code), "schema_changed")
+	               ? PROCESS_EXIT_CONFIG
+	               : 1;
 }
 
 int

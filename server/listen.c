@@ -71,14 +71,16 @@ bind_one(int *out, const struct config_listener *at, const char *name, struct er
 	struct address address;
 
 	if (!address_of(&address, at))
-		return err_set(err, ERR_ARGUMENT, "listen", "%s: '%s' is no address", name, at->address);
+		return err_set(
+			err, ERR_ARGUMENT, "listen", "%s: '%s' is no address", name, at->address);
 	while ((*out = open_socket(&address)) < 0) {
 		const struct timespec step = { 0, BUSY_STEP_NS };
 		int why = errno;
 
 		if (why != EADDRINUSE || clock_mono_us() >= end_us)
-			return err_set(err, ERR_UNAVAILABLE, "listen", "%s: cannot listen on %s port %lld: %s", name,
-				at->address, (long long)at->port, strerror(why));
+			return err_set(err, ERR_UNAVAILABLE, "listen",
+				"%s: cannot listen on %s port %lld: %s", name, at->address,
+				(long long)at->port, strerror(why));
 		(void)nanosleep(&step, NULL);
 	}
 	return OK;

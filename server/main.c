@@ -51,7 +51,8 @@ print_commands(const struct cli_command *table)
 static int
 help(void)
 {
-	printf("jitrca %s: a private certificate authority for device fleets\n\nUsage: jitrca COMMAND [OPTION]..."
+	printf("jitrca %s: a private certificate authority for device fleets\n\nUsage: jitrca "
+	       "COMMAND [OPTION]..."
 	       "\n\nOn the server:\n",
 		JITRCA_VERSION);
 	print_commands(LOCAL_COMMANDS);
@@ -68,10 +69,12 @@ unknown(const char *name)
 	size_t count = 0;
 
 	for (size_t i = 0; i < COUNT_OF(TABLES); i++)
-		for (const struct cli_command *at = TABLES[i]; at->name != NULL && count < COMMANDS_MAX; at++)
+		for (const struct cli_command *at = TABLES[i];
+			at->name != NULL && count < COMMANDS_MAX; at++)
 			names[count++] = at->name;
-	fprintf(stderr, "jitrca: there is no command '%s'; did you mean '%s'? `jitrca --help` lists all.\n", name,
-		suggest_nearest(name, names, count));
+	fprintf(stderr,
+		"jitrca: there is no command '%s'; did you mean '%s'? `jitrca --help` lists all.\n",
+		name, suggest_nearest(name, names, count));
 	return EXIT_MISUSED;
 }
 
@@ -81,7 +84,7 @@ main(int argc, char **argv)
 	const struct cli_command *command;
 
 	if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-	    strcmp(argv[1], "-h") == 0) {
+		strcmp(argv[1], "-h") == 0) {
 		(void)help();
 		return argc < 2 ? EXIT_MISUSED : 0;
 	}

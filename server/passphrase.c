@@ -28,8 +28,8 @@ read_line(struct secret *out, int fd, struct err *err)
 		len++;
 	}
 	if (len > PASSPHRASE_MAX_BYTES)
-		return err_set(err, ERR_TOO_LARGE, "passphrase_too_long", "passphrase: at most %d octets wanted",
-			PASSPHRASE_MAX_BYTES);
+		return err_set(err, ERR_TOO_LARGE, "passphrase_too_long",
+			"passphrase: at most %d octets wanted", PASSPHRASE_MAX_BYTES);
 	return secret_copy(out, (struct view){ line.data, len }, err);
 }
 
@@ -41,8 +41,8 @@ prompt(struct secret *out, int tty, const char *text, struct err *err)
 	enum status status;
 
 	if (tcgetattr(tty, &before) != 0)
-		return err_set(err, ERR_NOT_FOUND, "passphrase_missing", "the terminal cannot be asked: %s",
-			strerror(errno));
+		return err_set(err, ERR_NOT_FOUND, "passphrase_missing",
+			"the terminal cannot be asked: %s", strerror(errno));
 	quiet = before;
 	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
 	(void)tcsetattr(tty, TCSAFLUSH, &quiet);
@@ -62,15 +62,18 @@ ask(struct secret *out, bool fresh, struct err *err)
 
 	if (tty < 0)
 		return err_set(err, ERR_NOT_FOUND, "passphrase_missing",
-			"no passphrase: set passphrase_file, give the systemd credential " CREDENTIAL
-			", or start it on a terminal");
-	status = prompt(out, tty, fresh ? "New passphrase for the CA keys" : "Passphrase of the CA keys", err);
+			"no passphrase: set passphrase_file, give the systemd "
+		        "credential " CREDENTIAL ", or start it on a terminal");
+	status = prompt(out, tty,
+		fresh ? "New passphrase for the CA keys" : "Passphrase of the CA keys", err);
 	if (status == OK && fresh)
 		status = prompt(&again, tty, "Once more", err);
 	(void)close(tty);
 	TRY(status);
-	if (fresh && !secret_equal((struct view){ out->data, out->len }, (struct view){ again.data, again.len }))
-		return err_set(err, ERR_ARGUMENT, "passphrase_differs", "passphrase: the two are not the same");
+	if (fresh && !secret_equal((struct view){ out->data, out->len },
+			     (struct view){ again.data, again.len }))
+		return err_set(err, ERR_ARGUMENT, "passphrase_differs",
+			"passphrase: the two are not the same");
 	return OK;
 }
 
@@ -108,7 +111,7 @@ passphrase_read(struct secret *out, const struct config *config, bool fresh, str
 		TRY(ask(out, fresh, err));
 	if (out->len == 0 || (fresh && out->len < PASSPHRASE_MIN_BYTES))
 		return err_set(err, ERR_ARGUMENT, "passphrase_too_short",
-			"passphrase: at least %d octets wanted, %zu found", fresh ? PASSPHRASE_MIN_BYTES : 1,
-			out->len);
+			"passphrase: at least %d octets wanted, %zu found",
+			fresh ? PASSPHRASE_MIN_BYTES : 1, out->len);
 	return OK;
 }

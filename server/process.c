@@ -28,7 +28,8 @@ process_send(int control_fd, const void *message, size_t len, const int *fds, si
 	ssize_t sent;
 
 	if (fd_count > PROCESS_FDS_MAX)
-		return err_set(err, ERR_INTERNAL, "internal", "too many descriptors in one message");
+		return err_set(
+			err, ERR_INTERNAL, "internal", "too many descriptors in one message");
 	if (fd_count > 0) {
 		struct cmsghdr *head;
 
@@ -54,7 +55,8 @@ static void
 take_fds(struct msghdr *whole, int *fds, size_t *fd_count)
 {
 	*fd_count = 0;
-	for (struct cmsghdr *head = CMSG_FIRSTHDR(whole); head != NULL; head = CMSG_NXTHDR(whole, head)) {
+	for (struct cmsghdr *head = CMSG_FIRSTHDR(whole); head != NULL;
+		head = CMSG_NXTHDR(whole, head)) {
 		size_t count;
 		int got[PROCESS_FDS_MAX];
 
@@ -82,7 +84,9 @@ process_receive(int control_fd, void *message, size_t size, size_t *len, int *fd
 		char room[CMSG_SPACE(PROCESS_FDS_MAX * sizeof(int))];
 	} control = { .room = { 0 } };
 	struct iovec part = { message, size };
-	struct msghdr whole = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.room,
+	struct msghdr whole = { .msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
 		.msg_controllen = sizeof(control.room) };
 	size_t taken = 0;
 	ssize_t got;
@@ -124,11 +128,14 @@ process_profiles_keep(int *fd, const struct ca_profile *profiles, size_t count, 
 
 	*fd = memfd_create("jitrca-profiles", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (*fd < 0)
-		return err_set(err, ERR_UNAVAILABLE, "process_start", "memfd_create: %s", strerror(errno));
-	status = whole(write(*fd, profiles, count * sizeof(*profiles)), count * sizeof(*profiles), err);
-	if (status == OK &&
-	    fcntl(*fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
-		status = err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
+		return err_set(
+			err, ERR_UNAVAILABLE, "process_start", "memfd_create: %s", strerror(errno));
+	status = whole(
+		write(*fd, profiles, count * sizeof(*profiles)), count * sizeof(*profiles), err);
+	if (status == OK && fcntl(*fd, F_ADD_SEALS,
+				    F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) != 0)
+		status = err_set(
+			err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
 	if (status != OK) {
 		(void)close(*fd);
 		*fd = -1;
@@ -144,10 +151,12 @@ process_profiles_read(int fd, struct ca_profile *out, size_t max, size_t *count,
 
 	*count = 0;
 	if (fstat(fd, &what) != 0)
-		return err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
+		return err_set(
+			err, ERR_INTERNAL, "internal", "profiles in memory: %s", strerror(errno));
 	size = (size_t)what.st_size;
 	if (size == 0 || size % sizeof(*out) != 0 || size / sizeof(*out) > max)
-		return err_set(err, ERR_INTERNAL, "internal", "profiles in memory: %zu octets", size);
+		return err_set(
+			err, ERR_INTERNAL, "internal", "profiles in memory: %zu octets", size);
 	TRY(whole(pread(fd, out, size, 0), size, err));
 	*count = size / sizeof(*out);
 	return OK;
@@ -159,9 +168,9 @@ process_harden(struct err *err)
 	static const struct rlimit NO_CORE = { 0, 0 };
 
 	if (setrlimit(RLIMIT_CORE, &NO_CORE) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return err_set(err, ERR_INTERNAL, "internal", "cannot forbid core dumps and tracing: %s",
-			strerror(errno));
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return err_set(err, ERR_INTERNAL, "internal",
+			"cannot forbid core dumps and tracing: %s", strerror(errno));
 	return OK;
 }
 
@@ -173,14 +182,16 @@ become(const char *user, struct err *err)
 	errno = 0;
 	entry = getpwnam(user);
 	if (entry == NULL)
-		return err_set(err, ERR_ARGUMENT, "user_unknown", "there is no user '%s' here", user);
+		return err_set(
+			err, ERR_ARGUMENT, "user_unknown", "there is no user '%s' here", user);
 	if (initgroups(user, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 ||
-	    setuid(entry->pw_uid) != 0)
+		setuid(entry->pw_uid) != 0)
 		return err_set(err, ERR_INTERNAL, "internal", "cannot become user '%s': %s", user,
 			strerror(errno));
 	/* Belt and braces: a process that can go back has not dropped anything. */
 	if (entry->pw_uid != 0 && setuid(0) == 0)
-		return err_set(err, ERR_INTERNAL, "internal", "user '%s' can become root again", user);
+		return err_set(
+			err, ERR_INTERNAL, "internal", "user '%s' can become root again", user);
 	return OK;
 }
 
@@ -190,10 +201,10 @@ process_drop(const char *user, struct err *err)
 	if (geteuid() == 0 && user[0] != '\0')
 		TRY(become(user, err));
 	TRY(process_harden(err));
-	/* Only now: the kernel forgets it when the user changes. A supervisor that died before this shows
-	 * as the end of the control socket. */
+	/* Only now: the kernel forgets it when the user changes. A supervisor that died before this
+	 * shows as the end of the control socket. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
-		return err_set(err, ERR_INTERNAL, "internal", "cannot tie myself to the supervisor: %s",
-			strerror(errno));
+		return err_set(err, ERR_INTERNAL, "internal",
+			"cannot tie myself to the supervisor: %s", strerror(errno));
 	return OK;
 }

@@ -65,7 +65,8 @@ struct generation {
 
 struct supervisor {
 	const char *config_path;
-	struct generation *now, *other; /* other: the next one, or the one that drains; state NONE: none */
+	struct generation *now,
+		*other; /* other: the next one, or the one that drains; state NONE: none */
 	struct generation store[2];
 	struct secret kek; /* hidden but while a signer is started */
 	int signals;
@@ -114,7 +115,8 @@ is_for(enum role role, const char *entry)
 {
 	if (strncmp(entry, "JITRCA_", 7) == 0)
 		return strncmp(entry, "JITRCA_TEST_", 12) == 0;
-	if (strncmp(entry, "NOTIFY_SOCKET=", 14) == 0 || strncmp(entry, "CREDENTIALS_DIRECTORY=", 22) == 0)
+	if (strncmp(entry, "NOTIFY_SOCKET=", 14) == 0 ||
+		strncmp(entry, "CREDENTIALS_DIRECTORY=", 22) == 0)
 		return false;
 	return role == FRONTEND || strncmp(entry, "PG", 2) != 0;
 }
@@ -164,7 +166,8 @@ spawn(struct child *child, enum role role, const int *more_fds, size_t more_coun
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return err_set(err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
+		return err_set(
+			err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
 	fds[0] = pair[1];
 	for (size_t i = 0; i < more_count; i++)
 		fds[i + 1] = more_fds[i];
@@ -181,7 +184,8 @@ spawn(struct child *child, enum role role, const int *more_fds, size_t more_coun
 	child->ready = false;
 	child->start_at_ms = 0;
 	child->started_ms = now_ms();
-	log_event(LOG_INFO, "process_started", NULL, LOG_STR("child", ROLE_NAMES[role]), LOG_INT("pid", pid));
+	log_event(LOG_INFO, "process_started", NULL, LOG_STR("child", ROLE_NAMES[role]),
+		LOG_INT("pid", pid));
 	return OK;
 }
 
@@ -217,7 +221,8 @@ send_keys(struct supervisor *supervisor, const struct generation *generation, st
 	secret_show(&supervisor->kek);
 	memcpy(handover->kek, supervisor->kek.data, sizeof(handover->kek));
 	secret_hide(&supervisor->kek);
-	return process_send(generation->children[SIGNER].control, handover, sizeof(*handover), NULL, 0, err);
+	return process_send(
+		generation->children[SIGNER].control, handover, sizeof(*handover), NULL, 0, err);
 }
 
 static void
@@ -228,7 +233,8 @@ close_all(const int *fds, size_t count)
 			(void)close(fds[i]);
 }
 
-/* Makes both channels and gives each side its ends; the frontend's may be gone, then all comes anew. */
+/* Makes both channels and gives each side its ends; the frontend's may be gone, then all comes
+ * anew. */
 static enum status
 start_signer(struct supervisor *supervisor, struct generation *generation, struct err *err)
 {
@@ -240,16 +246,19 @@ start_signer(struct supervisor *supervisor, struct generation *generation, struc
 	enum status status;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, issue) != 0 ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl) != 0)
-		status = err_set(err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl) != 0)
+		status = err_set(
+			err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
 	else
-		status = spawn(child, SIGNER, (const int[]){ issue[1], crl[1], generation->profiles }, 3, err);
+		status = spawn(child, SIGNER,
+			(const int[]){ issue[1], crl[1], generation->profiles }, 3, err);
 	if (status == OK)
 		status = send_keys(supervisor, generation, err);
 	if (status == OK && frontend->control >= 0) {
 		struct err why;
 
-		if (process_send(frontend->control, &word, 1, (const int[]){ issue[0], crl[0] }, 2, &why) != OK)
+		if (process_send(frontend->control, &word, 1, (const int[]){ issue[0], crl[0] }, 2,
+			    &why) != OK)
 			log_error(LOG_WARN, "channels_not_handed_over", NULL, &why);
 	}
 	close_all(issue, 2);
@@ -295,7 +304,8 @@ kill_all(struct generation *generation)
 static void
 finish(struct supervisor *supervisor, struct generation *generation)
 {
-	struct generation *kept = generation == supervisor->now ? supervisor->other : supervisor->now;
+	struct generation *kept =
+		generation == supervisor->now ? supervisor->other : supervisor->now;
 
 	listen_close(&generation->listeners, kept->state == NONE ? NULL : &kept->listeners);
 	if (generation->profiles >= 0)
@@ -339,13 +349,15 @@ log_death(enum role role, pid_t pid, int how, bool expected)
 	enum log_level level = expected ? LOG_INFO : LOG_ERROR;
 
 	if (WIFSIGNALED(how))
-		log_event(level, "process_died", NULL, LOG_STR("child", ROLE_NAMES[role]), LOG_INT("pid", pid),
-			LOG_INT("signal", WTERMSIG(how)), LOG_STR("reason", strsignal(WTERMSIG(how))));
+		log_event(level, "process_died", NULL, LOG_STR("child", ROLE_NAMES[role]),
+			LOG_INT("pid", pid), LOG_INT("signal", WTERMSIG(how)),
+			LOG_STR("reason", strsignal(WTERMSIG(how))));
 	else
 		log_event(level, expected ? "process_ended" : "process_died", NULL,
 			LOG_STR("child", ROLE_NAMES[role]), LOG_INT("pid", pid),
 			LOG_INT("exit_status", WEXITSTATUS(how)),
-			LOG_STR("reason", WEXITSTATUS(how) == PROCESS_EXIT_CONFIG ? "configuration" : "exit"));
+			LOG_STR("reason", WEXITSTATUS(how) == PROCESS_EXIT_CONFIG ? "configuration"
+										  : "exit"));
 }
 
 static void
@@ -357,7 +369,7 @@ schedule(struct child *child)
 		child->backoff_ms = BACKOFF_FIRST_MS;
 	else
 		child->backoff_ms = child->backoff_ms * 2 < BACKOFF_LAST_MS ? child->backoff_ms * 2
-									     : BACKOFF_LAST_MS;
+		                                                            : BACKOFF_LAST_MS;
 	/* What ran well for a while is started at once: a wait helps nobody. */
 	child->start_at_ms = now + (now - child->started_ms >= STABLE_MS ? 1 : child->backoff_ms);
 }
@@ -367,8 +379,8 @@ died(struct supervisor *supervisor, struct generation *generation, enum role rol
 {
 	struct child *child = &generation->children[role];
 	bool wanted = generation->state == DRAINING ||
-		/* It ends with its frontend's channels: that one's death is the news. */
-		(role == SIGNER && generation->children[FRONTEND].pid == 0);
+	              /* It ends with its frontend's channels: that one's death is the news. */
+	              (role == SIGNER && generation->children[FRONTEND].pid == 0);
 
 	log_death(role, child->pid, how, wanted);
 	child->pid = 0;
@@ -385,16 +397,19 @@ died(struct supervisor *supervisor, struct generation *generation, enum role rol
 		return;
 	}
 	if (generation->state == STARTING && generation == supervisor->other) {
-		give_up_reload(supervisor, "a process of the new configuration ended before it was ready");
+		give_up_reload(
+			supervisor, "a process of the new configuration ended before it was ready");
 		return;
 	}
-	if (generation->state == STARTING && WIFEXITED(how) && WEXITSTATUS(how) == PROCESS_EXIT_CONFIG) {
+	if (generation->state == STARTING && WIFEXITED(how) &&
+		WEXITSTATUS(how) == PROCESS_EXIT_CONFIG) {
 		log_event(LOG_ERROR, "start_failed", NULL, LOG_STR("child", ROLE_NAMES[role]));
 		stop(supervisor, 1);
 		return;
 	}
 	if (role == FRONTEND) {
-		/* The signer's streams may have broken in the middle of a message: it comes anew as well. */
+		/* The signer's streams may have broken in the middle of a message: it comes anew as
+		 * well. */
 		tell(&generation->children[SIGNER], SIGKILL);
 		generation->children[SIGNER].start_at_ms = 0;
 		schedule(child);
@@ -427,7 +442,8 @@ check_config(const char *path, struct config *out, int *profiles_fd, struct err 
 	enum status status = profiles == NULL ? err_memory(err) : config_load(out, path, err);
 
 	if (status == OK)
-		status = profile_load_dir(out->profiles_dir, profiles, CA_PROFILES_MAX, &count, err);
+		status =
+			profile_load_dir(out->profiles_dir, profiles, CA_PROFILES_MAX, &count, err);
 	if (status == OK)
 		status = process_profiles_keep(profiles_fd, profiles, count, err);
 	mem_free(profiles);
@@ -457,7 +473,8 @@ reload(struct supervisor *supervisor, struct err *err)
 	generation_init(next, &config, profiles_fd);
 	next->state = STARTING; /* from here on, giving up cleans up */
 	if (strcmp(config.data_dir, supervisor->now->config.data_dir) != 0)
-		return err_set(err, ERR_ARGUMENT, "config_value", "data_dir: a change needs a restart");
+		return err_set(
+			err, ERR_ARGUMENT, "config_value", "data_dir: a change needs a restart");
 	TRY(listen_bind(&next->listeners, &config, &supervisor->now->listeners, err));
 	next->limit_ms = now_ms() + RELOAD_LIMIT_MS;
 	TRY(start_frontend(next, err));
@@ -469,8 +486,8 @@ try_reload(struct supervisor *supervisor)
 {
 	struct err err;
 
-	if (!supervisor->reload_wanted || supervisor->stopping || supervisor->other->state != NONE ||
-	    supervisor->now->state != SERVING)
+	if (!supervisor->reload_wanted || supervisor->stopping ||
+		supervisor->other->state != NONE || supervisor->now->state != SERVING)
 		return;
 	supervisor->reload_wanted = false;
 	log_event(LOG_INFO, "reload_started", NULL);
@@ -515,7 +532,8 @@ hear(struct supervisor *supervisor, struct generation *generation, enum role rol
 	size_t len = 0;
 	struct err err;
 
-	if (process_receive(child->control, &word, sizeof(word), &len, NULL, NULL, &err) != OK || len == 0) {
+	if (process_receive(child->control, &word, sizeof(word), &len, NULL, NULL, &err) != OK ||
+		len == 0) {
 		/* It has ended, or closed what it must keep: then it shall end. */
 		(void)close(child->control);
 		child->control = -1;
@@ -558,12 +576,13 @@ start_due(struct supervisor *supervisor, struct generation *generation)
 	struct err err;
 
 	if (frontend->start_at_ms > 0 && frontend->start_at_ms <= now && frontend->pid == 0 &&
-	    signer->pid == 0) {
+		signer->pid == 0) {
 		status = start_frontend(generation, &err);
 		if (status == OK)
 			signer->start_at_ms = now;
 	}
-	if (status == OK && signer->start_at_ms > 0 && signer->start_at_ms <= now && signer->pid == 0)
+	if (status == OK && signer->start_at_ms > 0 && signer->start_at_ms <= now &&
+		signer->pid == 0)
 		status = start_signer(supervisor, generation, &err);
 	if (status == OK)
 		return;
@@ -588,7 +607,8 @@ run_due(struct supervisor *supervisor)
 		if (generation->limit_ms > 0 && generation->limit_ms <= now) {
 			generation->limit_ms = 0;
 			if (generation->state == STARTING)
-				give_up_reload(supervisor, "the new processes were not ready in time");
+				give_up_reload(
+					supervisor, "the new processes were not ready in time");
 			else
 				kill_all(generation);
 		}
@@ -626,14 +646,16 @@ next_wait_ms(const struct supervisor *supervisor)
 static void
 wait_once(struct supervisor *supervisor)
 {
-	struct pollfd polled[1 + 2 * ROLE_COUNT] = { { .fd = supervisor->signals, .events = POLLIN } };
+	struct pollfd polled[1 + 2 * ROLE_COUNT] = { { .fd = supervisor->signals,
+		.events = POLLIN } };
 	size_t count = 1;
 
 	for (size_t i = 0; i < COUNT_OF(supervisor->store); i++)
 		for (size_t role = 0; role < ROLE_COUNT; role++)
 			polled[count++] = (struct pollfd){ .events = POLLIN,
-				.fd = supervisor->store[i].state == NONE ? -1
-									 : supervisor->store[i].children[role].control };
+				.fd = supervisor->store[i].state == NONE
+				              ? -1
+				              : supervisor->store[i].children[role].control };
 	if (poll(polled, count, next_wait_ms(supervisor)) < 0 && errno != EINTR)
 		log_event(LOG_ERROR, "poll_failed", NULL, LOG_STR("why", strerror(errno)));
 	for (size_t i = 1; i < count; i++) {
@@ -641,7 +663,7 @@ wait_once(struct supervisor *supervisor)
 		enum role role = (enum role)((i - 1) % ROLE_COUNT);
 
 		if ((polled[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0 &&
-		    generation->children[role].control == polled[i].fd)
+			generation->children[role].control == polled[i].fd)
 			hear(supervisor, generation, role);
 	}
 	read_signals(supervisor);
@@ -683,8 +705,8 @@ make_tls_dir(const struct config *config, struct err *err)
 		return OK;
 	user = getpwnam(config->user_frontend);
 	if (user == NULL)
-		return err_set(err, ERR_ARGUMENT, "user_unknown", "user_frontend: there is no user '%s' here",
-			config->user_frontend);
+		return err_set(err, ERR_ARGUMENT, "user_unknown",
+			"user_frontend: there is no user '%s' here", config->user_frontend);
 	/* The way in: others may pass through data_dir, not look around; keys/ keeps its 0700. */
 	if (chown(path, user->pw_uid, user->pw_gid) != 0 || chmod(config->data_dir, 0711) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "data_dir", "%s: %s", path, strerror(errno));
@@ -696,7 +718,8 @@ warn_of_root(const struct config *config)
 {
 	if (geteuid() == 0 && (config->user_signer[0] == '\0' || config->user_frontend[0] == '\0'))
 		log_event(LOG_WARN, "runs_as_root", NULL,
-			LOG_STR("detail", "set user_signer and user_frontend: both run as root now"));
+			LOG_STR("detail",
+				"set user_signer and user_frontend: both run as root now"));
 }
 
 static enum status
@@ -719,10 +742,12 @@ start(struct supervisor *supervisor, struct err *err)
 	TRY(make_tls_dir(&config, err));
 	TRY(catch_signals(supervisor, err));
 	generation->state = STARTING;
-	/* Before the key is derived, which takes half a second: the database is greeted meanwhile. */
+	/* Before the key is derived, which takes half a second: the database is greeted meanwhile.
+	 */
 	TRY(start_frontend(generation, err));
 	(void)snprintf(keys, sizeof(keys), "%s/keys", config.data_dir);
-	TRY(ca_keystore_kek(&supervisor->kek, keys, (struct view){ passphrase.data, passphrase.len }, err));
+	TRY(ca_keystore_kek(
+		&supervisor->kek, keys, (struct view){ passphrase.data, passphrase.len }, err));
 	secret_hide(&supervisor->kek);
 	return start_signer(supervisor, generation, err);
 }

@@ -46,7 +46,8 @@ read_pair(struct pair *pair, const char *text, size_t len, struct err *err)
 	char path[CONFIG_TEXT_BYTES];
 
 	if (colon == NULL)
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "tls_certificates: CERT:KEY wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "tls_certificate", "tls_certificates: CERT:KEY wanted");
 	(void)snprintf(path, sizeof(path), "%.*s", (int)(colon - text), text);
 	TRY(file_read(&pair->certificate_pem, path, PEM_MAX_BYTES, err));
 	(void)snprintf(path, sizeof(path), "%.*s", (int)(text + len - colon - 1), colon + 1);
@@ -64,10 +65,11 @@ tls_identity_new(struct tls_identity **out, const struct config *config, struct 
 	identity->own = at[0] == '\0';
 	while (*at != '\0') {
 		size_t len = strcspn(at, ",");
-		enum status status = identity->count == PAIRS_MAX
-			? err_set(err, ERR_ARGUMENT, "tls_certificate", "tls_certificates: at most %d pairs wanted",
-				  PAIRS_MAX)
-			: read_pair(&identity->pairs[identity->count++], at, len, err);
+		enum status status =
+			identity->count == PAIRS_MAX
+				? err_set(err, ERR_ARGUMENT, "tls_certificate",
+					  "tls_certificates: at most %d pairs wanted", PAIRS_MAX)
+				: read_pair(&identity->pairs[identity->count++], at, len, err);
 
 		if (status != OK) {
 			tls_identity_free(identity);
@@ -119,11 +121,13 @@ names_of(struct names *out, const struct config *config)
 		size_t used;
 
 		(void)snprintf(name, sizeof(name), "%.*s", (int)len, at);
-		into = inet_pton(AF_INET, name, scratch) == 1 || inet_pton(AF_INET6, name, scratch) == 1
-			? out->ip
-			: out->dns;
+		into = inet_pton(AF_INET, name, scratch) == 1 ||
+		                       inet_pton(AF_INET6, name, scratch) == 1
+		               ? out->ip
+		               : out->dns;
 		used = strlen(into);
-		(void)snprintf(into + used, sizeof(out->dns) - used, "%s%s", used > 0 ? "," : "", name);
+		(void)snprintf(
+			into + used, sizeof(out->dns) - used, "%s%s", used > 0 ? "," : "", name);
 		at += len + (at[len] == ',');
 	}
 }
@@ -166,7 +170,8 @@ take_block(void *arg, const char *label, struct view der, struct err *err)
 	if (strcmp(label, "PRIVATE KEY") == 0 && parts->key.data == NULL)
 		return secret_copy(&parts->key, der, err);
 	if (strcmp(label, "CERTIFICATE") != 0)
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "server.pem: a block '%s'", label);
+		return err_set(
+			err, ERR_ARGUMENT, "tls_certificate", "server.pem: a block '%s'", label);
 	if (parts->leaf.data == NULL)
 		TRY(bytes_copy(&parts->leaf, der, err));
 	return ca_pem_encode(&parts->chain, "CERTIFICATE", der, err);
@@ -174,20 +179,25 @@ take_block(void *arg, const char *label, struct view der, struct err *err)
 
 /* Is the leaf's the key, and is our own issuing CA behind it? */
 static enum status
-check_kept(const struct app *app, const struct parts *parts, struct ca_cert_view *view, struct err *err)
+check_kept(const struct app *app, const struct parts *parts, struct ca_cert_view *view,
+	struct err *err)
 {
 	own(ca_key) key = NULL;
 	const char *ca_id;
 
 	if (parts->key.data == NULL || parts->leaf.data == NULL)
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "server.pem: a key and a certificate wanted");
+		return err_set(err, ERR_ARGUMENT, "tls_certificate",
+			"server.pem: a key and a certificate wanted");
 	TRY(ca_cert_parse(view, view_of(&parts->leaf), err));
 	TRY(ca_key_from_pkcs8(&key, (struct view){ parts->key.data, parts->key.len }, err));
 	if (!view_equal(view->spki, ca_key_spki(key)))
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "server.pem: the key is another one's");
-	TRY(ca_trust_verify(app->trust, view_of(&parts->leaf), clock_wall_s(app->clock), true, &ca_id, err));
+		return err_set(err, ERR_ARGUMENT, "tls_certificate",
+			"server.pem: the key is another one's");
+	TRY(ca_trust_verify(
+		app->trust, view_of(&parts->leaf), clock_wall_s(app->clock), true, &ca_id, err));
 	if (strcmp(ca_id, app->config.issuing_ca) != 0)
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "server.pem: issued by %s", ca_id);
+		return err_set(
+			err, ERR_ARGUMENT, "tls_certificate", "server.pem: issued by %s", ca_id);
 	return OK;
 }
 
@@ -203,8 +213,8 @@ check_row(struct app *app, struct view leaf, struct err *err)
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_certificate_by_sha256(&tx, id, &row, err));
 	if (row.status != CERT_ACTIVE)
-		return err_set(err, ERR_CONFLICT, "tls_certificate", "server.pem: the certificate is %s",
-			cert_status_name(row.status));
+		return err_set(err, ERR_CONFLICT, "tls_certificate",
+			"server.pem: the certificate is %s", cert_status_name(row.status));
 	return OK;
 }
 
@@ -216,7 +226,8 @@ take_parts(struct tls_identity *identity, struct parts *parts, const struct ca_c
 	struct pair *pair = &identity->pairs[0];
 	enum status status;
 
-	TRY(ca_pem_encode(&key_pem, "PRIVATE KEY", (struct view){ parts->key.data, parts->key.len }, err));
+	TRY(ca_pem_encode(
+		&key_pem, "PRIVATE KEY", (struct view){ parts->key.data, parts->key.len }, err));
 	forget(identity);
 	status = secret_copy(&pair->key_pem, buf_view(&key_pem), err);
 	explicit_bzero(key_pem.data, key_pem.len);
@@ -241,7 +252,8 @@ read_kept(struct tls_identity *identity, struct app *app, struct err *err)
 	TRY(secret_read_file(&whole, path, PEM_MAX_BYTES, err));
 	headline(head, sizeof(head), app);
 	if (whole.len < strlen(head) || memcmp(whole.data, head, strlen(head)) != 0)
-		return err_set(err, ERR_CONFLICT, "tls_certificate", "%s: made for other names", path);
+		return err_set(
+			err, ERR_CONFLICT, "tls_certificate", "%s: made for other names", path);
 	TRY(ca_pem_each((struct view){ whole.data, whole.len }, take_block, &parts, err));
 	TRY(check_kept(app, &parts, &view, err));
 	TRY(check_row(app, view_of(&parts.leaf), err));
@@ -275,8 +287,8 @@ item_of(struct issuance_item *item, struct app *app, struct ca_csr *csr, struct 
 	(void)snprintf(item->request.device_id, sizeof(item->request.device_id), "%s", IDENTITY);
 	add_attribute(&item->request, "dns", names.dns);
 	add_attribute(&item->request, "ip", names.ip);
-	(void)snprintf(item->attributes_json, sizeof(item->attributes_json), "{\"dns\":\"%s\",\"ip\":\"%s\"}",
-		names.dns, names.ip);
+	(void)snprintf(item->attributes_json, sizeof(item->attributes_json),
+		"{\"dns\":\"%s\",\"ip\":\"%s\"}", names.dns, names.ip);
 	item->csr = csr;
 	item->validity_s = item->profile->validity_default_s;
 	item->asker = ASKER_SERVER;
@@ -319,9 +331,11 @@ keep(struct app *app, const struct parts *parts, struct err *err)
 	enum status status;
 
 	headline(head, sizeof(head), app);
-	TRY(buf_reserve(&text, PEM_MAX_BYTES, err)); /* so that no copy of the key is left by growing */
+	TRY(buf_reserve(
+		&text, PEM_MAX_BYTES, err)); /* so that no copy of the key is left by growing */
 	TRY(buf_text(&text, head, err));
-	TRY(ca_pem_encode(&text, "PRIVATE KEY", (struct view){ parts->key.data, parts->key.len }, err));
+	TRY(ca_pem_encode(
+		&text, "PRIVATE KEY", (struct view){ parts->key.data, parts->key.len }, err));
 	status = buf_add(&text, parts->chain.data, parts->chain.len, err);
 	(void)snprintf(suffix, sizeof(suffix), ".%d", (int)getpid());
 	kept_path(path, sizeof(path), app, "");
@@ -355,7 +369,8 @@ issue(struct tls_identity *identity, struct app *app, struct err *err)
 	if (keep(app, &parts, &why) != OK)
 		log_error(LOG_WARN, "tls_certificate_not_kept", NULL, &why);
 	TRY(take_parts(identity, &parts, &view, err));
-	log_event(LOG_INFO, "tls_certificate_issued", NULL, LOG_STR("names", app->config.server_names),
+	log_event(LOG_INFO, "tls_certificate_issued", NULL,
+		LOG_STR("names", app->config.server_names),
 		LOG_INT("days", (view.not_after_s - clock_wall_s(app->clock)) / 86400));
 	return OK;
 }
@@ -370,7 +385,8 @@ set(struct tls_identity *identity, struct app *app, struct err *err)
 	for (size_t i = 0; i < identity->count; i++)
 		certificates[i] = (struct http_certificate){
 			.certificate_pem = view_of(&identity->pairs[i].certificate_pem),
-			.key_pem = { identity->pairs[i].key_pem.data, identity->pairs[i].key_pem.len },
+			.key_pem = { identity->pairs[i].key_pem.data,
+				identity->pairs[i].key_pem.len },
 		};
 	TRY(http_set_certificates(app->http, certificates, identity->count, err));
 	identity->applied = true;
@@ -384,8 +400,8 @@ renew_at_s(const struct tls_identity *identity)
 }
 
 enum status
-tls_identity_apply(struct tls_identity *identity, struct app *app, int64_t *next_check_ms,
-	struct err *err)
+tls_identity_apply(
+	struct tls_identity *identity, struct app *app, int64_t *next_check_ms, struct err *err)
 {
 	int64_t now_s = clock_wall_s(app->clock);
 	int64_t left_s;
@@ -396,7 +412,8 @@ tls_identity_apply(struct tls_identity *identity, struct app *app, int64_t *next
 	if (!identity->own)
 		return identity->applied ? OK : set(identity, app, err);
 
-	if (identity->count == 0 && read_kept(identity, app, &why) != OK && why.status != ERR_NOT_FOUND)
+	if (identity->count == 0 && read_kept(identity, app, &why) != OK &&
+		why.status != ERR_NOT_FOUND)
 		log_error(LOG_INFO, "tls_certificate_unfit", NULL, &why);
 	*next_check_ms = RETRY_MS;
 	if (identity->count == 0 || now_s >= renew_at_s(identity)) {
@@ -411,6 +428,7 @@ tls_identity_apply(struct tls_identity *identity, struct app *app, int64_t *next
 	if (!identity->applied)
 		TRY(set(identity, app, err));
 	left_s = renew_at_s(identity) - now_s;
-	*next_check_ms = left_s * 1000 < CHECK_EVERY_MS ? (left_s > 0 ? left_s : 1) * 1000 : CHECK_EVERY_MS;
+	*next_check_ms =
+		left_s * 1000 < CHECK_EVERY_MS ? (left_s > 0 ? left_s : 1) * 1000 : CHECK_EVERY_MS;
 	return OK;
 }

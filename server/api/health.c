@@ -49,7 +49,7 @@ static void
 check_signer(struct app *app, char why[WHY_BYTES])
 {
 	if (app->signer_issue == NULL || !signer_link_up(app->signer_issue) ||
-	    !signer_link_up(app->signer_crl))
+		!signer_link_up(app->signer_crl))
 		(void)snprintf(why, WHY_BYTES, "is being restarted");
 }
 
@@ -65,13 +65,13 @@ check_crl(struct app *app, char why[WHY_BYTES])
 			continue;
 		crl_cache_health(app->crls, app->cas[i].issuer_id, &health);
 		if (health.missing > 0) {
-			(void)snprintf(why, WHY_BYTES, "%s: %zu lists are not published yet", app->cas[i].ca_id,
-				health.missing);
+			(void)snprintf(why, WHY_BYTES, "%s: %zu lists are not published yet",
+				app->cas[i].ca_id, health.missing);
 			return;
 		}
 		if (health.first_next_update_s <= now_s) {
-			(void)snprintf(why, WHY_BYTES, "%s: a list ran out %" PRId64 " s ago", app->cas[i].ca_id,
-				now_s - health.first_next_update_s);
+			(void)snprintf(why, WHY_BYTES, "%s: a list ran out %" PRId64 " s ago",
+				app->cas[i].ca_id, now_s - health.first_next_update_s);
 			return;
 		}
 	}
@@ -100,16 +100,16 @@ readyz(struct app *app, struct request *request, struct err *err)
 		CHECKS[i].check(app, why);
 		TRY(api_set(checks, CHECKS[i].name, json_string(why[0] == '\0' ? "ok" : why), err));
 		if (why[0] != '\0' && len < sizeof(all))
-			len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s: %s", len > 0 ? "; " : "",
-				CHECKS[i].name, why);
+			len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s: %s",
+				len > 0 ? "; " : "", CHECKS[i].name, why);
 	}
 	if (all[0] != '\0') {
 		(void)err_set(err, ERR_UNAVAILABLE, "not_ready", "%s", all);
 		err->retry_after_s = 1;
 		return ERR_UNAVAILABLE;
 	}
-	return request_reply_json(request, 200,
-		json_pack("{s:s, s:O}", "status", "ready", "checks", checks), err);
+	return request_reply_json(
+		request, 200, json_pack("{s:s, s:O}", "status", "ready", "checks", checks), err);
 }
 
 /* ---- metrics ---- */
@@ -117,7 +117,8 @@ readyz(struct app *app, struct request *request, struct err *err)
 static enum status
 gauge(struct buf *out, const char *name, const char *help, struct err *err)
 {
-	return buf_format(out, err, "# HELP jitrca_%s %s\n# TYPE jitrca_%s gauge\n", name, help, name);
+	return buf_format(
+		out, err, "# HELP jitrca_%s %s\n# TYPE jitrca_%s gauge\n", name, help, name);
 }
 
 static enum status
@@ -142,14 +143,20 @@ put_pool(struct app *app, struct buf *out, struct err *err)
 	TRY(gauge(out, "db_pool_connections", "Connections to the database.", err));
 	TRY(buf_format(out, err, "jitrca_db_pool_connections{state=\"max\"} %u\n", stats.max));
 	TRY(buf_format(out, err, "jitrca_db_pool_connections{state=\"open\"} %u\n", stats.open));
-	TRY(buf_format(out, err, "jitrca_db_pool_connections{state=\"in_use\"} %u\n", stats.in_use));
-	TRY(buf_text(out, "# HELP jitrca_db_pool_events_total Waits for a connection, reconnects, failures.\n"
-			  "# TYPE jitrca_db_pool_events_total counter\n", err));
-	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"wait\"} %" PRIu64 "\n", stats.waits));
+	TRY(buf_format(
+		out, err, "jitrca_db_pool_connections{state=\"in_use\"} %u\n", stats.in_use));
+	TRY(buf_text(out,
+		"# HELP jitrca_db_pool_events_total Waits for a connection, reconnects, failures.\n"
+		"# TYPE jitrca_db_pool_events_total counter\n",
+		err));
+	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"wait\"} %" PRIu64 "\n",
+		stats.waits));
 	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"reconnect\"} %" PRIu64 "\n",
 		stats.reconnects));
-	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"error\"} %" PRIu64 "\n", stats.errors));
-	TRY(gauge(out, "db_session_up", "1 while the session that stands for this server is up.", err));
+	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"error\"} %" PRIu64 "\n",
+		stats.errors));
+	TRY(gauge(out, "db_session_up", "1 while the session that stands for this server is up.",
+		err));
 	return buf_format(out, err, "jitrca_db_session_up %d\n", app->instance_id != 0);
 }
 
@@ -163,10 +170,10 @@ put_crl(const struct app *app, const struct app_ca *ca, struct buf *out, struct 
 	TRY(buf_format(out, err, "jitrca_crl_missing{ca=\"%s\"} %zu\n", ca->ca_id, health.missing));
 	if (health.lists == 0)
 		return OK;
-	TRY(buf_format(out, err, "jitrca_crl_oldest_age_seconds{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
-		now_s - health.oldest_this_update_s));
-	TRY(buf_format(out, err, "jitrca_crl_expires_in_seconds{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
-		health.first_next_update_s - now_s));
+	TRY(buf_format(out, err, "jitrca_crl_oldest_age_seconds{ca=\"%s\"} %" PRId64 "\n",
+		ca->ca_id, now_s - health.oldest_this_update_s));
+	TRY(buf_format(out, err, "jitrca_crl_expires_in_seconds{ca=\"%s\"} %" PRId64 "\n",
+		ca->ca_id, health.first_next_update_s - now_s));
 	TRY(buf_format(out, err, "jitrca_crl_full_number{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
 		health.full_number));
 	return buf_format(out, err, "jitrca_crl_full_entries{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
@@ -190,8 +197,8 @@ put_cas(const struct app *app, struct buf *out, struct err *err)
 	for (size_t i = 0; i < app->ca_count; i++) {
 		const struct app_ca *ca = &app->cas[i];
 
-		TRY(buf_format(out, err, "jitrca_ca_expires_in_days{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
-			(ca->not_after_s - clock_wall_s(app->clock)) / 86400));
+		TRY(buf_format(out, err, "jitrca_ca_expires_in_days{ca=\"%s\"} %" PRId64 "\n",
+			ca->ca_id, (ca->not_after_s - clock_wall_s(app->clock)) / 86400));
 		if (ca->can_sign && app->crls != NULL)
 			TRY(put_crl(app, ca, out, err));
 	}
@@ -211,18 +218,28 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 		TRY(http_metrics(app->http, &out, err));
 	if (app->issuance != NULL)
 		TRY(issuance_metrics(app->issuance, &out, err));
-	return request_reply_bytes(request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out),
-		err);
+	return request_reply_bytes(
+		request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out), err);
 }
 
 #define EVERYWHERE (LISTENER_HTTP | LISTENER_HTTPS | LISTENER_STATIONS)
 
 const struct route HEALTH_ROUTES[] = {
-	{ .method = "GET", .path = "/healthz", .handle = healthz, .roles = ROLE_ANYONE,
-	  .listeners = EVERYWHERE, .inline_ok = true },
-	{ .method = "GET", .path = "/readyz", .handle = readyz, .roles = ROLE_ANYONE,
-	  .listeners = EVERYWHERE },
-	{ .method = "GET", .path = "/metrics", .handle = get_metrics, .roles = ROLE_ANYONE,
-	  .listeners = EVERYWHERE },
+	{ .method = "GET",
+		.path = "/healthz",
+		.handle = healthz,
+		.roles = ROLE_ANYONE,
+		.listeners = EVERYWHERE,
+		.inline_ok = true },
+	{ .method = "GET",
+		.path = "/readyz",
+		.handle = readyz,
+		.roles = ROLE_ANYONE,
+		.listeners = EVERYWHERE },
+	{ .method = "GET",
+		.path = "/metrics",
+		.handle = get_metrics,
+		.roles = ROLE_ANYONE,
+		.listeners = EVERYWHERE },
 	{ .method = NULL },
 };

@@ -65,7 +65,8 @@ make_dirs(struct dev *dev, const char *dir, struct err *err)
 	(void)snprintf(dev->dir, sizeof(dev->dir), "%s", real);
 	/* Others pass through (the database's user), they do not look around. */
 	if (chmod(dev->dir, 0711) != 0)
-		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", dev->dir, strerror(errno));
+		return err_set(
+			err, ERR_UNAVAILABLE, "directory", "%s: %s", dev->dir, strerror(errno));
 	return OK;
 }
 
@@ -105,7 +106,8 @@ lock(const struct dev *dev, struct err *err)
 
 		pid[len > 0 ? len : 0] = '\0';
 		return err_set(err, ERR_CONFLICT, "dev_running",
-			"another `jitrca dev` runs on %s (process %s); end it first", dev->dir, pid);
+			"another `jitrca dev` runs on %s (process %s); end it first", dev->dir,
+			pid);
 	}
 	(void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	if (ftruncate(fd, 0) != 0 || write(fd, pid, strlen(pid)) < 0)
@@ -123,8 +125,9 @@ read_port_base(struct dev *dev, struct err *err)
 	if (text != NULL && text[0] != '\0')
 		value = strtol(text, &end, 10);
 	if ((end != NULL && *end != '\0') || value < 1 || value > 65535 - PORT_STATIONS)
-		return err_set(err, ERR_ARGUMENT, "port_base", "JITRCA_PORT_BASE: 1 to %d wanted, '%s' found",
-			65535 - PORT_STATIONS, text);
+		return err_set(err, ERR_ARGUMENT, "port_base",
+			"JITRCA_PORT_BASE: 1 to %d wanted, '%s' found", 65535 - PORT_STATIONS,
+			text);
 	dev->port_base = (int)value;
 	return OK;
 }
@@ -140,13 +143,15 @@ check_port(const struct dev *dev, int offset, const char *what, struct err *err)
 	bool free_now;
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	free_now = bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0;
+	free_now = bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+	           listen(fd, 1) == 0;
 	(void)close(fd);
 	if (free_now)
 		return OK;
 	return err_set(err, ERR_CONFLICT, "port_taken",
-		"port %d (%s) is taken; choose others: JITRCA_PORT_BASE=%d make run", dev->port_base + offset,
-		what, dev->port_base < 50000 ? dev->port_base + 1000 : PORT_BASE_STANDARD);
+		"port %d (%s) is taken; choose others: JITRCA_PORT_BASE=%d make run",
+		dev->port_base + offset, what,
+		dev->port_base < 50000 ? dev->port_base + 1000 : PORT_BASE_STANDARD);
 }
 
 static enum status
@@ -188,12 +193,14 @@ write_config(struct dev *dev, struct err *err)
 	path_in(dev->config_path, sizeof(dev->config_path), dev, "jitrca.conf");
 	(void)snprintf(text, sizeof(text),
 		"# Written by `jitrca dev` at each start.\n"
-		"database_url = %s\ndata_dir = %s/data\nprofiles_dir = %s\npassphrase_file = %s/passphrase\n"
+		"database_url = %s\ndata_dir = %s/data\nprofiles_dir = %s\npassphrase_file = "
+	        "%s/passphrase\n"
 		"public_url = https://127.0.0.1:%d\npublic_http_url = http://127.0.0.1:%d\n"
 		"https = 127.0.0.1:%d\nstations = 127.0.0.1:%d\nhttp = 127.0.0.1:%d\n"
 		"server_names = localhost,127.0.0.1\n",
-		dev->postgres.url, dev->dir, dev->profiles, dev->dir, dev->port_base + PORT_STATIONS,
-		dev->port_base + PORT_HTTP, dev->port_base + PORT_HTTPS, dev->port_base + PORT_STATIONS,
+		dev->postgres.url, dev->dir, dev->profiles, dev->dir,
+		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP,
+		dev->port_base + PORT_HTTPS, dev->port_base + PORT_STATIONS,
 		dev->port_base + PORT_HTTP);
 	TRY(write_file(dev->config_path, text, err));
 	return config_load(&dev->config, dev->config_path, err);
@@ -226,8 +233,9 @@ write_env(const struct dev *dev, struct err *err)
 		"export JITRCA_ADMIN_TOKEN='%.*s'\n"
 		"export JITRCA_STATION_TOKEN='%.*s'\n"
 		"export JITRCA_DATABASE_URL='%s'\n",
-		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP, dev->dir, (int)admin.len,
-		(const char *)admin.data, (int)station.len, (const char *)station.data, dev->postgres.url);
+		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP, dev->dir,
+		(int)admin.len, (const char *)admin.data, (int)station.len,
+		(const char *)station.data, dev->postgres.url);
 	path_in(path, sizeof(path), dev, "env");
 	status = write_file(path, text, err);
 	explicit_bzero(text, sizeof(text));
@@ -239,8 +247,8 @@ write_env(const struct dev *dev, struct err *err)
 static enum status
 run_init(const struct dev *dev, struct err *err)
 {
-	const char *const argv[] = { dev->self, "init", "--config", dev->config_path, "--organization",
-		"Development", NULL };
+	const char *const argv[] = { dev->self, "init", "--config", dev->config_path,
+		"--organization", "Development", NULL };
 	const struct dev_program program = { .argv = argv };
 
 	(void)fflush(stdout);
@@ -269,11 +277,13 @@ open_notify(struct dev *dev, struct err *err)
 
 	dev->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	/* An abstract name, which needs no file and ends with us. */
-	len = snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "jitrca-dev-%d", (int)getpid());
+	len = snprintf(
+		address.sun_path + 1, sizeof(address.sun_path) - 1, "jitrca-dev-%d", (int)getpid());
 	if (dev->notify < 0 ||
-	    bind(dev->notify, (const struct sockaddr *)&address,
-		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0)
-		return err_set(err, ERR_UNAVAILABLE, "dev_program", "notify socket: %s", strerror(errno));
+		bind(dev->notify, (const struct sockaddr *)&address,
+			(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0)
+		return err_set(
+			err, ERR_UNAVAILABLE, "dev_program", "notify socket: %s", strerror(errno));
 	address.sun_path[0] = '@';
 	if (setenv("NOTIFY_SOCKET", address.sun_path, 1) != 0)
 		return err_memory(err);
@@ -298,10 +308,11 @@ check_children(struct dev *dev, struct err *err)
 		dev->serve = 0;
 		return err_set(err, ERR_UNAVAILABLE, "dev_program", "the server has ended");
 	}
-	if (dev->postgres.pid > 0 && waitpid(dev->postgres.pid, NULL, WNOHANG) == dev->postgres.pid) {
+	if (dev->postgres.pid > 0 &&
+		waitpid(dev->postgres.pid, NULL, WNOHANG) == dev->postgres.pid) {
 		dev->postgres.pid = 0;
-		return err_set(err, ERR_UNAVAILABLE, "dev_program", "PostgreSQL has ended; see %s/log",
-			dev->postgres.dir);
+		return err_set(err, ERR_UNAVAILABLE, "dev_program",
+			"PostgreSQL has ended; see %s/log", dev->postgres.dir);
 	}
 	return OK;
 }
@@ -339,7 +350,8 @@ wait_serve(struct dev *dev, struct err *err)
 		int64_t left_ms = (end_us - clock_mono_us()) / 1000;
 
 		if (left_ms <= 0)
-			return err_set(err, ERR_UNAVAILABLE, "dev_program", "the server was not ready in time");
+			return err_set(err, ERR_UNAVAILABLE, "dev_program",
+				"the server was not ready in time");
 		TRY(attend(dev, (int)left_ms, &ready, err));
 	}
 	return OK;
@@ -348,26 +360,31 @@ wait_serve(struct dev *dev, struct err *err)
 static void
 print_next(const struct dev *dev)
 {
-	printf("\njitrca is ready.  Stations and administrators: https://127.0.0.1:%d  devices: https://127.0.0.1:%d"
+	printf("\njitrca is ready.  Stations and administrators: https://127.0.0.1:%d  devices: "
+	       "https://127.0.0.1:%d"
 	       "\n                  CRLs and health: http://127.0.0.1:%d\n\n"
 	       "In another terminal:\n\n"
 	       "  . %s/env\n"
 	       "  curl \"$JITRCA_HTTP_URL/readyz\"\n\n"
 	       "  # a first certificate, as a station\n"
-	       "  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=device-1 \\\n"
+	       "  openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "
+	       "/CN=device-1 \\\n"
 	       "    -keyout device-1.key -out device-1.csr\n"
-	       "  curl --cacert \"$JITRCA_CA_BUNDLE\" -H \"Authorization: Bearer $JITRCA_STATION_TOKEN\" \\\n"
+	       "  curl --cacert \"$JITRCA_CA_BUNDLE\" -H \"Authorization: Bearer "
+	       "$JITRCA_STATION_TOKEN\" \\\n"
 	       "    -H 'Content-Type: application/json' -H 'Idempotency-Key: order-1/device-1' \\\n"
-	       "    -d \"{\\\"device_id\\\": \\\"device-1\\\", \\\"csr\\\": \\\"$(awk '{printf \"%%s\\\\n\", $0}' device-1.csr)\\\"}\" \\\n"
+	       "    -d \"{\\\"device_id\\\": \\\"device-1\\\", \\\"csr\\\": \\\"$(awk '{printf "
+	       "\"%%s\\\\n\", $0}' device-1.csr)\\\"}\" \\\n"
 	       "    \"$JITRCA_URL/v1/certificates\"\n\n"
 	       "  # what was issued, as an administrator\n"
-	       "  curl --cacert \"$JITRCA_CA_BUNDLE\" -H \"Authorization: Bearer $JITRCA_ADMIN_TOKEN\" \\\n"
+	       "  curl --cacert \"$JITRCA_CA_BUNDLE\" -H \"Authorization: Bearer "
+	       "$JITRCA_ADMIN_TOKEN\" \\\n"
 	       "    \"$JITRCA_URL/v1/certificates?device_id=device-1\"\n\n"
 	       "  # the revocation list\n"
 	       "  curl \"$JITRCA_HTTP_URL/crl/%s.crl\" | openssl crl -inform DER -noout -text\n\n"
 	       "Ctrl-C stops everything; a second run goes on with the same state.\n\n",
-		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTPS, dev->port_base + PORT_HTTP, dev->dir,
-		dev->config.issuing_ca);
+		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTPS,
+		dev->port_base + PORT_HTTP, dev->dir, dev->config.issuing_ca);
 	(void)fflush(stdout);
 }
 
@@ -395,7 +412,8 @@ prepare(struct dev *dev, const char *dir, struct err *err)
 	ssize_t len = readlink("/proc/self/exe", dev->self, sizeof(dev->self) - 1);
 
 	if (len <= 0)
-		return err_set(err, ERR_INTERNAL, "internal", "/proc/self/exe: %s", strerror(errno));
+		return err_set(
+			err, ERR_INTERNAL, "internal", "/proc/self/exe: %s", strerror(errno));
 	/* A sourced env of another stack must not lead this one to its database. */
 	(void)unsetenv("JITRCA_DATABASE_URL");
 	TRY(ca_init(err));
@@ -443,7 +461,10 @@ local_dev(int argc, char **argv)
 	static struct dev dev = { .signals = -1, .notify = -1 };
 	const char *dir = "var/dev";
 	const struct local_option options[] = {
-		{ .name = "dir", .value = "DIR", .about = "where everything is kept (var/dev)", .text = &dir },
+		{ .name = "dir",
+			.value = "DIR",
+			.about = "where everything is kept (var/dev)",
+			.text = &dir },
 		{ .name = NULL },
 	};
 	enum status status;
@@ -451,8 +472,10 @@ local_dev(int argc, char **argv)
 	int exit_status;
 
 	if (!local_options(argc, argv, "jitrca dev [--dir DIR]",
-		    "Runs a whole stack for development in the foreground: a private PostgreSQL cluster on a Unix\n"
-		    "socket, a CA, the server, a demo station. JITRCA_PORT_BASE (8440) moves its ports: plain HTTP\n"
+		    "Runs a whole stack for development in the foreground: a private PostgreSQL "
+	            "cluster on a Unix\n"
+		    "socket, a CA, the server, a demo station. JITRCA_PORT_BASE (8440) moves its "
+	            "ports: plain HTTP\n"
 		    "+0, devices +3, stations +4.",
 		    options, &exit_status))
 		return exit_status;

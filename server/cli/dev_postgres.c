@@ -39,8 +39,8 @@ become_postgres(void)
 {
 	const struct passwd *user = getpwnam(POSTGRES_USER);
 
-	return user != NULL && initgroups(POSTGRES_USER, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 &&
-		setuid(user->pw_uid) == 0;
+	return user != NULL && initgroups(POSTGRES_USER, user->pw_gid) == 0 &&
+	       setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0;
 }
 
 static NORETURN void
@@ -80,8 +80,8 @@ dev_spawn(const struct dev_program *program, pid_t *pid, struct err *err)
 		execute(program);
 	if (*pid < 0) {
 		*pid = 0;
-		return err_set(err, ERR_UNAVAILABLE, "dev_program", "%s: fork: %s", program->argv[0],
-			strerror(errno));
+		return err_set(err, ERR_UNAVAILABLE, "dev_program", "%s: fork: %s",
+			program->argv[0], strerror(errno));
 	}
 	return OK;
 }
@@ -100,10 +100,12 @@ dev_run(const struct dev_program *program, struct err *err)
 		return OK;
 	if (WIFEXITED(how) && WEXITSTATUS(how) == 126)
 		return err_set(err, ERR_UNAVAILABLE, "dev_program",
-			"%s: there is no user '" POSTGRES_USER "', and PostgreSQL does not run as root",
+			"%s: there is no user '" POSTGRES_USER
+			"', and PostgreSQL does not run as root",
 			program->argv[0]);
-	return err_set(err, ERR_UNAVAILABLE, "dev_program", "%s failed (status %d)%s%s", program->argv[0],
-		WIFEXITED(how) ? WEXITSTATUS(how) : -WTERMSIG(how), program->output != NULL ? "; see " : "",
+	return err_set(err, ERR_UNAVAILABLE, "dev_program", "%s failed (status %d)%s%s",
+		program->argv[0], WIFEXITED(how) ? WEXITSTATUS(how) : -WTERMSIG(how),
+		program->output != NULL ? "; see " : "",
 		program->output != NULL ? program->output : "");
 }
 
@@ -143,12 +145,13 @@ take_bin(struct dev_postgres *postgres, const char *initdb)
 	return true;
 }
 
-/* Debian and Ubuntu keep versions apart, others have it in the path. The newest is the longest number. */
+/* Debian and Ubuntu keep versions apart, others have it in the path. The newest is the longest
+ * number. */
 static enum status
 find_bin(struct dev_postgres *postgres, struct err *err)
 {
-	static const char *const PATTERNS[] = { "/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb",
-		"/usr/bin/initdb", "/usr/local/pgsql/bin/initdb" };
+	static const char *const PATTERNS[] = { "/usr/lib/postgresql/*/bin/initdb",
+		"/usr/pgsql-*/bin/initdb", "/usr/bin/initdb", "/usr/local/pgsql/bin/initdb" };
 	bool found = false;
 
 	for (size_t i = 0; i < COUNT_OF(PATTERNS) && !found; i++) {
@@ -162,7 +165,8 @@ find_bin(struct dev_postgres *postgres, struct err *err)
 	}
 	if (!found)
 		return err_set(err, ERR_NOT_FOUND, "postgres_missing",
-			"PostgreSQL's server programs are not installed (initdb, postgres): apt-get install"
+			"PostgreSQL's server programs are not installed (initdb, postgres): "
+		        "apt-get install"
 			" postgresql, or: make deps");
 	return OK;
 }
@@ -191,7 +195,8 @@ own_dir(const char *path, struct err *err)
 		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", path, strerror(errno));
 	if (geteuid() == 0 && user == NULL)
 		return err_set(err, ERR_UNAVAILABLE, "dev_program",
-			"there is no user '" POSTGRES_USER "', and PostgreSQL does not run as root");
+			"there is no user '" POSTGRES_USER
+			"', and PostgreSQL does not run as root");
 	if (user != NULL && chown(path, user->pw_uid, user->pw_gid) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", path, strerror(errno));
 	return OK;
@@ -237,8 +242,8 @@ make_cluster(const struct dev_postgres *postgres, const char *data, struct err *
 	char initdb[DEV_PATH_BYTES + 16];
 	char log[DEV_PATH_BYTES + 16];
 	const char *const remove_argv[] = { "/bin/rm", "-rf", "--", half, NULL };
-	const char *const argv[] = { initdb, "-D", half, "-U", POSTGRES_USER, "-A", "trust", "-E", "UTF8",
-		"--locale=C", "--no-instructions", NULL };
+	const char *const argv[] = { initdb, "-D", half, "-U", POSTGRES_USER, "-A", "trust", "-E",
+		"UTF8", "--locale=C", "--no-instructions", NULL };
 	const struct dev_program remove_half = { .argv = remove_argv };
 	const struct dev_program init = { .argv = argv, .as_postgres = true, .output = log };
 
@@ -293,7 +298,8 @@ static enum status
 wait_ready(struct dev_postgres *postgres, const char *log, struct err *err)
 {
 	char program[DEV_PATH_BYTES + 16];
-	const char *const argv[] = { program, "-q", "-h", postgres->dir, "-U", POSTGRES_USER, NULL };
+	const char *const argv[] = { program, "-q", "-h", postgres->dir, "-U", POSTGRES_USER,
+		NULL };
 	const struct dev_program ask = { .argv = argv, .output = log };
 	int64_t end_us = clock_mono_us() + INT64_C(1000) * READY_LIMIT_MS;
 
@@ -301,8 +307,8 @@ wait_ready(struct dev_postgres *postgres, const char *log, struct err *err)
 	while (dev_run(&ask, err) != OK) {
 		if (waitpid(postgres->pid, NULL, WNOHANG) != 0) {
 			postgres->pid = 0;
-			return err_set(err, ERR_UNAVAILABLE, "postgres_start", "PostgreSQL did not start; see %s",
-				log);
+			return err_set(err, ERR_UNAVAILABLE, "postgres_start",
+				"PostgreSQL did not start; see %s", log);
 		}
 		if (clock_mono_us() > end_us)
 			return err_set(err, ERR_UNAVAILABLE, "postgres_start",
@@ -319,9 +325,10 @@ make_database(const struct dev_postgres *postgres, const char *log, struct err *
 	char mark[DEV_PATH_BYTES + 16];
 	char createuser[DEV_PATH_BYTES + 16];
 	char createdb[DEV_PATH_BYTES + 16];
-	const char *const user_argv[] = { createuser, "-h", postgres->dir, "-U", POSTGRES_USER, "jitrca", NULL };
-	const char *const db_argv[] = { createdb, "-h", postgres->dir, "-U", POSTGRES_USER, "-O", "jitrca",
+	const char *const user_argv[] = { createuser, "-h", postgres->dir, "-U", POSTGRES_USER,
 		"jitrca", NULL };
+	const char *const db_argv[] = { createdb, "-h", postgres->dir, "-U", POSTGRES_USER, "-O",
+		"jitrca", "jitrca", NULL };
 	const struct dev_program user = { .argv = user_argv, .output = log };
 	const struct dev_program db = { .argv = db_argv, .output = log };
 	struct err exists;
@@ -335,7 +342,8 @@ make_database(const struct dev_postgres *postgres, const char *log, struct err *
 	/* A run that was cut short may have made one or both; then the database says so below. */
 	(void)!dev_run(&user, &exists);
 	if (dev_run(&db, err) != OK) {
-		const char *const drop_argv[] = { createdb, "-h", postgres->dir, "-U", POSTGRES_USER, "jitrca", NULL };
+		const char *const drop_argv[] = { createdb, "-h", postgres->dir, "-U",
+			POSTGRES_USER, "jitrca", NULL };
 		const struct dev_program drop = { .argv = drop_argv, .output = log };
 
 		/* Without the mark nothing of worth is in it yet. */
@@ -357,10 +365,14 @@ dev_postgres_start(struct dev_postgres *postgres, const char *dir, struct err *e
 	char data[DEV_PATH_BYTES + 8];
 	char log[DEV_PATH_BYTES + 8];
 	char server[DEV_PATH_BYTES + 16];
-	const char *const argv[] = { server, "-D", data, "-k", postgres->dir, "-c", "listen_addresses=", "-c",
-		"unix_socket_permissions=0700", "-c", "max_connections=100", NULL };
-	const struct dev_program program = { .argv = argv, .as_postgres = true, .end_with = SIGINT,
-		.output = log, .own_group = true };
+	const char *const argv[] = { server, "-D", data, "-k", postgres->dir, "-c",
+		"listen_addresses=", "-c", "unix_socket_permissions=0700", "-c",
+		"max_connections=100", NULL };
+	const struct dev_program program = { .argv = argv,
+		.as_postgres = true,
+		.end_with = SIGINT,
+		.output = log,
+		.own_group = true };
 
 	TRY(find_bin(postgres, err));
 	TRY(place(postgres, dir, err));
@@ -371,8 +383,8 @@ dev_postgres_start(struct dev_postgres *postgres, const char *dir, struct err *e
 	TRY(wait_for_leftover(data, err));
 	TRY(dev_spawn(&program, &postgres->pid, err));
 	TRY(wait_ready(postgres, log, err));
-	(void)snprintf(postgres->url, sizeof(postgres->url), "postgresql://jitrca@/jitrca?host=%.300s",
-		postgres->dir);
+	(void)snprintf(postgres->url, sizeof(postgres->url),
+		"postgresql://jitrca@/jitrca?host=%.300s", postgres->dir);
 	return make_database(postgres, log, err);
 }
 

@@ -55,7 +55,8 @@ read_choice(struct init *init, struct err *err)
 		return err_set(err, ERR_ARGUMENT, "usage", "--import and --chain belong together");
 	if (choice->key_type != NULL && !ca_key_type_parse(&type, choice->key_type))
 		return err_set(err, ERR_ARGUMENT, "usage",
-			"--key-type: ec-p256, ec-p384, rsa-3072 or rsa-4096 wanted, '%s' found", choice->key_type);
+			"--key-type: ec-p256, ec-p384, rsa-3072 or rsa-4096 wanted, '%s' found",
+			choice->key_type);
 	TRY(config_load(&init->config, local_config_path(choice->config_path), err));
 	(void)snprintf(init->keys_dir, sizeof(init->keys_dir), "%s/keys", init->config.data_dir);
 	init->ceremony = (struct ca_ceremony){
@@ -82,7 +83,8 @@ make_root(struct init *init, struct err *err)
 	init->ceremony.ca_id = ROOT_ID;
 	init->ceremony.validity_s = ROOT_VALIDITY_S;
 	TRY(ca_keystore_make_root(&init->ceremony, init->choice.root_key, err));
-	printf("root CA: made; its certificate is %s/" ROOT_ID ".crt, its sealed key %s\n", init->keys_dir,
+	printf("root CA: made; its certificate is %s/" ROOT_ID ".crt, its sealed key %s\n",
+		init->keys_dir,
 		init->choice.root_key != NULL ? init->choice.root_key : "beside it");
 	return OK;
 }
@@ -97,7 +99,8 @@ make_csr(struct init *init, struct err *err)
 		printf("issuing CA: %s/%s.csr waits to be signed\n", init->keys_dir, id);
 	} else {
 		TRY(ca_keystore_make_csr(&init->ceremony, err));
-		printf("issuing CA: key made; have %s/%s.csr signed by your root\n", init->keys_dir, id);
+		printf("issuing CA: key made; have %s/%s.csr signed by your root\n", init->keys_dir,
+			id);
 	}
 	printf("then: jitrca init --import CERTIFICATE.pem --chain CHAIN.pem\n");
 	return OK;
@@ -169,9 +172,11 @@ register_cas(struct init *init, const struct ca_keystore *keystore, struct err *
 	TRY(db_tx_begin(&tx, pool, err));
 	for (size_t i = 0; i < ca_keystore_count(keystore); i++) {
 		const struct ca_keystore_entry *entry = ca_keystore_at(keystore, i);
-		struct cas_source source = { .ca_id = entry->ca_id, .is_root = entry->is_root,
+		struct cas_source source = { .ca_id = entry->ca_id,
+			.is_root = entry->is_root,
 			.can_sign = entry->key != NULL && !entry->is_root,
-			.certificate = view_of(&entry->certificate), .chain = entry->chain,
+			.certificate = view_of(&entry->certificate),
+			.chain = entry->chain,
 			.chain_count = entry->chain_count };
 
 		TRY(cas_register(&tx, &source, NULL, err));
@@ -205,7 +210,8 @@ make_rows(struct init *init, struct err *err)
 	grant.token_file = init->choice.token_file != NULL ? init->choice.token_file : standard;
 	TRY(local_grant_admin(&init->config, &grant, &made, err));
 	if (made)
-		printf("administrator: principal 'admin' made; its token is in %s\n", grant.token_file);
+		printf("administrator: principal 'admin' made; its token is in %s\n",
+			grant.token_file);
 	else
 		printf("administrator: principal 'admin' is there\n");
 	return OK;
@@ -217,22 +223,40 @@ local_init(int argc, char **argv)
 	static struct init init;
 	struct choice *choice = &init.choice;
 	const struct local_option options[] = {
-		{ .name = "config", .value = "FILE", .about = "the configuration", .text = &choice->config_path },
-		{ .name = "key-type", .value = "TYPE", .about = "ec-p256 (default), ec-p384, rsa-3072, rsa-4096",
-		  .text = &choice->key_type },
-		{ .name = "organization", .value = "NAME", .about = "O in the names of the CAs",
-		  .text = &choice->organization },
-		{ .name = "root-key", .value = "FILE", .about = "seal the root's key into FILE, to be kept elsewhere",
-		  .text = &choice->root_key },
-		{ .name = "external-root", .about = "make a CSR for the issuing CA instead of a root",
-		  .flag = &choice->external_root },
-		{ .name = "import", .value = "FILE", .about = "the certificate that answers that CSR, PEM",
-		  .text = &choice->import },
-		{ .name = "chain", .value = "FILE", .about = "its issuers up to the root, PEM", .text = &choice->chain },
-		{ .name = "token-file", .value = "FILE", .about = "where the admin's token goes (data_dir/admin.token)",
-		  .text = &choice->token_file },
-		{ .name = "insecure-fast-seal", .about = "weak key derivation, for tests and development only",
-		  .flag = &choice->fast_seal },
+		{ .name = "config",
+			.value = "FILE",
+			.about = "the configuration",
+			.text = &choice->config_path },
+		{ .name = "key-type",
+			.value = "TYPE",
+			.about = "ec-p256 (default), ec-p384, rsa-3072, rsa-4096",
+			.text = &choice->key_type },
+		{ .name = "organization",
+			.value = "NAME",
+			.about = "O in the names of the CAs",
+			.text = &choice->organization },
+		{ .name = "root-key",
+			.value = "FILE",
+			.about = "seal the root's key into FILE, to be kept elsewhere",
+			.text = &choice->root_key },
+		{ .name = "external-root",
+			.about = "make a CSR for the issuing CA instead of a root",
+			.flag = &choice->external_root },
+		{ .name = "import",
+			.value = "FILE",
+			.about = "the certificate that answers that CSR, PEM",
+			.text = &choice->import },
+		{ .name = "chain",
+			.value = "FILE",
+			.about = "its issuers up to the root, PEM",
+			.text = &choice->chain },
+		{ .name = "token-file",
+			.value = "FILE",
+			.about = "where the admin's token goes (data_dir/admin.token)",
+			.text = &choice->token_file },
+		{ .name = "insecure-fast-seal",
+			.about = "weak key derivation, for tests and development only",
+			.flag = &choice->fast_seal },
 		{ .name = NULL },
 	};
 	enum status status;
@@ -240,8 +264,10 @@ local_init(int argc, char **argv)
 	int exit_status;
 
 	if (!local_options(argc, argv, "jitrca init [OPTION]...",
-		    "Makes the CA keys and certificates, the database's schema, and the first administrator. What is\n"
-		    "there already stays as it is: a second run finishes what the first one could not.",
+		    "Makes the CA keys and certificates, the database's schema, and the first "
+	            "administrator. What is\n"
+		    "there already stays as it is: a second run finishes what the first one could "
+	            "not.",
 		    options, &exit_status))
 		return exit_status;
 	status = read_choice(&init, &err);

@@ -34,7 +34,8 @@ print_help(const char *usage, const char *about, const struct local_option *opti
 		char left[64];
 
 		(void)snprintf(left, sizeof(left), "--%s%s%s", options->name,
-			options->value != NULL ? " " : "", options->value != NULL ? options->value : "");
+			options->value != NULL ? " " : "",
+			options->value != NULL ? options->value : "");
 		printf("  %-24s %s\n", left, options->about);
 	}
 	printf("  %-24s %s\n", "--help", "this text");
@@ -73,7 +74,8 @@ local_options(int argc, char **argv, const char *usage, const char *about,
 			*options[found - 256].flag = true;
 	}
 	if (optind < argc) {
-		fprintf(stderr, "jitrca: '%s' is too much\nUsage: %s\nTry --help.\n", argv[optind], usage);
+		fprintf(stderr, "jitrca: '%s' is too much\nUsage: %s\nTry --help.\n", argv[optind],
+			usage);
 		return false;
 	}
 	return true;
@@ -117,7 +119,8 @@ make_token(struct db_token *token, char text[TOKEN_TEXT_BYTES], const struct con
 	hex_encode(token->token_id, id, sizeof(id));
 	ca_blake2b(token->hash, view_text(text));
 	(void)snprintf(token->principal_id, sizeof(token->principal_id), "%s", principal_id);
-	(void)snprintf(token->description, sizeof(token->description), "made on the server's command line");
+	(void)snprintf(token->description, sizeof(token->description),
+		"made on the server's command line");
 	(void)snprintf(token->created_by, sizeof(token->created_by), ACTOR);
 	token->created_at_s = clock_wall_s(&CLOCK_SYSTEM);
 	token->expires_at_s = token->created_at_s + config->token_validity_max_s;
@@ -125,7 +128,8 @@ make_token(struct db_token *token, char text[TOKEN_TEXT_BYTES], const struct con
 }
 
 static enum status
-ensure_principal(struct db_tx *tx, const struct local_admin_grant *grant, bool *fresh, struct err *err)
+ensure_principal(
+	struct db_tx *tx, const struct local_admin_grant *grant, bool *fresh, struct err *err)
 {
 	struct db_principal principal;
 	enum status status;
@@ -135,14 +139,17 @@ ensure_principal(struct db_tx *tx, const struct local_admin_grant *grant, bool *
 	status = db_principal_find(tx, grant->principal_id, &principal, err);
 	*fresh = status == ERR_NOT_FOUND;
 	if (status == OK && strcmp(principal.role, "admin") != 0)
-		return err_set(err, ERR_CONFLICT, "principal_exists", "principal '%s' is there with role %s",
-			grant->principal_id, principal.role);
+		return err_set(err, ERR_CONFLICT, "principal_exists",
+			"principal '%s' is there with role %s", grant->principal_id,
+			principal.role);
 	if (status == OK)
-		return grant->renew ? db_principal_set_disabled(tx, grant->principal_id, false, &changed, err)
-				    : OK;
+		return grant->renew ? db_principal_set_disabled(
+					      tx, grant->principal_id, false, &changed, err)
+		                    : OK;
 	if (status != ERR_NOT_FOUND)
 		return status;
-	(void)snprintf(principal.principal_id, sizeof(principal.principal_id), "%s", grant->principal_id);
+	(void)snprintf(
+		principal.principal_id, sizeof(principal.principal_id), "%s", grant->principal_id);
 	(void)snprintf(principal.role, sizeof(principal.role), "admin");
 	(void)snprintf(principal.description, sizeof(principal.description),
 		"made on the server's command line");
@@ -159,8 +166,11 @@ record(struct db_tx *tx, const char *action, const char *kind, const struct db_t
 	json_t *detail = json_pack("{s:s}", "token_id", token->token_id);
 	char object[DB_ID_BYTES + 16];
 	struct audit_item item = { .object = object, .detail = detail };
-	struct audit_entry entry = { .action = action, .actor = ACTOR, .items = &item,
-		.item_count = 1, .at_s = token->created_at_s };
+	struct audit_entry entry = { .action = action,
+		.actor = ACTOR,
+		.items = &item,
+		.item_count = 1,
+		.at_s = token->created_at_s };
 	enum status status = err_memory(err);
 
 	(void)snprintf(object, sizeof(object), "%s:%s", kind, token->principal_id);
@@ -210,7 +220,8 @@ local_grant_admin(const struct config *config, const struct local_admin_grant *g
 	TRY(make_token(&token, text, config, grant->principal_id, err));
 	TRY(db_token_create(&tx, &token, err));
 	TRY(record(&tx, grant->action, "principal", &token, err));
-	/* Before the commit: a token that nobody can read would be lost, one that is not valid is not. */
+	/* Before the commit: a token that nobody can read would be lost, one that is not valid is
+	 * not. */
 	TRY(write_token(grant->token_file, text, err));
 	return db_tx_commit(&tx, err);
 }
@@ -244,16 +255,23 @@ make_demo(struct db_tx *tx, const char *station_id, struct err *err)
 {
 	struct demo_line at = { .number = 0 };
 	int64_t now_s = clock_wall_s(&CLOCK_SYSTEM);
-	struct db_station station = { .profiles = { "device" }, .profile_count = 1,
+	struct db_station station = { .profiles = { "device" },
+		.profile_count = 1,
 		.rate_per_minute = DEMO_RATE_PER_MINUTE };
-	struct db_manifest manifest = { .manifest_id = "demo", .profile = "device",
-		.quantity = DEMO_DEVICES, .allow_replace = true, .not_before_s = now_s - 60,
-		.not_after_s = now_s + INT64_C(10) * 365 * 86400, .created_at_s = now_s };
+	struct db_manifest manifest = { .manifest_id = "demo",
+		.profile = "device",
+		.quantity = DEMO_DEVICES,
+		.allow_replace = true,
+		.not_before_s = now_s - 60,
+		.not_after_s = now_s + INT64_C(10) * 365 * 86400,
+		.created_at_s = now_s };
 	int64_t added = 0;
 
-	(void)snprintf(station.principal.principal_id, sizeof(station.principal.principal_id), "%s", station_id);
+	(void)snprintf(station.principal.principal_id, sizeof(station.principal.principal_id), "%s",
+		station_id);
 	(void)snprintf(station.principal.role, sizeof(station.principal.role), "station");
-	(void)snprintf(station.principal.description, sizeof(station.principal.description), "for development");
+	(void)snprintf(station.principal.description, sizeof(station.principal.description),
+		"for development");
 	(void)snprintf(station.principal.created_by, sizeof(station.principal.created_by), ACTOR);
 	station.principal.created_at_s = now_s;
 	(void)snprintf(manifest.station_id, sizeof(manifest.station_id), "%s", station_id);
@@ -264,8 +282,8 @@ make_demo(struct db_tx *tx, const char *station_id, struct err *err)
 }
 
 enum status
-local_grant_demo_station(const struct config *config, const char *station_id, const char *token_file,
-	bool *made, struct err *err)
+local_grant_demo_station(const struct config *config, const char *station_id,
+	const char *token_file, bool *made, struct err *err)
 {
 	own(db_pool) pool = NULL;
 	own_struct(db_tx) tx = { NULL, NULL };
@@ -304,8 +322,10 @@ local_version(int argc, char **argv)
 }
 
 #define CONFIG_OPTION(variable)                                                                    \
-	{ .name = "config", .value = "FILE", .about = "the configuration (" CONFIG_STANDARD ")",   \
-	  .text = &(variable) }
+	{                                                                                          \
+		.name = "config", .value = "FILE",                                                 \
+		.about = "the configuration (" CONFIG_STANDARD ")", .text = &(variable)            \
+	}
 
 int
 local_config(int argc, char **argv)
@@ -317,8 +337,9 @@ local_config(int argc, char **argv)
 	int exit_status;
 
 	if (!local_options(argc, argv, "jitrca config [--config FILE]",
-		    "Checks the configuration and prints it with every key, its meaning and default.", options,
-		    &exit_status))
+		    "Checks the configuration and prints it with every key, its meaning and "
+	            "default.",
+		    options, &exit_status))
 		return exit_status;
 	if (config_load(&config, local_config_path(path), &err) != OK)
 		return local_failed("config", &err);
@@ -334,7 +355,8 @@ local_serve(int argc, char **argv)
 	int exit_status;
 
 	if (!local_options(argc, argv, "jitrca serve [--config FILE]",
-		    "Runs the server in the foreground. SIGTERM finishes what is in flight, SIGHUP reads the\n"
+		    "Runs the server in the foreground. SIGTERM finishes what is in flight, SIGHUP "
+	            "reads the\n"
 		    "configuration and the profiles again.",
 		    options, &exit_status))
 		return exit_status;
@@ -355,7 +377,7 @@ local_migrate(int argc, char **argv)
 		    "Brings the database's schema up to this program's.", options, &exit_status))
 		return exit_status;
 	if (config_load(&config, local_config_path(path), &err) != OK ||
-	    local_database_migrate(&config, &applied, &err) != OK)
+		local_database_migrate(&config, &applied, &err) != OK)
 		return local_failed("migrate", &err);
 	printf("%zu of %zu migrations applied now\n", applied, DB_MIGRATION_COUNT);
 	return 0;
@@ -364,14 +386,20 @@ local_migrate(int argc, char **argv)
 int
 local_admin(int argc, char **argv)
 {
-	static const char USAGE[] = "jitrca admin recover [--principal ID] [--token-file FILE] [--config FILE]";
+	static const char USAGE[] =
+		"jitrca admin recover [--principal ID] [--token-file FILE] [--config FILE]";
 	const char *path = NULL;
 	const char *principal = "admin";
 	const char *token_file = NULL;
 	const struct local_option options[] = {
-		{ .name = "principal", .value = "ID", .about = "the administrator (admin)", .text = &principal },
-		{ .name = "token-file", .value = "FILE", .about = "where the token goes (data_dir/admin.token)",
-		  .text = &token_file },
+		{ .name = "principal",
+			.value = "ID",
+			.about = "the administrator (admin)",
+			.text = &principal },
+		{ .name = "token-file",
+			.value = "FILE",
+			.about = "where the token goes (data_dir/admin.token)",
+			.text = &token_file },
 		CONFIG_OPTION(path),
 		{ .name = NULL },
 	};
@@ -388,7 +416,8 @@ local_admin(int argc, char **argv)
 		return EXIT_MISUSED;
 	}
 	if (!local_options(recover ? argc - 1 : argc, recover ? argv + 1 : argv, USAGE,
-		    "Gives an administrator a new token, or makes one, by access to the database. It is audited.",
+		    "Gives an administrator a new token, or makes one, by access to the database. "
+	            "It is audited.",
 		    options, &exit_status))
 		return exit_status;
 	if (!recover) {
@@ -398,8 +427,10 @@ local_admin(int argc, char **argv)
 	if (config_load(&config, local_config_path(path), &err) != OK || ca_init(&err) != OK)
 		return local_failed("admin recover", &err);
 	(void)snprintf(standard, sizeof(standard), "%s/admin.token", config.data_dir);
-	grant = (struct local_admin_grant){ .principal_id = principal, .action = "admin.recover",
-		.token_file = token_file != NULL ? token_file : standard, .renew = true };
+	grant = (struct local_admin_grant){ .principal_id = principal,
+		.action = "admin.recover",
+		.token_file = token_file != NULL ? token_file : standard,
+		.renew = true };
 	if (local_grant_admin(&config, &grant, &made, &err) != OK)
 		return local_failed("admin recover", &err);
 	printf("principal %s (admin): new token in %s\n", principal, grant.token_file);

@@ -25,7 +25,8 @@ struct place {
 	const char *field;
 };
 
-static enum status refuse(const struct place *at, struct err *err, const char *fmt, ...) PRINTF(3, 4);
+static enum status refuse(const struct place *at, struct err *err, const char *fmt, ...)
+	PRINTF(3, 4);
 
 static enum status
 refuse(const struct place *at, struct err *err, const char *fmt, ...)
@@ -36,7 +37,8 @@ refuse(const struct place *at, struct err *err, const char *fmt, ...)
 	va_start(args, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	return err_set(err, ERR_ARGUMENT, "profile_invalid", "%s: %s: %s", at->file, at->field, text);
+	return err_set(
+		err, ERR_ARGUMENT, "profile_invalid", "%s: %s: %s", at->file, at->field, text);
 }
 
 /* ---- words: names in JSON and what they stand for ---- */
@@ -55,11 +57,13 @@ static const struct word KEY_TYPES[] = { { "ec-p256", KEY_EC_P256 }, { "ec-p384"
 	{ "ed25519", KEY_ED25519 }, { NULL, 0 } };
 /* keyCertSign and cRLSign are words too, so that their refusal can say why (ca_profile_check). */
 static const struct word KEY_USAGES[] = { { "digital_signature", KU_DIGITAL_SIGNATURE },
-	{ "content_commitment", KU_CONTENT_COMMITMENT }, { "key_encipherment", KU_KEY_ENCIPHERMENT },
-	{ "data_encipherment", KU_DATA_ENCIPHERMENT }, { "key_agreement", KU_KEY_AGREEMENT },
-	{ "key_cert_sign", KU_KEY_CERT_SIGN }, { "crl_sign", KU_CRL_SIGN }, { NULL, 0 } };
-static const struct word RDNS[] = { { "CN", RDN_CN }, { "O", RDN_O }, { "OU", RDN_OU }, { "C", RDN_C },
-	{ "serialNumber", RDN_SERIAL_NUMBER }, { "L", RDN_L }, { "ST", RDN_ST }, { NULL, 0 } };
+	{ "content_commitment", KU_CONTENT_COMMITMENT },
+	{ "key_encipherment", KU_KEY_ENCIPHERMENT }, { "data_encipherment", KU_DATA_ENCIPHERMENT },
+	{ "key_agreement", KU_KEY_AGREEMENT }, { "key_cert_sign", KU_KEY_CERT_SIGN },
+	{ "crl_sign", KU_CRL_SIGN }, { NULL, 0 } };
+static const struct word RDNS[] = { { "CN", RDN_CN }, { "O", RDN_O }, { "OU", RDN_OU },
+	{ "C", RDN_C }, { "serialNumber", RDN_SERIAL_NUMBER }, { "L", RDN_L }, { "ST", RDN_ST },
+	{ NULL, 0 } };
 static const struct word SANS[] = { { "dns", SAN_DNS }, { "ip", SAN_IP }, { "uri", SAN_URI },
 	{ "email", SAN_EMAIL }, { NULL, 0 } };
 static const struct word CONFIRMS[] = { { "supersede", ON_CONFIRM_SUPERSEDE },
@@ -80,10 +84,12 @@ words_text(char *out, size_t size, const struct word *words)
 
 	out[0] = '\0';
 	for (; words->name != NULL && len < size; words++)
-		len += (size_t)snprintf(out + len, size - len, "%s%s", len > 0 ? ", " : "", words->name);
+		len += (size_t)snprintf(
+			out + len, size - len, "%s%s", len > 0 ? ", " : "", words->name);
 }
 
-/* ---- typed reads; each value is present and of the type that the caller checked or refused ---- */
+/* ---- typed reads; each value is present and of the type that the caller checked or refused ----
+ */
 
 static const char *
 type_text(const json_t *value)
@@ -148,7 +154,8 @@ read_bits(unsigned *out, const json_t *value, const struct word *words, const st
 
 		TRY(read_word(&bit, json_array_get(value, i), words, at, err));
 		if ((*out & bit) != 0)
-			return refuse(at, err, "'%s' is listed twice", json_string_value(json_array_get(value, i)));
+			return refuse(at, err, "'%s' is listed twice",
+				json_string_value(json_array_get(value, i)));
 		*out |= bit;
 	}
 	return OK;
@@ -172,7 +179,8 @@ read_duration(int64_t *out, const json_t *value, const struct place *at, struct 
 	if (strcmp(text, "0s") == 0)
 		*out = 0;
 	else if (!duration_parse(out, text))
-		return refuse(at, err, "a duration such as 90s, 15m, 12h or 365d wanted, '%s' found", text);
+		return refuse(at, err,
+			"a duration such as 90s, 15m, 12h or 365d wanted, '%s' found", text);
 	return OK;
 }
 
@@ -180,7 +188,7 @@ static enum status
 read_count(unsigned *out, const json_t *value, const struct place *at, struct err *err)
 {
 	if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-	    json_integer_value(value) > 1000000000)
+		json_integer_value(value) > 1000000000)
 		return refuse(at, err, "a whole number from 0 to 1000000000 wanted");
 	*out = (unsigned)json_integer_value(value);
 	return OK;
@@ -191,7 +199,8 @@ read_count(unsigned *out, const json_t *value, const struct place *at, struct er
 struct member {
 	const char *name;
 	bool required;
-	enum status (*read)(void *into, const json_t *value, const struct place *at, struct err *err);
+	enum status (*read)(
+		void *into, const json_t *value, const struct place *at, struct err *err);
 };
 
 static enum status
@@ -204,13 +213,15 @@ read_object(void *into, const json_t *object, const struct member *members, cons
 	if (!json_is_object(object))
 		return refuse(at, err, "an object wanted, %s found", type_text(object));
 	for (iter = json_object_iter((json_t *)(uintptr_t)object); iter != NULL;
-	     iter = json_object_iter_next((json_t *)(uintptr_t)object, iter)) {
+		iter = json_object_iter_next((json_t *)(uintptr_t)object, iter)) {
 		const struct member *member = members;
 
-		while (member->name != NULL && strcmp(member->name, json_object_iter_key(iter)) != 0)
+		while (member->name != NULL &&
+			strcmp(member->name, json_object_iter_key(iter)) != 0)
 			member++;
 		if (member->name == NULL)
-			return refuse(at, err, "there is no member '%s'", json_object_iter_key(iter));
+			return refuse(
+				at, err, "there is no member '%s'", json_object_iter_key(iter));
 	}
 	/* In the order of the table, so that of several errors always the same is shown. */
 	for (const struct member *member = members; member->name != NULL; member++) {
@@ -238,7 +249,8 @@ read_list(void *into, const json_t *value, size_t max, const struct place *at,
 	if (!json_is_array(value))
 		return refuse(at, err, "a list wanted, %s found", type_text(value));
 	if (json_array_size(value) > max)
-		return refuse(at, err, "at most %zu wanted, %zu found", max, json_array_size(value));
+		return refuse(
+			at, err, "at most %zu wanted, %zu found", max, json_array_size(value));
 	for (size_t i = 0; i < json_array_size(value); i++) {
 		char field[96];
 		struct place inside = { at->file, field };
@@ -253,8 +265,8 @@ read_list(void *into, const json_t *value, size_t max, const struct place *at,
 /* ---- the members ---- */
 
 #define READER(name)                                                                               \
-	static enum status name(void *into, const json_t *value, const struct place *at,           \
-		struct err *err)
+	static enum status name(                                                                   \
+		void *into, const json_t *value, const struct place *at, struct err *err)
 
 READER(read_name)
 {
@@ -264,7 +276,8 @@ READER(read_name)
 
 	TRY(read_text(profile->name, sizeof(profile->name), value, at, err));
 	if (profile->name[0] == '\0' ||
-	    strspn(profile->name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(profile->name))
+		strspn(profile->name, "abcdefghijklmnopqrstuvwxyz0123456789_-") !=
+			strlen(profile->name))
 		return refuse(at, err, "[a-z0-9_-]{1,32} wanted, '%s' found", profile->name);
 	(void)snprintf(wanted, sizeof(wanted), "%s.json", profile->name);
 	if (strcmp(base == NULL ? at->file : base + 1, wanted) != 0)
@@ -297,7 +310,8 @@ READER(read_key_usage)
 }
 
 static enum status
-read_eku_item(void *into, size_t index, const json_t *value, const struct place *at, struct err *err)
+read_eku_item(
+	void *into, size_t index, const json_t *value, const struct place *at, struct err *err)
 {
 	struct ca_profile *profile = into;
 	char *out = profile->eku[index];
@@ -310,8 +324,10 @@ read_eku_item(void *into, size_t index, const json_t *value, const struct place 
 		}
 	}
 	if (out[0] < '0' || out[0] > '2' || strspn(out, "0123456789.") != strlen(out))
-		return refuse(at, err, "server_auth, client_auth, code_signing, ocsp_signing or a dotted OID"
-				       " wanted, '%s' found", out);
+		return refuse(at, err,
+			"server_auth, client_auth, code_signing, ocsp_signing or a dotted OID"
+			" wanted, '%s' found",
+			out);
 	return OK;
 }
 
@@ -319,8 +335,8 @@ READER(read_eku)
 {
 	struct ca_profile *profile = into;
 
-	return read_list(profile, value, COUNT_OF(profile->eku), at, read_eku_item, &profile->eku_count,
-		err);
+	return read_list(profile, value, COUNT_OF(profile->eku), at, read_eku_item,
+		&profile->eku_count, err);
 }
 
 READER(read_rdn_type)
@@ -392,7 +408,8 @@ READER(read_sans)
 {
 	struct ca_profile *profile = into;
 
-	return read_list(profile, value, COUNT_OF(profile->san), at, read_san, &profile->san_count, err);
+	return read_list(
+		profile, value, COUNT_OF(profile->san), at, read_san, &profile->san_count, err);
 }
 
 READER(read_validity_default)
@@ -474,7 +491,8 @@ READER(read_cdp)
 
 READER(read_aia)
 {
-	return read_bool(&((struct ca_profile *)into)->authority_information_access, value, at, err);
+	return read_bool(
+		&((struct ca_profile *)into)->authority_information_access, value, at, err);
 }
 
 READER(read_hourly_cap)
@@ -490,7 +508,8 @@ READER(read_thing_type)
 static enum status
 read_policy(void *into, size_t index, const json_t *value, const struct place *at, struct err *err)
 {
-	return read_text(((struct ca_profile *)into)->policies[index], CA_TEXT_BYTES, value, at, err);
+	return read_text(
+		((struct ca_profile *)into)->policies[index], CA_TEXT_BYTES, value, at, err);
 }
 
 READER(read_policies)
@@ -555,7 +574,8 @@ read_whole(struct buf *out, const char *path, struct err *err)
 		status = refuse(&at, err, "a regular file wanted");
 	while (status == OK && (got = read(fd, piece, sizeof(piece))) > 0)
 		if (buf_add(out, piece, (size_t)got, err) != OK)
-			status = refuse(&at, err, "at most %d octets wanted", PROFILE_FILE_MAX_BYTES);
+			status = refuse(
+				&at, err, "at most %d octets wanted", PROFILE_FILE_MAX_BYTES);
 	if (got < 0)
 		status = refuse(&at, err, "%s", strerror(errno));
 	(void)close(fd);
@@ -592,7 +612,8 @@ is_profile_name(const struct dirent *entry)
 }
 
 enum status
-profile_load_dir(const char *dir, struct ca_profile *out, size_t max, size_t *count, struct err *err)
+profile_load_dir(
+	const char *dir, struct ca_profile *out, size_t max, size_t *count, struct err *err)
 {
 	struct place at = { dir, "profiles_dir" };
 	struct dirent **entries = NULL;

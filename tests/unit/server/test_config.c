@@ -96,15 +96,18 @@ bad_files_are_refused_with_their_line(void **state)
 		const char *text, *want_code, *want_in_text;
 	} CASES[] = {
 		{ "data_dir\n", "config_line", ":1: KEY = VALUE wanted" },
-		{ "\n\ndata_dri = /x\n", "config_key_unknown", ":3: there is no key 'data_dri'; the nearest is 'data_dir'" },
+		{ "\n\ndata_dri = /x\n", "config_key_unknown",
+			":3: there is no key 'data_dri'; the nearest is 'data_dir'" },
 		{ "DATA_DIR = /x\n", "config_key_unknown", "'DATA_DIR'" },
 		{ "data_dir = /x\ndata_dir = /x\n", "config_key_repeated", ":2: data_dir" },
 		{ "data_dir =\n", "config_value", ":1: data_dir: a path wanted" },
 		{ "database_connections = 2\n", "config_value", "3 to 200 wanted, '2' found" },
-		{ "database_connections = 8 connections\n", "config_value", "a whole number wanted" },
+		{ "database_connections = 8 connections\n", "config_value",
+			"a whole number wanted" },
 		{ "database_connections = 0x10\n", "config_value", "a whole number wanted" },
 		{ "database_connections = -8\n", "config_value", "a whole number wanted" },
-		{ "database_connections = 99999999999999999999\n", "config_value", "a whole number wanted" },
+		{ "database_connections = 99999999999999999999\n", "config_value",
+			"a whole number wanted" },
 		{ "database_url =\n", "config_value", "connection string" },
 		{ "body_max = 1MB\n", "config_value", "a size such as" },
 		{ "body_max = 1 MiB\n", "config_value", "a size such as" },
@@ -134,7 +137,8 @@ bad_files_are_refused_with_their_line(void **state)
 		{ "tls_certificates = a:b,\n", "config_value", "pairs" },
 		{ "log_level = verbose\n", "config_value", "debug, info, warn or error" },
 		{ "user_signer = a b\n", "config_value", "user's name" },
-		{ "connections_max = 10\nconnections_per_address_max = 11\n", "config_value", "connections_per_address_max" },
+		{ "connections_max = 10\nconnections_per_address_max = 11\n", "config_value",
+			"connections_per_address_max" },
 	};
 
 	(void)state;
@@ -144,8 +148,8 @@ bad_files_are_refused_with_their_line(void **state)
 
 		write_text(CASES[i].text);
 		if (config_load(&config, path, &err) != ERR_ARGUMENT ||
-		    strcmp(err.code, CASES[i].want_code) != 0 ||
-		    strstr(err.text, CASES[i].want_in_text) == NULL)
+			strcmp(err.code, CASES[i].want_code) != 0 ||
+			strstr(err.text, CASES[i].want_in_text) == NULL)
 			fail_msg("%s: %s: %s", CASES[i].text, err.code, err.text);
 	}
 }
@@ -244,7 +248,8 @@ a_secret_value_is_not_repeated(void **state)
 	char text[700];
 
 	(void)state;
-	(void)snprintf(text, sizeof(text), "database_url = postgresql://canary:canary@h/%0600d\n", 1);
+	(void)snprintf(
+		text, sizeof(text), "database_url = postgresql://canary:canary@h/%0600d\n", 1);
 	write_text(text);
 	assert_int_equal(config_load(&config, path, &err), ERR_ARGUMENT);
 	assert_null(strstr(err.text, "canary"));

@@ -15,11 +15,13 @@ static struct ca_profile profiles[CA_PROFILES_MAX];
 
 /* A profile in which everything is well; cases change one place of it. */
 static const char GOOD[] =
-	"{\"name\":\"device\",\"role\":\"device\",\"issuable_by\":[\"station\",\"admin\",\"device\"],"
+	"{\"name\":\"device\",\"role\":\"device\",\"issuable_by\":[\"station\",\"admin\","
+        "\"device\"],"
 	"\"key_types\":[\"ec-p256\",\"rsa-2048\"],\"key_usage\":[\"digital_signature\"],"
 	"\"extended_key_usage\":[\"client_auth\"],"
 	"\"subject\":[{\"type\":\"CN\",\"value\":\"{device_id}\"}],"
-	"\"subject_alt_names\":[{\"type\":\"uri\",\"value\":\"urn:x:{device_id}\",\"optional\":true}],"
+	"\"subject_alt_names\":[{\"type\":\"uri\",\"value\":\"urn:x:{device_id}\",\"optional\":"
+        "true}],"
 	"\"validity\":{\"default\":\"365d\",\"max\":\"730d\"},"
 	"\"renewal\":{\"before\":\"60d\",\"overlap\":\"7d\",\"grace\":\"0s\"},"
 	"\"on_confirm\":\"supersede\",\"csr_extensions\":\"ignore\",\"one_live\":true,"
@@ -65,7 +67,8 @@ write_changed(const char *from, const char *to)
 	int len;
 
 	assert_non_null(at);
-	len = snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - GOOD), GOOD, to, at + strlen(from));
+	len = snprintf(
+		text, sizeof(text), "%.*s%s%s", (int)(at - GOOD), GOOD, to, at + strlen(from));
 	write_text(text, (size_t)len);
 }
 
@@ -108,41 +111,55 @@ every_refusal_names_file_field_and_rule(void **state)
 		{ "{\"name\"", "{\"name\":\"x\",\"name\"", "profile", "duplicate" },
 		{ "false}}", "false}} x", "profile", "JSON" },
 		{ "\"pump\"", "\"\xff\"", "profile", "JSON" },
-		{ "\"one_live\":true", "\"one_live\":true,\"colour\":\"red\"", "profile", "no member 'colour'" },
+		{ "\"one_live\":true", "\"one_live\":true,\"colour\":\"red\"", "profile",
+			"no member 'colour'" },
 		{ "\"name\":\"device\",", "", "name", "is missing" },
 		{ "\"name\":\"device\"", "\"name\":\"station\"", "name", "the name of the file" },
 		{ "\"name\":\"device\"", "\"name\":\"Device\"", "name", "[a-z0-9_-]" },
 		{ "\"name\":\"device\"", "\"name\":7", "name", "a text wanted, a number found" },
 		{ "\"name\":\"device\"", "\"name\":\"dev\\u0000ice\"", "profile", "JSON" },
-		{ "\"role\":\"device\"", "\"role\":\"boss\"", "role", "one of none, device, station, admin" },
+		{ "\"role\":\"device\"", "\"role\":\"boss\"", "role",
+			"one of none, device, station, admin" },
 		{ "\"role\":\"device\",", "", "role", "is missing" },
-		{ "[\"station\",\"admin\",\"device\"]", "\"station\"", "issuable_by", "a list wanted" },
-		{ "[\"station\",\"admin\",\"device\"]", "[\"anyone\"]", "issuable_by", "'anyone' found" },
-		{ "[\"station\",\"admin\",\"device\"]", "[\"admin\",\"admin\"]", "issuable_by", "twice" },
+		{ "[\"station\",\"admin\",\"device\"]", "\"station\"", "issuable_by",
+			"a list wanted" },
+		{ "[\"station\",\"admin\",\"device\"]", "[\"anyone\"]", "issuable_by",
+			"'anyone' found" },
+		{ "[\"station\",\"admin\",\"device\"]", "[\"admin\",\"admin\"]", "issuable_by",
+			"twice" },
 		{ "\"ec-p256\"", "\"ec-p521\"", "key_types", "'ec-p521' found" },
 		{ "[\"digital_signature\"]", "[\"key_cert_sign\"]", "key_usage", "" },
 		{ "[\"client_auth\"]", "[\"clientAuth\"]", "extended_key_usage[0]", "dotted OID" },
-		{ "[\"client_auth\"]", "[\"1.2\",\"1.2\",\"1.2\",\"1.2\",\"1.2\"]", "extended_key_usage", "at most 4" },
-		{ "{\"type\":\"CN\",\"value\":\"{device_id}\"}", "\"CN\"", "subject[0]", "an object wanted" },
+		{ "[\"client_auth\"]", "[\"1.2\",\"1.2\",\"1.2\",\"1.2\",\"1.2\"]",
+			"extended_key_usage", "at most 4" },
+		{ "{\"type\":\"CN\",\"value\":\"{device_id}\"}", "\"CN\"", "subject[0]",
+			"an object wanted" },
 		{ "{\"type\":\"CN\",", "{\"type\":\"X\",", "subject[0].type", "one of CN" },
 		{ "{\"type\":\"CN\",", "{\"typ\":\"CN\",", "subject[0]", "no member 'typ'" },
-		{ "{\"type\":\"CN\",\"value\":\"{device_id}\"}", "{\"type\":\"CN\"}", "subject[0].value", "is missing" },
-		{ "\"type\":\"uri\"", "\"type\":\"url\"", "subject_alt_names[0].type", "one of dns" },
-		{ "\"optional\":true", "\"optional\":1", "subject_alt_names[0].optional", "true or false" },
+		{ "{\"type\":\"CN\",\"value\":\"{device_id}\"}", "{\"type\":\"CN\"}",
+			"subject[0].value", "is missing" },
+		{ "\"type\":\"uri\"", "\"type\":\"url\"", "subject_alt_names[0].type",
+			"one of dns" },
+		{ "\"optional\":true", "\"optional\":1", "subject_alt_names[0].optional",
+			"true or false" },
 		{ "\"default\":\"365d\",", "", "validity.default", "is missing" },
 		{ "\"max\":\"730d\"", "\"max\":\"2y\"", "validity.max", "a duration such as" },
 		{ "\"max\":\"730d\"", "\"max\":730", "validity.max", "a text wanted" },
 		{ "\"max\":\"730d\"", "\"max\":\"30d\"", "validity", "" },
 		{ "\"before\":\"60d\",", "", "renewal.before", "is missing" },
 		{ "\"overlap\":\"7d\"", "\"overlap\":\"70d\"", "renew", "" },
-		{ "\"on_confirm\":\"supersede\"", "\"on_confirm\":\"forget\"", "on_confirm", "supersede, revoke" },
-		{ "\"csr_extensions\":\"ignore\"", "\"csr_extensions\":\"grant\"", "csr_extensions", "ignore, refuse" },
-		{ "\"one_live\":true", "\"one_live\":\"yes\"", "one_live", "true or false wanted, a text found" },
+		{ "\"on_confirm\":\"supersede\"", "\"on_confirm\":\"forget\"", "on_confirm",
+			"supersede, revoke" },
+		{ "\"csr_extensions\":\"ignore\"", "\"csr_extensions\":\"grant\"", "csr_extensions",
+			"ignore, refuse" },
+		{ "\"one_live\":true", "\"one_live\":\"yes\"", "one_live",
+			"true or false wanted, a text found" },
 		{ "\"crl_distribution_point\":true,", "", "crl_distribution_point", "is missing" },
 		{ "\"hourly_cap\":0", "\"hourly_cap\":-1", "hourly_cap", "whole number" },
 		{ "\"hourly_cap\":0", "\"hourly_cap\":1.5", "hourly_cap", "whole number" },
 		{ "[\"p\"]", "[\"p\",\"p\",\"p\",\"p\",\"p\"]", "iot.policies", "at most 4" },
-		{ "\"preregister\":false", "\"preregister\":null", "iot.preregister", "null found" },
+		{ "\"preregister\":false", "\"preregister\":null", "iot.preregister",
+			"null found" },
 		/* The signer's own rules (ca_profile_check) come with the file's name as well. */
 		{ "[\"ec-p256\",\"rsa-2048\"]", "[]", "key_types", "" },
 	};
@@ -153,10 +170,12 @@ every_refusal_names_file_field_and_rule(void **state)
 		size_t count = 0;
 
 		write_changed(CASES[i].from, CASES[i].to);
-		if (profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err) != ERR_ARGUMENT ||
-		    strcmp(err.code, "profile_invalid") != 0 || strncmp(err.text, file, strlen(file)) != 0 ||
-		    strstr(err.text, CASES[i].want_field) == NULL ||
-		    strstr(err.text, CASES[i].want_rule) == NULL)
+		if (profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err) !=
+				ERR_ARGUMENT ||
+			strcmp(err.code, "profile_invalid") != 0 ||
+			strncmp(err.text, file, strlen(file)) != 0 ||
+			strstr(err.text, CASES[i].want_field) == NULL ||
+			strstr(err.text, CASES[i].want_rule) == NULL)
 			fail_msg("%s -> %s: '%s'", CASES[i].from, CASES[i].to, err.text);
 	}
 }
@@ -171,7 +190,8 @@ a_value_that_does_not_fit_is_refused(void **state)
 	(void)state;
 	(void)snprintf(value, sizeof(value), "\"value\":\"%0*d\"", CA_TEMPLATE_BYTES, 1);
 	write_changed("\"value\":\"{device_id}\"", value);
-	assert_int_equal(profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
+	assert_int_equal(
+		profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
 	assert_non_null(strstr(err.text, "subject[0].value: at most 255 octets wanted, 256 found"));
 }
 
@@ -185,10 +205,12 @@ a_file_that_is_too_large_or_absent_is_refused(void **state)
 	(void)state;
 	memset(blanks, ' ', sizeof(blanks));
 	write_text(blanks, sizeof(blanks));
-	assert_int_equal(profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
+	assert_int_equal(
+		profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
 	assert_non_null(strstr(err.text, "at most 65536 octets wanted"));
 	assert_int_equal(unlink(file), 0);
-	assert_int_equal(profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
+	assert_int_equal(
+		profile_load_dir(dir, profiles, CA_PROFILES_MAX, &count, &err), ERR_ARGUMENT);
 	assert_non_null(strstr(err.text, "0 found"));
 	assert_int_equal(profile_load_dir("/nonexistent", profiles, CA_PROFILES_MAX, &count, &err),
 		ERR_ARGUMENT);
