@@ -132,7 +132,8 @@ http_defer(struct http *http, void (*run_work)(void *arg), void *arg, struct err
 	if (work == NULL)
 		return err_memory(err);
 	*work = (struct work){ .run = run_work, .arg = arg, .owned = true };
-	if (workers_push(&http->workers, QUEUE_OTHERS, work))
+	/* Ahead of new requests from devices: it ends or carries on one that was taken up before. */
+	if (workers_push(&http->workers, QUEUE_STATIONS, work))
 		return OK;
 	mem_free(work);
 	return err_set(err, ERR_UNAVAILABLE, "server_busy", "too much waits for a worker");
