@@ -44,7 +44,10 @@ MUST_USE enum status db_certificate_by_serial(struct db_tx *tx, const struct ser
 MUST_USE enum status db_certificate_by_refs(struct db_tx *tx, const struct db_cert_ref *refs,
 	size_t count, struct db_certificate *out, struct err *err);
 
-/* What is not set is not asked for: NULL, 0, CERT_UNSET, issuer_id 0. */
+/*
+ * What is not set is not asked for: NULL, 0, CERT_UNSET, issuer_id 0. after is at or after, before is
+ * before. A status is that at now_s (see db_certificate_status_at).
+ */
 struct db_certificate_filter {
 	const char *device_id;
 	const char *principal_id; /* station */

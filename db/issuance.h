@@ -57,6 +57,7 @@ struct db_admit_item {
 	bool manifest_charged;
 	struct db_cert_ref replaced; /* issuer_id 0: none. Rework: the live one; rotation: an unconfirmed
 	                              * successor. Record revokes it, reason 4. */
+	int64_t revives_version; /* 0: none; else Record makes the decommissioned device active again */
 };
 
 /*

@@ -24,6 +24,24 @@ struct db_revoke_result {
 MUST_USE enum status db_revocation_revoke(struct db_tx *tx, const struct db_cert_ref *ref,
 	enum revocation_reason reason, int64_t now_s, struct db_revoke_result *out, struct err *err);
 
+/*
+ * Revokes many at once, in a few statements. Who revokes more than one in a transaction uses this: one
+ * after the other, two such transactions could wait for each other's CRL scopes and devices.
+ * ERR_NOT_FOUND certificate_unknown when one of them is; then none is revoked.
+ */
+struct db_revoke_item {
+	struct db_cert_ref ref;
+	enum revocation_reason reason;
+	struct db_revoke_result result; /* out */
+	bool superseded;                /* out: was to be held, but is superseded; unchanged */
+};
+MUST_USE enum status db_revocation_revoke_many(struct db_tx *tx, struct db_revoke_item *items,
+	size_t count, int64_t now_s, struct err *err);
+
+/* For db/issuance.c: marks the CRL scopes of serials and sends NOTIFY. */
+MUST_USE enum status db_revocation_mark(struct db_tx *tx, const struct db_cert_ref *refs, size_t count,
+	struct err *err);
+
 /* ERR_CONFLICT certificate_not_held. */
 MUST_USE enum status db_revocation_unhold(struct db_tx *tx, const struct db_cert_ref *ref,
 	struct err *err);
@@ -31,7 +49,8 @@ MUST_USE enum status db_revocation_unhold(struct db_tx *tx, const struct db_cert
 /*
  * Rotation's confirm, called with the successor: it becomes the device's current certificate and
  * active; the predecessor becomes superseded (or revoked with reason 4 when revoke is set). *changed
- * is false when it was confirmed before. ERR_CONFLICT not_a_successor.
+ * is false when it was confirmed before. ERR_CONFLICT not_a_successor. A predecessor that is held
+ * becomes revoked with reason 4: its hold cannot end in a live certificate beside the new one.
  */
 MUST_USE enum status db_revocation_confirm(struct db_tx *tx, const struct db_cert_ref *successor,
 	bool revoke, int64_t now_s, struct db_cert_ref *predecessor, bool *changed, struct err *err);
@@ -60,7 +79,7 @@ struct db_bulk {
 	int64_t matched, revoked, issued_until_s;
 	struct db_certificate_cursor cursor;
 	int64_t created_at_s, finished_at_s; /* 0: not finished */
-	int64_t crl_pending; /* shards and the full list not yet published with all of it */
+	int64_t crl_pending; /* CRL scopes, of all issuers, that are not yet published with all in them */
 };
 MUST_USE enum status db_bulk_create(struct db_tx *tx, const struct db_bulk *bulk, struct err *err);
 MUST_USE enum status db_bulk_find(struct db_tx *tx, const char *revocation_id, struct db_bulk *out,

@@ -1,0 +1,295 @@
+#include "db/crl.h"
+
+#include <assert.h>
+
+#include "db/run.h"
+
+enum {
+	SCOPES_ENSURE,
+	SCOPES_DUE,
+	RESERVE,
+	ENTRIES_FULL,
+	ENTRIES_SHARD,
+	PUBLISH_LOCK,
+	PUBLISH_NEWEST,
+	PUBLISH_INSERT,
+	PUBLISH_SCOPE,
+	PUBLISH_PRUNE,
+	PUBLISH_NOTIFY,
+	LATEST,
+	NUMBERS,
+	STATEMENTS,
+};
+
+static const struct db_statement SQL[STATEMENTS] = {
+	[SCOPES_ENSURE] = {
+		.name = "crl_scopes_ensure", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.crl_scope (issuer_id, scope)"
+		       " SELECT $1::int, n FROM generate_series(-1, 255) n ORDER BY n"
+		       " ON CONFLICT DO NOTHING",
+	},
+	[SCOPES_DUE] = { /* crl_scope_pkey: 257 rows */
+		.name = "crl_scopes_due", .params = 3, .columns = 6, .rows = ROWS_ANY,
+		.sql = "SELECT s.issuer_id, s.scope, s.last_number, s.wanted, s.published, "
+		       SQL_S("s.next_update") " FROM jitrca.crl_scope s WHERE s.issuer_id = $1::int"
+		       " AND (s.wanted > s.published OR s.next_update IS NULL"
+		       " OR s.next_update <= to_timestamp($2::bigint))"
+		       " ORDER BY s.scope LIMIT $3::bigint",
+	},
+	[RESERVE] = {
+		/* The row lock waits for every revocation that has marked the scope and not yet committed:
+		 * what is read after this has all that `wanted` counts. */
+		.name = "crl_reserve", .params = 2, .columns = 2, .rows = ROWS_MAYBE,
+		.sql = "UPDATE jitrca.crl_scope s SET last_number = s.last_number + 1"
+		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint"
+		       " RETURNING s.last_number, s.wanted",
+	},
+	[ENTRIES_FULL] = { /* revocation_pkey */
+		.name = "crl_entries_full", .params = 2, .columns = 3, .rows = ROWS_STREAM,
+		.sql = "SELECT r.serial, " SQL_S("r.revoked_at") ", r.reason FROM jitrca.revocation r"
+		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
+		       " ORDER BY r.serial",
+	},
+	[ENTRIES_SHARD] = { /* revocation_shard */
+		.name = "crl_entries_shard", .params = 3, .columns = 3, .rows = ROWS_STREAM,
+		.sql = "SELECT r.serial, " SQL_S("r.revoked_at") ", r.reason FROM jitrca.revocation r"
+		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
+		       " AND jitrca.serial_shard(r.serial) = $3::smallint ORDER BY r.serial",
+	},
+	[PUBLISH_LOCK] = {
+		.name = "crl_publish_lock", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT s.last_number FROM jitrca.crl_scope s WHERE s.issuer_id = $1::int"
+		       " AND s.scope = $2::smallint FOR NO KEY UPDATE",
+	},
+	[PUBLISH_NEWEST] = { /* crl_pkey; a statement of its own, to see what we waited for */
+		.name = "crl_publish_newest", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT coalesce(max(l.number), 0) FROM jitrca.crl l WHERE l.issuer_id = $1::int"
+		       " AND l.scope = $2::smallint",
+	},
+	[PUBLISH_INSERT] = {
+		.name = "crl_publish_insert", .params = 8, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update, next_update, entries,"
+		       " sha256, der) VALUES ($1::int, $2::smallint, $3::bigint, to_timestamp($4::bigint),"
+		       " to_timestamp($5::bigint), $6::bigint, $7::bytea, $8::bytea)",
+	},
+	[PUBLISH_SCOPE] = {
+		.name = "crl_publish_scope", .params = 4, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.crl_scope s SET published = greatest(s.published, $3::bigint),"
+		       " next_update = to_timestamp($4::bigint)"
+		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint",
+	},
+	[PUBLISH_PRUNE] = { /* crl_pkey: the last three stay */
+		.name = "crl_publish_prune", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.crl l WHERE l.issuer_id = $1::int AND l.scope = $2::smallint"
+		       " AND l.number < (SELECT min(k.number) FROM (SELECT x.number FROM jitrca.crl x"
+		       " WHERE x.issuer_id = $1::int AND x.scope = $2::smallint"
+		       " ORDER BY x.number DESC LIMIT 3) k)",
+	},
+	[PUBLISH_NOTIFY] = {
+		.name = "crl_publish_notify", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT pg_notify('jitrca_crl', $1::int::text || ' ' || $2::smallint::text)",
+	},
+	[LATEST] = { /* crl_pkey */
+		.name = "crl_latest", .params = 2, .columns = 10, .rows = ROWS_MAYBE,
+		.sql = "SELECT l.issuer_id, i.ca_id, l.scope, l.number, " SQL_S("l.this_update") ", "
+		       SQL_S("l.next_update") ", " SQL_S("l.published_at") ", l.entries, l.sha256, l.der"
+		       " FROM jitrca.crl l JOIN jitrca.issuer i ON i.issuer_id = l.issuer_id"
+		       " WHERE l.issuer_id = $1::int AND l.scope = $2::smallint"
+		       " ORDER BY l.number DESC LIMIT 1",
+	},
+	[NUMBERS] = { /* crl_pkey */
+		.name = "crl_numbers", .params = 1, .columns = 2, .rows = ROWS_ANY,
+		.sql = "SELECT l.scope, max(l.number) FROM jitrca.crl l WHERE l.issuer_id = $1::int"
+		       " GROUP BY l.scope",
+	},
+};
+
+const struct db_table DB_TABLE_CRL = { SQL, COUNT_OF(SQL) };
+
+void
+db_crl_free(struct db_crl *crl)
+{
+	bytes_free(&crl->der);
+}
+
+enum status
+db_crl_scopes_ensure(struct db_tx *tx, int32_t issuer_id, struct err *err)
+{
+	return db_run(tx, &SQL[SCOPES_ENSURE], DB_PARAMS(db_int64(issuer_id)), NULL, err);
+}
+
+enum status
+db_crl_scopes_due(struct db_tx *tx, int32_t issuer_id, int64_t due_s, struct db_crl_scope *out,
+	size_t max, size_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[SCOPES_DUE], DB_PARAMS(db_int64(issuer_id), db_int64(due_s),
+		db_int64((int64_t)max)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+
+		out[r].issuer_id = db_row_int32(&row);
+		out[r].scope = (int16_t)db_row_int32(&row);
+		out[r].last_number = db_row_int64(&row);
+		out[r].wanted = db_row_int64(&row);
+		out[r].published = db_row_int64(&row);
+		out[r].next_update_s = db_row_int64(&row);
+		TRY(db_row_end(&row, err));
+	}
+	*count = (size_t)db_rows(rows);
+	return OK;
+}
+
+static enum status
+scope_unknown(int32_t issuer_id, int16_t scope, struct err *err)
+{
+	return err_set(err, ERR_NOT_FOUND, "crl_unknown", "crl: issuer %d has no scope %d",
+		(int)issuer_id, (int)scope);
+}
+
+enum status
+db_crl_reserve(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t *number, int64_t *wanted,
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[RESERVE], DB_PARAMS(db_int64(issuer_id), db_int64(scope)), &rows, err));
+	if (db_rows(rows) == 0)
+		return scope_unknown(issuer_id, scope, err);
+	row = db_row(rows, 0);
+	*number = db_row_int64(&row);
+	*wanted = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+struct entries {
+	enum status (*entry)(void *arg, const struct db_crl_entry *entry, struct err *err);
+	void *arg;
+};
+
+static enum status
+entries_each(void *arg, struct db_row *row, struct err *err)
+{
+	const struct entries *entries = arg;
+	struct db_crl_entry entry = { 0 };
+
+	(void)db_row_serial(row, &entry.serial);
+	entry.revoked_at_s = db_row_int64(row);
+	entry.reason = (enum revocation_reason)db_row_int32(row);
+	TRY(db_row_end(row, err));
+	return entries->entry(entries->arg, &entry, err);
+}
+
+enum status
+db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t not_after_over_s,
+	enum status (*entry)(void *arg, const struct db_crl_entry *entry, struct err *err), void *arg,
+	struct err *err)
+{
+	struct entries entries = { entry, arg };
+
+	if (scope == CRL_SCOPE_FULL)
+		return db_stream(tx, &SQL[ENTRIES_FULL],
+			DB_PARAMS(db_int64(issuer_id), db_int64(not_after_over_s)), entries_each,
+			&entries, err);
+	return db_stream(tx, &SQL[ENTRIES_SHARD], DB_PARAMS(db_int64(issuer_id),
+		db_int64(not_after_over_s), db_int64(scope)), entries_each, &entries, err);
+}
+
+/* Locks the scope and holds the list's number against what is reserved and what is published. */
+static enum status
+publish_check(struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	own(PGresult) scopes = NULL;
+	own(PGresult) newest = NULL;
+	int64_t last;
+	int64_t published;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[PUBLISH_LOCK], DB_PARAMS(db_int64(crl->issuer_id), db_int64(crl->scope)),
+		&scopes, err));
+	if (db_rows(scopes) == 0)
+		return scope_unknown(crl->issuer_id, crl->scope, err);
+	row = db_row(scopes, 0);
+	last = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	if (crl->number > last)
+		return err_set(err, ERR_INTERNAL, "crl_number_not_reserved",
+			"crl: a number up to %lld wanted, %lld found", (long long)last,
+			(long long)crl->number);
+
+	TRY(db_run(tx, &SQL[PUBLISH_NEWEST], DB_PARAMS(db_int64(crl->issuer_id),
+		db_int64(crl->scope)), &newest, err));
+	row = db_row(newest, 0);
+	published = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	if (crl->number <= published)
+		return err_set(err, ERR_CONFLICT, "crl_overtaken",
+			"crl: a number over %lld wanted, %lld found", (long long)published,
+			(long long)crl->number);
+	return OK;
+}
+
+enum status
+db_crl_publish(struct db_tx *tx, const struct db_crl *crl, int64_t wanted, struct err *err)
+{
+	struct db_param issuer = db_int64(crl->issuer_id);
+	struct db_param scope = db_int64(crl->scope);
+
+	TRY(publish_check(tx, crl, err));
+	TRY(db_run(tx, &SQL[PUBLISH_INSERT], DB_PARAMS(issuer, scope, db_int64(crl->number),
+		db_int64(crl->this_update_s), db_int64(crl->next_update_s), db_int64(crl->entries),
+		db_octets(crl->sha256, DB_SHA256_BYTES), db_bytes(view_of(&crl->der))), NULL, err));
+	TRY(db_run(tx, &SQL[PUBLISH_SCOPE], DB_PARAMS(issuer, scope, db_int64(wanted),
+		db_int64(crl->next_update_s)), NULL, err));
+	TRY(db_run(tx, &SQL[PUBLISH_PRUNE], DB_PARAMS(issuer, scope), NULL, err));
+	return db_run(tx, &SQL[PUBLISH_NOTIFY], DB_PARAMS(issuer, scope), NULL, err);
+}
+
+enum status
+db_crl_latest(struct db_tx *tx, int32_t issuer_id, int16_t scope, struct db_crl *out, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	enum status status;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[LATEST], DB_PARAMS(db_int64(issuer_id), db_int64(scope)), &rows, err));
+	if (db_rows(rows) == 0)
+		return scope_unknown(issuer_id, scope, err);
+	*out = (struct db_crl){ 0 };
+	row = db_row(rows, 0);
+	out->issuer_id = db_row_int32(&row);
+	db_row_text(&row, out->ca_id, sizeof(out->ca_id));
+	out->scope = (int16_t)db_row_int32(&row);
+	out->number = db_row_int64(&row);
+	out->this_update_s = db_row_int64(&row);
+	out->next_update_s = db_row_int64(&row);
+	out->published_at_s = db_row_int64(&row);
+	out->entries = db_row_int64(&row);
+	(void)db_row_octets(&row, out->sha256, DB_SHA256_BYTES);
+	db_row_bytes(&row, &out->der);
+	status = db_row_end(&row, err);
+	if (status != OK)
+		db_crl_free(out);
+	return status;
+}
+
+enum status
+db_crl_numbers(struct db_tx *tx, int32_t issuer_id, int64_t out[CRL_SCOPES], struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[NUMBERS], DB_PARAMS(db_int64(issuer_id)), &rows, err));
+	for (size_t i = 0; i < CRL_SCOPES; i++)
+		out[i] = 0;
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		int32_t scope = db_row_int32(&row);
+
+		assert(scope >= CRL_SCOPE_FULL && scope + 1 < CRL_SCOPES);
+		out[scope + 1] = db_row_int64(&row);
+		TRY(db_row_end(&row, err));
+	}
+	return OK;
+}
