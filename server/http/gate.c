@@ -526,6 +526,23 @@ watch(struct gate *gate, int fd, uint32_t events, void *what, struct err *err)
 }
 
 enum status
+gate_watch(struct http *http, bool tls, struct err *err)
+{
+	for (size_t i = 0; i < http->listener_count; i++) {
+		struct listener *listener = &http->listeners[i];
+		int flags = fcntl(listener->fd, F_GETFL);
+
+		if (listener->tls != tls)
+			continue;
+		if (flags < 0 || fcntl(listener->fd, F_SETFL, flags | O_NONBLOCK) != 0)
+			return err_set(err, ERR_UNAVAILABLE, "listener", "%s: %s", listener->name,
+				strerror(errno));
+		TRY(watch(&http->gate, listener->fd, EPOLLIN, listener, err));
+	}
+	return OK;
+}
+
+enum status
 gate_start(struct http *http, struct err *err)
 {
 	struct gate *gate = &http->gate;
@@ -539,15 +556,7 @@ gate_start(struct http *http, struct err *err)
 		return err_set(err, ERR_UNAVAILABLE, "listener", "epoll: %s", strerror(errno));
 	/* Edge-triggered: it need not be read. */
 	TRY(watch(gate, gate->wake_fd, EPOLLIN | EPOLLET, NULL, err));
-	for (size_t i = 0; i < http->listener_count; i++) {
-		struct listener *listener = &http->listeners[i];
-		int flags = fcntl(listener->fd, F_GETFL);
-
-		if (flags < 0 || fcntl(listener->fd, F_SETFL, flags | O_NONBLOCK) != 0)
-			return err_set(err, ERR_UNAVAILABLE, "listener", "%s: %s", listener->name,
-				strerror(errno));
-		TRY(watch(gate, listener->fd, EPOLLIN, listener, err));
-	}
+	TRY(gate_watch(http, false, err));
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
 	rc = pthread_create(&gate->thread, &attr, run, http);

@@ -16,8 +16,8 @@
 
 /* Descriptors for everything but connections: database, signer, spools, timers, libraries. */
 #define DESCRIPTORS_BESIDES 256
-/* How long a lane may take to send off an answer that it has. */
 #define STOP_TURN_MS 20
+#define HANDED_WAIT_MS 1000
 
 typedef struct http http_handle;
 static void http_free(struct http *http);
@@ -54,7 +54,8 @@ http_set_certificates(struct http *http, const struct http_certificate *certific
 	http->tls = set;
 	pthread_mutex_unlock(&http->tls_lock);
 	tls_set_drop(old);
-	return OK;
+	/* Until now nobody could have shaken hands: those who came wait in the sockets' queues. */
+	return old == NULL ? gate_watch(http, true, err) : OK;
 }
 
 void
@@ -129,11 +130,21 @@ worker_count(const struct config *config)
 	return processors > 0 ? (size_t)processors : 1;
 }
 
+static enum status
+start_threads(struct http *http, struct err *err)
+{
+	TRY(workers_start(&http->workers, worker_count(http->config), err));
+	for (size_t i = 0; i < http->listener_count; i++)
+		TRY(listener_start(&http->listeners[i], err));
+	return gate_start(http, err);
+}
+
 enum status
 http_start(struct http **out, const struct http_setup *setup, struct err *err)
 {
 	own(http_handle) http = mem_zalloc(sizeof(*http));
 
+	*out = NULL;
 	if (http == NULL) {
 		const int fds[] = { setup->https_fd, setup->stations_fd, setup->http_fd };
 
@@ -159,11 +170,13 @@ http_start(struct http **out, const struct http_setup *setup, struct err *err)
 	(void)signal(SIGPIPE, SIG_IGN);
 	raise_descriptors(http);
 	TRY(prepare(http, err));
-	TRY(workers_start(&http->workers, worker_count(http->config), err));
-	for (size_t i = 0; i < http->listener_count; i++)
-		TRY(listener_start(&http->listeners[i], err));
-	TRY(gate_start(http, err));
-	*out = give(http);
+	/* Where handlers look for it; they may run before this returns. */
+	*out = http;
+	if (start_threads(http, err) != OK) {
+		*out = NULL;
+		return err->status;
+	}
+	(void)give(http);
 	return OK;
 }
 
@@ -190,15 +203,23 @@ wait_landed(struct http *http, int64_t until_ms)
 }
 
 static bool
-any_working(struct http *http)
+any_in(struct http *http, enum connection_state state)
 {
 	bool any = false;
 
 	pthread_mutex_lock(&http->gate.lock);
 	for (const struct connection *one = http->gate.head; one != NULL && !any; one = one->next)
-		any = atomic_load(&one->state) == CONNECTION_WORKING;
+		any = atomic_load(&one->state) == state;
 	pthread_mutex_unlock(&http->gate.lock);
 	return any;
+}
+
+/* libmicrohttpd looks at its queue of new connections without a lock when it stops: let it be empty. */
+static void
+wait_handed(struct http *http)
+{
+	for (unsigned i = 0; i < HANDED_WAIT_MS && any_in(http, CONNECTION_HANDED); i++)
+		usleep(1000);
 }
 
 static void
@@ -208,6 +229,7 @@ http_free(struct http *http)
 		return;
 	workers_stop(&http->workers);
 	gate_stop(http);
+	wait_handed(http);
 	for (size_t i = 0; i < http->listener_count; i++)
 		listener_stop(&http->listeners[i]);
 	gate_free(http);
@@ -230,7 +252,7 @@ http_stop(struct http *http)
 	until_ms = http_now_ms() + http->config->shutdown_timeout_ms;
 	atomic_store(&http->stopping, true);
 	gate_close(http);
-	if (!wait_landed(http, until_ms) && any_working(http)) {
+	if (!wait_landed(http, until_ms) && any_in(http, CONNECTION_WORKING)) {
 		/*
 		 * Somebody holds a parked request beyond its time. Its connection cannot be taken away from
 		 * libmicrohttpd, and the process is about to end: the listeners are closed, the rest is left.

@@ -23,6 +23,7 @@ struct http_setup {
 		struct err *err);
 };
 
+/* *out is set before the first handler may run. The TLS listeners accept from http_set_certificates on. */
 MUST_USE enum status http_start(struct http **out, const struct http_setup *setup, struct err *err);
 /* Takes no new connections, lets what is in flight finish (at most shutdown_timeout_ms), stops. */
 void http_stop(struct http *http);

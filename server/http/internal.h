@@ -127,6 +127,8 @@ struct gate {
 };
 
 MUST_USE enum status gate_start(struct http *http, struct err *err);
+/* Begins to accept on the listeners with TLS, or those without. */
+MUST_USE enum status gate_watch(struct http *http, bool tls, struct err *err);
 /* No new connections; those that have no request in flight are closed. The thread goes on cutting. */
 void gate_close(struct http *http);
 void gate_stop(struct http *http);

@@ -330,7 +330,7 @@ router_match(const struct router *router, enum listener_kind kind, const char *m
 	const char *wanted = head ? "GET" : method;
 	const struct entry *place = NULL;
 	char *segments[SEGMENTS_MAX];
-	size_t count;
+	size_t count = 0;
 
 	allow[0] = '\0';
 	*out = (struct match){ .route = NULL };
