@@ -484,6 +484,7 @@ put_attribute(struct text *text, struct der *rdn, struct err *err)
 	TRY(der_enter(rdn, DER_SEQUENCE, "attribute", &attribute, err));
 	TRY(der_oid(&attribute, "type", &oid, err));
 	TRY(der_any(&attribute, "value", &tag, &value, &whole, err));
+	TRY(der_end(&attribute, "attribute", err));
 	der_oid_text(dotted, sizeof(dotted), oid);
 	name = dotted;
 	for (size_t i = 0; i < COUNT_OF(ATTRIBUTE_NAMES); i++) {
@@ -511,6 +512,7 @@ put_name(struct text *text, struct view name_der, struct err *err)
 	size_t count = 0;
 
 	TRY(der_enter(&outer, DER_SEQUENCE, "Name", &name, err));
+	TRY(der_end(&outer, "Name", err));
 	while (!der_at_end(&name)) {
 		if (count == RDNS_MAX)
 			return der_refuse(&name, err, "at most %d RDNs wanted", RDNS_MAX);
