@@ -102,3 +102,31 @@ long: hooks ## the long forms of the fault, fuzz and load tests
 .PHONY: check-full
 check-full: lint analyze test asan tsan coverage mutants long ## everything; takes an hour or two
 	$(Q)$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
+
+# Fuzz targets: tests/fuzz/fuzz_NAME.c, linked with base and ca (FUZZ_ROOM_NAME := server for more),
+# each for FUZZ_SECONDS over its kept corpus tests/fuzz/corpus/NAME; what it finds new stays in $(BUILD).
+FUZZ_SECONDS ?= 10
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+define fuzz_target
+$$(BUILD)/tests/fuzz/fuzz_$(1): $$(BUILD)/tests/fuzz/fuzz_$(1).o $$(UNIT_LIBS_$(or $(FUZZ_ROOM_$(1)),ca))
+	@echo "  LD $$@"
+	$$(Q)$$(CC) $$(LDFLAGS) -fsanitize=fuzzer -o $$@ $$^ \
+		$$$$(pkg-config --libs $$(filter-out cmocka,$$(UNIT_PKGS_$(or $(FUZZ_ROOM_$(1)),ca)))) -lpthread
+.PHONY: fuzz-run-$(1)
+fuzz-run-$(1): $$(BUILD)/tests/fuzz/fuzz_$(1)
+	@echo "  FUZZ $(1)"
+	$$(Q)mkdir -p $$(BUILD)/corpus/$(1)
+	$$(Q)$$(BUILD)/tests/fuzz/fuzz_$(1) -max_total_time=$$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
+		-print_final_stats=1 -artifact_prefix=$$(BUILD)/corpus/$(1)- $$(BUILD)/corpus/$(1) \
+		$$(wildcard tests/fuzz/corpus/$(1)) 2>$$(BUILD)/corpus/$(1).log || \
+		{ tail -n 40 $$(BUILD)/corpus/$(1).log; exit 1; }
+	$$(Q)grep number_of_executed_units $$(BUILD)/corpus/$(1).log
+endef
+$(foreach target,$(FUZZ_TARGETS),$(eval $(call fuzz_target,$(target))))
+
+.PHONY: fuzz
+fuzz: ## fuzz each parser for FUZZ_SECONDS
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE="-O1 -g" HARDENING="-fPIE" \
+		SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
+		FUZZ_SECONDS=$(FUZZ_SECONDS) $(addprefix fuzz-run-,$(FUZZ_TARGETS))
