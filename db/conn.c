@@ -135,6 +135,7 @@ err_libpq(struct err *err, struct db_conn *conn, const PGresult *result, const c
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *constraint = PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME);
+	const char *position = PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
 	const struct meaning *meaning;
 
 	if (PQstatus(conn->pg) == CONNECTION_BAD)
@@ -151,6 +152,7 @@ err_libpq(struct err *err, struct db_conn *conn, const PGresult *result, const c
 	meaning = meaning_of(sqlstate);
 	conn->broken |= meaning->broken;
 	/* Of the server's text neither message nor detail: both may quote values. */
-	return err_set(err, meaning->status, meaning->code, "%s: SQLSTATE %s%s%s", what, sqlstate,
-		constraint == NULL ? "" : ", constraint ", constraint == NULL ? "" : constraint);
+	return err_set(err, meaning->status, meaning->code, "%s: SQLSTATE %s%s%s%s%s", what, sqlstate,
+		constraint == NULL ? "" : ", constraint ", constraint == NULL ? "" : constraint,
+		position == NULL ? "" : ", at character ", position == NULL ? "" : position);
 }

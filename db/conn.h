@@ -11,6 +11,17 @@
 
 #include "db/run.h"
 
+/*
+ * The first key of our advisory locks. LOCK_INSTANCE goes with an instance id, and -1 is taken by
+ * jitrca.ensure_month; LOCK_JOB goes with a job; the others with 0.
+ */
+enum {
+	LOCK_INSTANCE = 1784,
+	LOCK_JOB = 1785,
+	LOCK_ADMINS = 1786,
+	LOCK_MIGRATE = 1787,
+};
+
 struct db_conn {
 	PGconn *pg;
 	bool broken;    /* not to be used again */
@@ -24,6 +35,8 @@ struct db_conn {
  */
 MUST_USE enum status db_conn_open(struct db_conn **out, const char *conninfo, struct err *err);
 void db_conn_close(struct db_conn *conn); /* NULL is welcome */
+typedef struct db_conn db_conn; /* for own(db_conn) */
+OWNER(db_conn, db_conn_close)
 
 /* A constant text without parameters (BEGIN, SET …); what names it in errors. out may be NULL. */
 MUST_USE enum status db_conn_exec(struct db_conn *conn, const char *what, const char *sql,
