@@ -100,8 +100,10 @@ fixture_database(struct fixture *f)
 	struct err err;
 	PGconn *conn;
 
-	if (url == NULL)
-		fail_msg("JITRCA_TEST_DATABASE_URL: a PostgreSQL for tests is wanted");
+	if (url == NULL) {
+		print_error("JITRCA_TEST_DATABASE_URL: a PostgreSQL for tests is wanted\n");
+		exit(1);
+	}
 	conn = fixture_connect(url);
 	(void)snprintf(f->database, sizeof(f->database), "unit_%ld", (long)getpid());
 	(void)snprintf(sql, sizeof(sql), "CREATE DATABASE %s", f->database);
@@ -112,6 +114,7 @@ fixture_database(struct fixture *f)
 	PQfinish(conn);
 	CHECK(db_migrate(f->database_url, DB_MIGRATIONS, DB_MIGRATION_COUNT, &applied, &err));
 	f->sql = fixture_connect(f->database_url);
+	fixture_exec(f->sql, "SET client_min_messages = warning");
 	CHECK(db_pool_new(&f->app.pool, f->database_url, 8, &err));
 }
 
@@ -139,7 +142,8 @@ fixture_profiles(struct app *app)
 
 		*p = (struct ca_profile){
 			.role = ROLES[i],
-			.issuable_by = ASKER_STATION | ASKER_ADMIN | ASKER_DEVICE,
+			.issuable_by = ROLES[i] == CA_ROLE_DEVICE ?
+				ASKER_STATION | ASKER_ADMIN | ASKER_DEVICE : ASKER_ADMIN,
 			.key_types = KEY_EC_P256,
 			.key_usage = KU_DIGITAL_SIGNATURE,
 			.eku = { "1.3.6.1.5.5.7.3.2" },

@@ -110,10 +110,16 @@ want_status(const struct issuance_item *item, enum status want, const char *want
 			item->status == OK ? "" : item->err.text);
 }
 
+/* What was given up is closed after its clients have heard of it, and there is no event to wait for. */
 static void
 no_intent_is_left(void)
 {
-	assert_int_equal(fixture_number(&FIX, "SELECT count(*) FROM jitrca.intent"), 0);
+	for (int i = 0; i < 300; i++) {
+		if (fixture_number(&FIX, "SELECT count(*) FROM jitrca.intent") == 0)
+			return;
+		(void)usleep(10000);
+	}
+	fail_msg("an intent is left open");
 }
 
 static void
@@ -405,7 +411,7 @@ invariant_1_what_cannot_be_recorded_is_not_released(void **state)
 	/* What may have been signed is listed as revoked. */
 	assert_int_equal(fixture_number(&FIX, "SELECT count(*) FROM jitrca.audit_item i JOIN"
 		" jitrca.revocation r ON 'serial:' || encode(r.serial, 'hex') = i.object"
-		" WHERE i.body::text <> '' AND convert_from(i.body, 'UTF8')::json->>'identity' ="
+		" WHERE convert_from(i.body, 'UTF8')::json->>'identity' ="
 		" 'record-3'"), 1);
 	fixture_exec(FIX.sql, "DROP TRIGGER test_refuse ON jitrca.certificate");
 	crowd_submit(&crowd, &many.items[3], 1);
