@@ -6,6 +6,9 @@ UNIT_LIBS_base := $(BUILD)/libbase.a
 UNIT_LIBS_ca := $(BUILD)/libca.a $(BUILD)/libbase.a
 UNIT_LIBS_db := $(BUILD)/libdb.a $(BUILD)/libbase.a
 UNIT_LIBS_server := $(BUILD)/libserver.a $(BUILD)/libca.a $(BUILD)/libdb.a $(BUILD)/libbase.a
+# What the tests of a room run under: those of db and server share a cluster, made and removed around them.
+UNIT_ENV_db := sh tests/unit/db/cluster.sh
+UNIT_ENV_server := sh tests/unit/db/cluster.sh
 UNIT_PKGS_base := cmocka
 UNIT_PKGS_ca := cmocka libcrypto libsodium
 UNIT_PKGS_db := cmocka libpq
@@ -18,7 +21,7 @@ $$(UNIT_TESTS_$(1)): $$(BUILD)/%: $$(BUILD)/%.o $$(UNIT_LIBS_$(1))
 	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$^ $$$$(pkg-config --libs $$(UNIT_PKGS_$(1))) -lpthread
 .PHONY: unit-$(1)
 unit-$(1): $$(UNIT_TESTS_$(1)) ## run the unit tests of $(1)
-	$$(Q)set -e; for t in $$^; do echo "  TEST $$$$t"; $$(UNIT_ENV_$(1)) $$$$t; done
+	$$(Q)$$(UNIT_ENV_$(1)) sh -ec 'for t in $$^; do echo "  TEST $$$$t"; $$$$t; done'
 endef
 $(foreach room,base ca db server,$(eval $(call unit_room,$(room))))
 
