@@ -109,6 +109,7 @@ check-full: lint analyze test asan tsan coverage mutants long ## everything; tak
 # Fuzz targets: tests/fuzz/fuzz_NAME.c, linked with base and ca (FUZZ_ROOM_NAME := server for more),
 # each for FUZZ_SECONDS over its kept corpus tests/fuzz/corpus/NAME; what it finds new stays in $(BUILD).
 FUZZ_SECONDS ?= 10
+FUZZ_ROOM_manifest := server
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 define fuzz_target
@@ -133,3 +134,11 @@ fuzz: ## fuzz each parser for FUZZ_SECONDS
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE="-O1 -g" HARDENING="-fPIE" \
 		SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
 		FUZZ_SECONDS=$(FUZZ_SECONDS) $(addprefix fuzz-run-,$(FUZZ_TARGETS))
+
+$(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
+
+.PHONY: bench-ca
+bench-ca: $(BUILD)/tests/bench/ca_csr ## what reading a CSR costs beside the bare verification
+	$(Q)$(BUILD)/tests/bench/ca_csr

@@ -1,5 +1,7 @@
 #include "tests/unit/ca/files.h"
 
+#include <pthread.h>
+
 #include <openssl/err.h>
 
 #include "base/mem.h"
@@ -327,6 +329,48 @@ trust_tells_ours_from_theirs(void **state)
 	}
 }
 
+struct thread_task {
+	const struct ca_trust *trust;
+	struct view leaf;
+	unsigned failed;
+};
+
+static void *
+verify_often(void *arg)
+{
+	struct thread_task *task = arg;
+	const char *ca_id;
+	struct err err;
+
+	for (int i = 0; i < 200; i++)
+		task->failed += ca_trust_verify(task->trust, task->leaf, NOW, true, &ca_id, &err) != OK;
+	return NULL;
+}
+
+static void
+trust_is_asked_from_many_threads(void **state)
+{
+	const struct ca_keystore_entry *ours = ca_keystore_at(store, ISSUING);
+	struct view chain[1] = { view_of(&ours->chain[0]) };
+	own_struct(bytes) der = make_leaf(ours, &(struct leaf){ .no_aki = false });
+	own(ca_trust) trust = NULL;
+	struct thread_task tasks[4];
+	pthread_t threads[4];
+	struct err err;
+
+	(void)state;
+	assert_ok(ca_trust_new(&trust, &err));
+	assert_ok(ca_trust_add(trust, "issuing-1", view_of(&ours->certificate), chain, 1, &err));
+	for (size_t i = 0; i < COUNT_OF(threads); i++) {
+		tasks[i] = (struct thread_task){ trust, view_of(&der), 0 };
+		assert_int_equal(pthread_create(&threads[i], NULL, verify_often, &tasks[i]), 0);
+	}
+	for (size_t i = 0; i < COUNT_OF(threads); i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		assert_int_equal(tasks[i].failed, 0);
+	}
+}
+
 static void
 only_whole_chains_are_added(void **state)
 {
@@ -507,6 +551,7 @@ main(void)
 		cmocka_unit_test(too_many_extensions_are_refused),
 		cmocka_unit_test(cut_or_changed_certificates_do_not_verify),
 		cmocka_unit_test(trust_tells_ours_from_theirs),
+		cmocka_unit_test(trust_is_asked_from_many_threads),
 		cmocka_unit_test(only_whole_chains_are_added),
 		cmocka_unit_test(steps_of_a_chain_need_a_ca_that_may_sign),
 		cmocka_unit_test(names_become_escaped_text),

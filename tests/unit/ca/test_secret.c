@@ -103,6 +103,8 @@ a_secret_file_that_others_may_read_is_refused(void **state)
 	assert_refused(secret_read_file(&secret, in_folder("absent"), 100, &err), ERR_NOT_FOUND,
 		"secret_file");
 	assert_refused(secret_read_file(&secret, folder, 100, &err), ERR_NOT_FOUND, "secret_file");
+	/* A file that cannot be read from its beginning, whoever asks. */
+	assert_refused(secret_read_file(&secret, "/proc/self/mem", 100, &err), ERR_NOT_FOUND, "secret_file");
 	assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0); /* does not wait for a writer */
 	assert_refused(secret_read_file(&secret, in_folder("fifo"), 100, &err), ERR_NOT_FOUND,
 		"secret_file");
@@ -167,6 +169,7 @@ files_and_folders_say_what_is_wrong(void **state)
 	assert_refused(file_read(&out, in_folder("nothing"), 9, &err), ERR_NOT_FOUND, "file_absent");
 	assert_refused(file_read(&out, folder, 9, &err), ERR_UNAVAILABLE, "file_read");
 	assert_refused(file_read(&out, in_folder("r/x"), 9, &err), ERR_UNAVAILABLE, "file_read");
+	assert_refused(file_read(&out, "/proc/self/mem", 9, &err), ERR_UNAVAILABLE, "file_read");
 	assert_refused(directory_make(in_folder("r"), &err), ERR_UNAVAILABLE, "directory");
 	assert_refused(directory_make(in_folder("no/such"), &err), ERR_UNAVAILABLE, "directory");
 	assert_ok(directory_make(in_folder("d"), &err));
