@@ -31,6 +31,8 @@
 
 /* How long a start waits between two tries at a database or signer that is away. */
 #define RETRY_MS 200
+/* What is only a step behind (the signer, the session) is looked for often. */
+#define BRIEF_MS 5
 #define SESSION_RETRY_MS 500
 #define SESSION_TICK_MS 1000
 /* So many lanes of the audit log: enough that servers seldom meet, few enough to verify quickly. */
@@ -206,7 +208,7 @@ insist(struct frontend *it, const char *event,
 		said |= !view_equal_text(view_text(err->code), "signer_away");
 		if (said)
 			open_waiting_room(it);
-		attend(it, RETRY_MS);
+		attend(it, said ? RETRY_MS : BRIEF_MS);
 		if (it->stopping)
 			return stopped(err);
 	}
