@@ -5,7 +5,7 @@
 static enum status
 openapi_get(struct app *app, struct request *request, struct err *err)
 {
-	struct view text = { (const uint8_t *)OPENAPI_JSON, OPENAPI_JSON_BYTES };
+	struct view text = { OPENAPI_JSON, OPENAPI_JSON_BYTES };
 
 	(void)app;
 	TRY(request_reply_header(request, "Cache-Control", "public, max-age=3600", err));

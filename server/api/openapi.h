@@ -6,8 +6,9 @@
 #define SERVER_API_OPENAPI_H
 
 #include <stddef.h>
+#include <stdint.h>
 
-extern const char OPENAPI_JSON[]; /* with a NUL behind it */
+extern const uint8_t OPENAPI_JSON[]; /* with a NUL behind it */
 extern const size_t OPENAPI_JSON_BYTES;
 
 #endif
