@@ -135,6 +135,15 @@ fields_is_id(const char *text)
 	return len > 0 && len <= ID_MAX_BYTES && text[len] == '\0';
 }
 
+/* The text of a string; one with a NUL in it reads as "", which no rule allows. */
+static const char *
+text_of(const json_t *value)
+{
+	const char *text = json_string_value(value);
+
+	return strlen(text) == json_string_length(value) ? text : "";
+}
+
 static enum status
 check_id(const char *text, const char *name, const char **out, struct err *err)
 {
@@ -158,7 +167,7 @@ fields_id(const json_t *object, const char *name, enum field_want want, const ch
 		return OK;
 	if (!json_is_string(value))
 		return wrong_type(err, name, "a string", value);
-	return check_id(json_string_value(value), name, out, err);
+	return check_id(text_of(value), name, out, err);
 }
 
 static enum status
@@ -191,7 +200,7 @@ fields_choice(const json_t *object, const char *name, enum field_want want, cons
 		return OK;
 	if (!json_is_string(value))
 		return wrong_type(err, name, "a string", value);
-	return check_choice(json_string_value(value), name, choices, out, err);
+	return check_choice(text_of(value), name, choices, out, err);
 }
 
 enum status
@@ -238,7 +247,7 @@ fields_time(const json_t *object, const char *name, enum field_want want, int64_
 		return OK;
 	if (!json_is_string(value))
 		return wrong_type(err, name, "an RFC 3339 time", value);
-	if (!time_parse(out, view_text(json_string_value(value))))
+	if (!time_parse(out, view_text(text_of(value))))
 		return err_set(err, ERR_ARGUMENT, "field_malformed", "%s: an RFC 3339 time wanted", name);
 	return OK;
 }

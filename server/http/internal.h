@@ -29,7 +29,7 @@
 #define TARGET_MAX_BYTES 2048          /* path and query of a request line: 414 */
 #define HEADERS_MAX_BYTES (8 * 1024)   /* request line and headers: 431 */
 #define HEADERS_MAX_COUNT 64
-#define POOL_BYTES (24 * 1024)         /* libmicrohttpd's memory for a connection: over HEADERS_MAX twice */
+#define POOL_BYTES (16 * 1024)         /* of libmicrohttpd for a connection; it wipes all of it after each request */
 #define DISCARD_MAX_BYTES (64 * 1024)  /* of a refused body, read so that the connection can live on */
 #define BODIES_MAX_BYTES ((size_t)96 << 20) /* of all requests together, in memory */
 /* Slower than this over the time allowed, and a body or an answer is cut (octets in a millisecond). */
@@ -124,6 +124,7 @@ struct gate {
 	struct connection *head, *tail;
 	struct connection **by_fd;         /* under lock; a descriptor is in one connection at most */
 	size_t by_fd_size;
+	size_t crowd;                      /* accepted since there was nobody; the gate's thread */
 };
 
 MUST_USE enum status gate_start(struct http *http, struct err *err);
