@@ -80,7 +80,8 @@ count(const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	return strtoll(sql("SELECT count(*) FROM jitrca.%s", text), NULL, 10);
+	return strtoll(sql("SELECT count(*) FROM %s%s", text[0] == '(' ? "" : "jitrca.",
+		text), NULL, 10);
 }
 
 /* Expects SQL to be refused with this SQLSTATE. */

@@ -1,0 +1,115 @@
+#include "tests/unit/db/world.h"
+
+static bool
+set_status(const char *device_id, const char *status)
+{
+	own_struct(db_tx) tx = { 0 };
+	bool changed = false;
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_device_set_status(&tx, device_id, status, "why", &changed, err));
+	MUST(db_tx_commit(&tx, err));
+	return changed;
+}
+
+static void
+a_device_is_found_with_its_certificates(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_cert_ref first = issue(ask("find"));
+	struct db_cert_ref next = issue(ask_successor("find", &first));
+	struct db_device device;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_device_find(&tx, "find", &device, err));
+	assert_string_equal(device.device_id, "find");
+	assert_string_equal(device.status, "active");
+	assert_string_equal(device.thing_type, "sensor");
+	assert_string_equal(device.attributes, "{}");
+	assert_int_equal(device.version, 2);
+	assert_memory_equal(&device.current, &first, sizeof(first));
+	assert_memory_equal(&device.successor, &next, sizeof(next));
+	assert_true(device.created_at_s >= world_now - 5);
+	MUST_FAIL(db_device_find(&tx, "nobody", &device, err), ERR_NOT_FOUND, "device_unknown");
+}
+
+static void
+states_move_as_they_may(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_device device;
+	bool changed;
+
+	(void)state;
+	(void)issue(ask("move"));
+	assert_false(set_status("move", "active"));
+	assert_true(set_status("move", "quarantined"));
+	assert_false(set_status("move", "quarantined"));
+	assert_int_equal(count("outbox WHERE device_id = 'move' AND version = 2"
+		" AND cause = 'quarantined'"), 1);
+	assert_true(set_status("move", "active"));
+	assert_true(set_status("move", "decommissioned"));
+	assert_false(set_status("move", "decommissioned"));
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_device_set_status(&tx, "move", "active", NULL, &changed, err), ERR_CONFLICT,
+		"device_decommissioned");
+	MUST_FAIL(db_device_set_status(&tx, "nobody", "active", NULL, &changed, err), ERR_NOT_FOUND,
+		"device_unknown");
+	MUST(db_device_find(&tx, "move", &device, err));
+	assert_string_equal(device.status, "decommissioned");
+	assert_string_equal(device.reason, "why");
+	assert_int_equal(device.version, 4);
+}
+
+static void
+lists_are_filtered_and_paged(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_device *out = calloc(8, sizeof(*out));
+	size_t n;
+
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		char name[16];
+		struct db_admit_item item;
+
+		snprintf(name, sizeof(name), "list-%d", i);
+		item = ask(name);
+		item.thing_type = i % 2 == 0 ? "even" : "odd";
+		(void)issue(item);
+	}
+	(void)set_status("list-2", "quarantined");
+	(void)set_status("list-3", "quarantined");
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_device_list(&tx, NULL, "even", NULL, 8, out, &n, err));
+	assert_int_equal(n, 3);
+	assert_string_equal(out[1].device_id, "list-2");
+	MUST(db_device_list(&tx, NULL, "even", "list-2", 8, out, &n, err));
+	assert_int_equal(n, 1);
+	MUST(db_device_list(&tx, "active", "even", NULL, 8, out, &n, err));
+	assert_int_equal(n, 2);
+	MUST(db_device_list(&tx, "quarantined", NULL, NULL, 8, out, &n, err));
+	assert_int_equal(n, 2);
+	MUST(db_device_list(&tx, "quarantined", "odd", NULL, 8, out, &n, err));
+	assert_int_equal(n, 1);
+	assert_string_equal(out[0].device_id, "list-3");
+	MUST(db_device_list(&tx, NULL, NULL, "list-", 2, out, &n, err));
+	assert_int_equal(n, 2);
+	assert_string_equal(out[0].device_id, "list-0");
+	MUST(db_device_list(&tx, "active", NULL, "list-1", 2, out, &n, err));
+	assert_string_equal(out[0].device_id, "list-4");
+	free(out);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_device_is_found_with_its_certificates),
+		cmocka_unit_test(states_move_as_they_may),
+		cmocka_unit_test(lists_are_filtered_and_paged),
+	};
+
+	return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}

@@ -1,0 +1,386 @@
+#include "tests/unit/db/world.h"
+
+#include <pthread.h>
+
+static void
+the_first_date_and_reason_stand(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_cert_ref ref = issue(ask("once"));
+	struct db_revoke_result result;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_revocation_revoke(&tx, &ref, REASON_PRIVILEGE_WITHDRAWN, 1700000000, &result, err));
+	assert_true(result.changed);
+	MUST(db_revocation_revoke(&tx, &ref, REASON_KEY_COMPROMISE, 1800000000, &result, err));
+	assert_false(result.changed);
+	assert_int_equal(result.revoked_at_s, 1700000000);
+	assert_int_equal(result.reason, REASON_PRIVILEGE_WITHDRAWN);
+	MUST(db_revocation_revoke(&tx, &ref, REASON_CERTIFICATE_HOLD, 1800000000, &result, err));
+	assert_false(result.changed);
+	MUST_FAIL(db_revocation_unhold(&tx, &ref, err), ERR_CONFLICT, "certificate_not_held");
+	MUST(db_tx_commit(&tx, err));
+	/* The key is blocked all the same: nobody certifies what is called compromised. */
+	assert_int_equal(count("key_claim WHERE identity = 'once' AND blocked_at IS NOT NULL"), 1);
+	assert_int_equal(count("device_slot WHERE device_id = 'once' AND current_serial IS NULL"), 1);
+	assert_int_equal(count("device d JOIN jitrca.outbox o USING (device_id, version)"
+		" WHERE device_id = 'once' AND d.version = 2 AND o.cause = 'revocation'"), 1);
+}
+
+static void
+a_hold_can_be_lifted_or_made_final(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_cert_ref ref = issue(ask("hold"));
+	struct db_revoke_result result;
+
+	(void)state;
+	assert_true(revoke_one(&ref, REASON_CERTIFICATE_HOLD).changed);
+	assert_false(revoke_one(&ref, REASON_CERTIFICATE_HOLD).changed);
+	assert_int_equal(status_of(&ref), CERT_HELD);
+	assert_int_equal(count("device_slot WHERE device_id = 'hold' AND current_serial IS NOT NULL"), 1);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_revocation_unhold(&tx, &ref, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(status_of(&ref), CERT_ACTIVE);
+	assert_int_equal(count("revocation WHERE serial = '\\x%s'", hex(&ref)), 0);
+	assert_int_equal(count("outbox WHERE device_id = 'hold' AND cause = 'unhold'"), 1);
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_revocation_revoke(&tx, &ref, REASON_CERTIFICATE_HOLD, 1700000000, &result, err));
+	MUST(db_revocation_revoke(&tx, &ref, REASON_AFFILIATION_CHANGED, 1800000000, &result, err));
+	assert_true(result.changed);
+	assert_int_equal(result.revoked_at_s, 1700000000); /* the date of the hold */
+	assert_int_equal(result.reason, REASON_AFFILIATION_CHANGED);
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(count("revocation WHERE serial = '\\x%s' AND reason = 3"
+		" AND revoked_at = to_timestamp(1700000000)", hex(&ref)), 1);
+	assert_int_equal(count("device_slot WHERE device_id = 'hold' AND current_serial IS NULL"), 1);
+}
+
+static void
+only_the_successor_confirms(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_cert_ref first = issue(ask("conf"));
+	struct db_cert_ref next = issue(ask_successor("conf", &first));
+	struct db_cert_ref predecessor;
+	struct db_revoke_result result;
+	bool changed;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_revocation_confirm(&tx, &first, false, world_now, &predecessor, &changed, err),
+		ERR_CONFLICT, "not_a_successor");
+	MUST_FAIL(db_revocation_confirm(&tx, &next, false, world_now + 100 * 86400, &predecessor,
+		&changed, err), ERR_CONFLICT, "not_a_successor");
+	MUST(db_revocation_confirm(&tx, &next, false, world_now, &predecessor, &changed, err));
+	assert_true(changed);
+	assert_memory_equal(&predecessor, &first, sizeof(first));
+	MUST(db_revocation_confirm(&tx, &next, false, world_now, &predecessor, &changed, err));
+	assert_false(changed);
+	assert_memory_equal(&predecessor, &first, sizeof(first));
+	MUST_FAIL(db_revocation_revoke(&tx, &first, REASON_CERTIFICATE_HOLD, world_now, &result, err),
+		ERR_CONFLICT, "certificate_superseded");
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(status_of(&first), CERT_SUPERSEDED);
+	assert_int_equal(status_of(&next), CERT_ACTIVE);
+	assert_int_equal(count("device_slot WHERE device_id = 'conf' AND successor_serial IS NULL"
+		" AND current_serial = '\\x%s'", hex(&next)), 1);
+	assert_int_equal(count("outbox WHERE device_id = 'conf' AND cause = 'confirmed'"), 1);
+	assert_int_equal(count("revocation WHERE serial = '\\x%s'", hex(&first)), 0);
+	assert_true(revoke_one(&first, REASON_UNSPECIFIED).changed); /* a superseded one can be revoked */
+
+	first = next;
+	next = issue(ask_successor("conf", &first));
+	assert_true(confirm(&next, true)); /* on_confirm: revoke */
+	assert_int_equal(count("revocation WHERE serial = '\\x%s' AND reason = 4", hex(&first)), 1);
+	first = next;
+	next = issue(ask_successor("conf", &first));
+	(void)revoke_one(&first, REASON_CERTIFICATE_HOLD);
+	assert_true(confirm(&next, false)); /* a held predecessor stays listed for good */
+	assert_int_equal(count("revocation WHERE serial = '\\x%s' AND reason = 4", hex(&first)), 1);
+	first = next;
+	next = issue(ask_successor("conf", &first));
+	(void)revoke_one(&first, REASON_UNSPECIFIED);
+	assert_true(confirm(&next, false)); /* nothing to supersede */
+	assert_int_equal(status_of(&next), CERT_ACTIVE);
+}
+
+static void
+what_is_not_there_is_not_revoked(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_revoke_item items[2] = { 0 };
+	struct db_cert_ref unknown = draw_ref(world_now + 86400);
+	struct db_cert_ref predecessor;
+	bool changed;
+
+	(void)state;
+	items[0].ref = issue(ask("half"));
+	items[1].ref = unknown;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_revocation_revoke_many(&tx, items, 2, world_now, err), ERR_NOT_FOUND,
+		"certificate_unknown");
+	MUST_FAIL(db_revocation_unhold(&tx, &unknown, err), ERR_NOT_FOUND, "certificate_unknown");
+	MUST_FAIL(db_revocation_confirm(&tx, &unknown, false, world_now, &predecessor, &changed, err),
+		ERR_NOT_FOUND, "certificate_unknown");
+	MUST(db_revocation_revoke_many(&tx, items, 0, world_now, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(status_of(&items[0].ref), CERT_ACTIVE);
+}
+
+static void
+a_device_is_not_a_principal_of_its_name(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_admit_item item = ask("st");
+	struct db_cert_ref of_device[8];
+	struct db_cert_ref old;
+	size_t n;
+
+	(void)state;
+	item.slot = SLOT_MANY;
+	item.profile = "station";
+	(void)issue(item);
+	old = issue(ask("st"));
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_revocation_of_device(&tx, "st", of_device, 8, &n, err));
+	assert_int_equal(n, 1);
+	assert_memory_equal(&of_device[0], &old, sizeof(old));
+}
+
+static void
+sql_itself_forbids_what_must_not_be(void **state)
+{
+	struct db_cert_ref ref = issue(ask("guard"));
+	char text[512];
+
+	(void)state;
+	snprintf(text, sizeof(text), "UPDATE jitrca.certificate SET der = '\\x00'"
+		" WHERE serial = '\\x%s'", hex(&ref));
+	sql_refused("23514", text);
+	snprintf(text, sizeof(text), "UPDATE jitrca.certificate SET of_device = false"
+		" WHERE serial = '\\x%s'", hex(&ref));
+	sql_refused("23514", text);
+	(void)revoke_one(&ref, REASON_UNSPECIFIED);
+	snprintf(text, sizeof(text), "UPDATE jitrca.certificate SET status = 'active'"
+		" WHERE serial = '\\x%s'", hex(&ref));
+	sql_refused("23514", text);
+	snprintf(text, sizeof(text), "DELETE FROM jitrca.revocation WHERE serial = '\\x%s'", hex(&ref));
+	sql_refused("23514", text);
+	snprintf(text, sizeof(text), "UPDATE jitrca.revocation SET revoked_at = now() - interval '1 day'"
+		" WHERE serial = '\\x%s'", hex(&ref));
+	sql_refused("23514", text);
+	snprintf(text, sizeof(text), "UPDATE jitrca.revocation SET reason = 1 WHERE serial = '\\x%s'",
+		hex(&ref));
+	sql_refused("23514", text);
+	sql_refused("23514", "UPDATE jitrca.crl_scope SET wanted = 0");
+	sql_refused("23514", "UPDATE jitrca.crl_scope SET last_number = -1");
+	sql_refused("23514", "UPDATE jitrca.crl_scope SET published = -1");
+	sql("INSERT INTO jitrca.manifest (manifest_id, station_id, profile, quantity, not_before,"
+	    " not_after, created_by) VALUES ('guard', 'st', 'device', 1, now(),"
+	    " now() + interval '1 day', 'x')");
+	sql_refused("23514", "UPDATE jitrca.manifest SET used = 2 WHERE manifest_id = 'guard'");
+	snprintf(text, sizeof(text), "INSERT INTO jitrca.intent SELECT 1, '\\x%s', 1, now(), 'a', NULL,"
+		" 'x', 'device', '\\x00' FROM generate_series(1, 2)", hex(&ref));
+	sql_refused("23505", text); /* a serial is unique for its issuer */
+}
+
+static void
+listeners_are_told(void **state)
+{
+	struct db_cert_ref ref = issue(ask("told"));
+	PGnotify *notify;
+	int64_t got = 0;
+
+	(void)state;
+	sql("LISTEN jitrca_revocation");
+	(void)revoke_one(&ref, REASON_UNSPECIFIED);
+	sql("SELECT 1");
+	while ((notify = PQnotifies(world_pg)) != NULL) {
+		assert_string_equal(notify->relname, "jitrca_revocation");
+		assert_string_equal(notify->extra, "1");
+		PQfreemem(notify);
+		got++;
+	}
+	assert_int_equal(got, 1);
+	sql("UNLISTEN *");
+}
+
+static void
+a_blast_radius_is_seen_before(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_blast_radius radius;
+	struct db_certificate_filter filter = { .now_s = world_now, .profile = "short" };
+	struct db_cert_ref gone;
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		char name[16];
+		struct db_admit_item item;
+
+		snprintf(name, sizeof(name), "blast-%d", i % 3);
+		item = ask(name);
+		item.profile = "short";
+		item.principal_id = i == 4 ? "admin" : i == 0 ? "st2" : "st";
+		item.slot = i == 4 ? SLOT_MANY : SLOT_CURRENT;
+		item.replace = true;
+		gone = issue(item);
+	}
+	gone = issue(ask("blast-x"));
+	(void)revoke_one(&gone, REASON_UNSPECIFIED);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	/* blast-0 was replaced by the fourth, which leaves 1, 2, 0 and the service. */
+	assert_int_equal(radius.certificates, 4);
+	assert_int_equal(radius.devices, 3);
+	assert_int_equal(radius.stations, 1);
+	assert_int_equal(radius.by_station_count, 1);
+	assert_string_equal(radius.by_station[0].key, "st");
+	assert_int_equal(radius.by_station[0].count, 3);
+	assert_int_equal(radius.by_profile_count, 1);
+	filter = (struct db_certificate_filter){ .now_s = world_now, .device_id = "blast-x" };
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	assert_int_equal(radius.certificates, 0);
+	filter = (struct db_certificate_filter){ .now_s = world_now, .principal_id = "st",
+		.issued_after_s = world_now - 10, .issued_before_s = world_now + 10 };
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	assert_int_equal(radius.certificates, 3);
+	filter = (struct db_certificate_filter){ .now_s = world_now, .manifest_id = "no" };
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	assert_int_equal(radius.certificates, 0);
+	filter = (struct db_certificate_filter){ .now_s = world_now, .status = CERT_HELD };
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	assert_int_equal(radius.certificates, 0);
+	filter = (struct db_certificate_filter){ .now_s = world_now };
+	MUST(db_revocation_blast_radius(&tx, &filter, &radius, err));
+	assert_true(radius.certificates >= 4);
+}
+
+static void
+a_bulk_revocation_can_be_resumed(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	own_struct(db_tx) other = { 0 };
+	struct db_bulk bulk = { .revocation_id = "00112233445566778899aabbccddeeff", .actor = "admin",
+		.request_id = "r", .reason = REASON_CA_COMPROMISE, .comment = "c", .selector = "{}",
+		.matched = 7, .issued_until_s = 1700000000 };
+	struct db_bulk found;
+	struct db_certificate_cursor cursor = { .set = true, .issued_at_us = 1600000000123456 };
+
+	(void)state;
+	cursor.serial = draw_ref(world_now).serial;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_bulk_next(&tx, &found, err), ERR_NOT_FOUND, "revocation_unknown");
+	MUST_FAIL(db_bulk_find(&tx, bulk.revocation_id, &found, err), ERR_NOT_FOUND,
+		"revocation_unknown");
+	MUST_FAIL(db_bulk_advance(&tx, bulk.revocation_id, 1, NULL, false, err), ERR_NOT_FOUND,
+		"revocation_unknown");
+	MUST(db_bulk_create(&tx, &bulk, err));
+	MUST(db_tx_commit(&tx, err));
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_bulk_next(&tx, &found, err));
+	assert_string_equal(found.revocation_id, bulk.revocation_id);
+	assert_string_equal(found.state, "running");
+	assert_false(found.cursor.set);
+	assert_int_equal(found.issued_until_s, 1700000000);
+	MUST(db_tx_begin(&other, world_pool, err));
+	MUST_FAIL(db_bulk_next(&other, &found, err), ERR_NOT_FOUND, "revocation_unknown");
+	MUST(db_bulk_advance(&tx, bulk.revocation_id, 5, &cursor, false, err));
+	MUST(db_bulk_find(&tx, bulk.revocation_id, &found, err));
+	assert_int_equal(found.revoked, 5);
+	assert_true(found.cursor.set);
+	assert_int_equal(found.cursor.issued_at_us, cursor.issued_at_us);
+	assert_true(serial_equal(&found.cursor.serial, &cursor.serial));
+	MUST(db_bulk_advance(&tx, bulk.revocation_id, 2, NULL, true, err));
+	MUST(db_bulk_find(&tx, bulk.revocation_id, &found, err));
+	assert_string_equal(found.state, "done");
+	assert_int_equal(found.revoked, 7);
+	assert_true(found.finished_at_s > 0);
+	assert_true(found.cursor.set);
+	assert_true(found.crl_pending > 0); /* nothing was published in this world */
+	MUST(db_tx_commit(&tx, err));
+}
+
+/* Bulk revocations and single ones over the same devices, in opposite orders. */
+static struct db_cert_ref ring[32];
+
+static void *
+revoke_ring(void *arg)
+{
+	uintptr_t failures = 0;
+
+	for (int round = 0; round < 30; round++) {
+		own_struct(db_tx) tx = { 0 };
+		struct db_revoke_item items[32] = { 0 };
+		struct err err;
+
+		for (size_t i = 0; i < 32; i++)
+			items[i] = (struct db_revoke_item){
+				.ref = ring[arg != NULL ? i : 31 - i],
+				.reason = REASON_CERTIFICATE_HOLD,
+			};
+		if (db_tx_begin(&tx, world_pool, &err) != OK ||
+		    db_revocation_revoke_many(&tx, items, arg != NULL ? 32 : 16, world_now, &err) != OK ||
+		    db_tx_commit(&tx, &err) != OK) {
+			fprintf(stderr, "%s: %s\n", err.code, err.text);
+			failures++;
+		}
+		for (size_t i = 0; i < 4; i++) {
+			own_struct(db_tx) undo = { 0 };
+
+			if (db_tx_begin(&undo, world_pool, &err) == OK &&
+			    db_revocation_unhold(&undo, &ring[(size_t)rand() % 32], &err) == OK &&
+			    db_tx_commit(&undo, &err) != OK)
+				failures++;
+		}
+	}
+	return (void *)failures;
+}
+
+static void
+revocations_of_many_do_not_deadlock(void **state)
+{
+	pthread_t threads[4];
+
+	(void)state;
+	for (int i = 0; i < 32; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "rr-%d", i);
+		ring[i] = issue(ask(name));
+	}
+	for (uintptr_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, revoke_ring, (void *)(i % 2)), 0);
+	for (int i = 0; i < 4; i++) {
+		void *failures;
+
+		pthread_join(threads[i], &failures);
+		assert_null(failures);
+	}
+	assert_int_equal(count("certificate c LEFT JOIN jitrca.revocation r USING (issuer_id, serial)"
+		" WHERE (c.status = 'held') <> (r.serial IS NOT NULL) AND c.device_id LIKE 'rr-%%'"), 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_first_date_and_reason_stand),
+		cmocka_unit_test(a_hold_can_be_lifted_or_made_final),
+		cmocka_unit_test(only_the_successor_confirms),
+		cmocka_unit_test(what_is_not_there_is_not_revoked),
+		cmocka_unit_test(a_device_is_not_a_principal_of_its_name),
+		cmocka_unit_test(sql_itself_forbids_what_must_not_be),
+		cmocka_unit_test(listeners_are_told),
+		cmocka_unit_test(a_blast_radius_is_seen_before),
+		cmocka_unit_test(a_bulk_revocation_can_be_resumed),
+		cmocka_unit_test(revocations_of_many_do_not_deadlock),
+	};
+
+	return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
