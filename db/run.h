@@ -75,8 +75,10 @@ extern const size_t DB_TABLE_COUNT;
 #define SQL_S(timestamp) "floor(extract(epoch FROM " timestamp "))::bigint"
 #define SQL_US(timestamp) "(extract(epoch FROM " timestamp ") * 1000000)::bigint"
 #define SQL_AT_S(bigint) "to_timestamp((" bigint ")::bigint)"
+/* In two parts: an interval is multiplied as a double, which would round dates after 2255. */
 #define SQL_AT_US(bigint)                                                                          \
-	"('1970-01-01 00:00:00+00'::timestamptz + (" bigint ")::bigint * interval '1 microsecond')"
+	"(to_timestamp((" bigint ")::bigint / 1000000)"                                            \
+	" + (" bigint ")::bigint % 1000000 * interval '1 microsecond')"
 
 /*
  * Parameters. Numbers hold their own text; texts and octets are borrowed until db_run returns. Numbers
