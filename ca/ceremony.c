@@ -38,7 +38,8 @@ written_undo(struct written *written)
 OWNER_STRUCT(written, written_undo)
 
 static enum status
-write_file(struct written *written, const char *path, struct view content, mode_t mode, struct err *err)
+write_file(struct written *written, const char *path, struct view content, mode_t mode,
+	struct err *err)
 {
 	TRY(file_create(path, content, mode, err));
 	(void)snprintf(written->paths[written->count++], FILE_PATH_BYTES, "%s", path);
@@ -56,8 +57,8 @@ write_in_dir(struct written *written, const struct ca_ceremony *c, const char *s
 }
 
 static enum status
-write_pem(struct written *written, const struct ca_ceremony *c, const char *suffix, const char *label,
-	struct view der, struct err *err)
+write_pem(struct written *written, const struct ca_ceremony *c, const char *suffix,
+	const char *label, struct view der, struct err *err)
 {
 	own_struct(buf) pem = { .limit_bytes = PEM_FILE_MAX_BYTES };
 
@@ -92,7 +93,8 @@ static enum status
 check_ceremony(const struct ca_ceremony *c, struct err *err)
 {
 	if (c->dir == NULL || c->clock == NULL || c->entropy == NULL)
-		return err_set(err, ERR_INTERNAL, "ceremony", "directory, clock and entropy wanted");
+		return err_set(err, ERR_INTERNAL, "ceremony",
+			"directory, clock and entropy wanted");
 	if (c->ca_id == NULL || !is_ca_id(c->ca_id))
 		return err_set(err, ERR_ARGUMENT, "ceremony_ca_id",
 			"CA id: 1 to %d of a-z, 0-9 and hyphen wanted", CA_ID_BYTES - 1);
@@ -129,7 +131,8 @@ put_attribute(struct der_writer *w, const char *oid, const char *field, const ch
 {
 	if (!utf8_is_printable(view_text(value), NAME_MAX_CHARACTERS))
 		return err_set(err, ERR_ARGUMENT, "ceremony_name",
-			"%s: 1 to %d printable characters of UTF-8 wanted", field, NAME_MAX_CHARACTERS);
+			"%s: 1 to %d printable characters of UTF-8 wanted", field,
+			NAME_MAX_CHARACTERS);
 	der_open(w, DER_SET);
 	der_open(w, DER_SEQUENCE);
 	der_put_oid(w, oid);
@@ -348,15 +351,16 @@ open_root(struct root *root, const struct ca_ceremony *c, const char *root_id, c
 	if (ca_cert_issued_by(&root->certificate, &root->certificate, err) != OK) {
 		if (err->status != ERR_ARGUMENT)
 			return err->status;
-		return err_set(err, ERR_ARGUMENT, "ceremony_root", "%s: a self-signed CA wanted", path);
+		return err_set(err, ERR_ARGUMENT, "ceremony_root",
+			"%s: a self-signed CA wanted", path);
 	}
 
 	TRY(file_path(path, c->dir, root_id, ".key", err));
 	if (key_path == NULL)
 		key_path = path;
 	TRY(file_read(&sealed, key_path, SEALED_KEY_MAX_BYTES, err));
-	if (unseal_key(&root->key, (struct view){ kek->data, kek->len }, root_id, root->certificate.spki,
-		    view_of(&sealed), err) != OK)
+	if (unseal_key(&root->key, (struct view){ kek->data, kek->len }, root_id,
+		    root->certificate.spki, view_of(&sealed), err) != OK)
 		return err_wrap(err, "%s", key_path);
 	return OK;
 }
@@ -381,8 +385,8 @@ issuing_validity(struct ca_certificate *what, const struct ca_ceremony *c,
 }
 
 enum status
-ca_keystore_make_issuing(const struct ca_ceremony *c, const char *root_id, const char *root_key_path,
-	struct err *err)
+ca_keystore_make_issuing(const struct ca_ceremony *c, const char *root_id,
+	const char *root_key_path, struct err *err)
 {
 	own_struct(written) written = { .count = 0 };
 	own_struct(secret) kek = { NULL, 0 };
@@ -492,11 +496,11 @@ add_to_pool(void *arg, const char *label, struct view der, struct err *err)
 	struct pool *pool = arg;
 
 	if (strcmp(label, "CERTIFICATE") != 0)
-		return err_set(err, ERR_ARGUMENT, "import_chain", "chain: only certificates wanted, a %s "
-			"found", label);
+		return err_set(err, ERR_ARGUMENT, "import_chain",
+			"chain: only certificates wanted, a %s found", label);
 	if (pool->count == POOL_MAX)
-		return err_set(err, ERR_ARGUMENT, "import_chain", "chain: at most %d certificates wanted",
-			POOL_MAX);
+		return err_set(err, ERR_ARGUMENT, "import_chain",
+			"chain: at most %d certificates wanted", POOL_MAX);
 	TRY(bytes_copy(&pool->der[pool->count], der, err));
 	pool->count++;
 	return OK;
@@ -510,8 +514,8 @@ check_now(const struct ca_cert_view *certificate, int64_t now_s, struct err *err
 	if (now_s >= certificate->not_before_s && now_s <= certificate->not_after_s)
 		return OK;
 	ca_name_text(subject, sizeof(subject), certificate->subject);
-	return err_set(err, ERR_ARGUMENT, "import_validity", "%s: a certificate that is valid now wanted",
-		subject);
+	return err_set(err, ERR_ARGUMENT, "import_validity",
+		"%s: a certificate that is valid now wanted", subject);
 }
 
 /* RFC 5280 4.2.1: what a CA that issues leaves and CRLs must say of itself. */
@@ -521,8 +525,7 @@ check_answer(const struct ca_cert_view *answer, int64_t now_s, struct err *err)
 	if (!answer->is_ca)
 		return err_set(err, ERR_ARGUMENT, "import_not_ca",
 			"certificate: RFC 5280 4.2.1.9: basicConstraints of a CA wanted");
-	if (!answer->has_key_usage ||
-	    (answer->key_usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN)) != (KU_KEY_CERT_SIGN | KU_CRL_SIGN))
+	if ((answer->key_usage & KU_KEY_CERT_SIGN) == 0 || (answer->key_usage & KU_CRL_SIGN) == 0)
 		return err_set(err, ERR_ARGUMENT, "import_key_usage",
 			"certificate: RFC 5280 4.2.1.3: keyCertSign and cRLSign wanted");
 	if (answer->ski.len == 0)
@@ -531,7 +534,7 @@ check_answer(const struct ca_cert_view *answer, int64_t now_s, struct err *err)
 	/* Such as nameConstraints: we would issue what does not verify. */
 	if (answer->unknown_critical)
 		return err_set(err, ERR_ARGUMENT, "import_extension",
-			"certificate: no critical extension but basicConstraints and keyUsage wanted");
+			"certificate: a critical extension other than basicConstraints, keyUsage");
 	if (answer->subject.len <= 2)
 		return err_set(err, ERR_ARGUMENT, "import_subject",
 			"certificate: RFC 5280 4.1.2.6: a CA's subject wanted, none found");
@@ -555,8 +558,8 @@ find_issuer(const struct pool *pool, const struct ca_cert_view *below, struct ca
 }
 
 static enum status
-order_chain(struct buf *pem, const struct pool *pool, const struct ca_cert_view *answer, int64_t now_s,
-	struct err *err)
+order_chain(struct buf *pem, const struct pool *pool, const struct ca_cert_view *answer,
+	int64_t now_s, struct err *err)
 {
 	struct ca_cert_view below = *answer, above;
 	char subject[128];
@@ -568,7 +571,7 @@ order_chain(struct buf *pem, const struct pool *pool, const struct ca_cert_view 
 		if (found == NULL) {
 			ca_name_text(subject, sizeof(subject), below.issuer);
 			return err_set(err, ERR_ARGUMENT, "import_chain",
-				"chain: the certificate of %s wanted, one that signed what is below it",
+				"chain: the certificate of %s that signed the one below it wanted",
 				subject);
 		}
 		if (above.path_len >= 0 && (size_t)above.path_len <= i)

@@ -106,7 +106,8 @@ read_extensions(struct der *tbs, struct ca_cert_view *out, struct err *err)
 	struct der explicit, list;
 	size_t count = 0;
 
-	TRY(der_enter(tbs, DER_CONTEXT_CONSTRUCTED(3), "RFC 5280 4.1.2.9: extensions", &explicit, err));
+	TRY(der_enter(
+		tbs, DER_CONTEXT_CONSTRUCTED(3), "RFC 5280 4.1.2.9: extensions", &explicit, err));
 	TRY(der_enter(&explicit, DER_SEQUENCE, "RFC 5280 4.1.2.9: extensions", &list, err));
 	TRY(der_end(&explicit, "RFC 5280 4.1.2.9: extensions", err));
 	out->extensions = list.rest;
@@ -114,7 +115,8 @@ read_extensions(struct der *tbs, struct ca_cert_view *out, struct err *err)
 		return der_refuse(&list, err, "extensions: one wanted, none found");
 	while (!der_at_end(&list)) {
 		if (count == EXTENSIONS_MAX)
-			return der_refuse(&list, err, "extensions: at most %d wanted", EXTENSIONS_MAX);
+			return der_refuse(
+				&list, err, "extensions: at most %d wanted", EXTENSIONS_MAX);
 		TRY(read_extension(&list, &oids[count], out, err));
 		for (size_t i = 0; i < count; i++) {
 			if (view_equal(oids[i], oids[count])) /* RFC 5280 4.2 */
@@ -167,7 +169,8 @@ read_version(struct der *tbs, struct err *err)
 	struct der explicit;
 	uint64_t version;
 
-	TRY(der_enter(tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 4.1.2.1: version", &explicit, err));
+	TRY(der_enter(
+		tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 4.1.2.1: version", &explicit, err));
 	TRY(der_number(&explicit, "RFC 5280 4.1.2.1: version", &version, err));
 	TRY(der_end(&explicit, "RFC 5280 4.1.2.1: version", err));
 	if (version != 2)
@@ -184,14 +187,16 @@ read_tbs(struct der *tbs, struct ca_cert_view *out, struct err *err)
 	TRY(read_version(tbs, err));
 	TRY(der_integer(tbs, "RFC 5280 4.1.2.2: serialNumber", &out->serial, err));
 	if (out->serial.len > 20)
-		return der_refuse(tbs, err, "RFC 5280 4.1.2.2: serialNumber of at most 20 octets wanted");
+		return der_refuse(
+			tbs, err, "RFC 5280 4.1.2.2: serialNumber of at most 20 octets wanted");
 	out->serial_ours = out->serial.len == SERIAL_BYTES && out->serial.data[0] >= 0x01 &&
 	                   out->serial.data[0] <= 0x7f;
 	if (out->serial_ours)
 		memcpy(out->serial16.octets, out->serial.data, SERIAL_BYTES);
 	TRY(der_take_whole(tbs, DER_SEQUENCE, "RFC 5280 4.1.2.3: signature", &algorithm, err));
 	if (!view_equal(algorithm, out->algorithm)) /* RFC 5280 4.1.1.2 */
-		return der_refuse(tbs, err, "RFC 5280 4.1.2.3: signature is not signatureAlgorithm");
+		return der_refuse(
+			tbs, err, "RFC 5280 4.1.2.3: signature is not signatureAlgorithm");
 	TRY(read_name(tbs, "RFC 5280 4.1.2.4: issuer", &out->issuer, NULL, err));
 	TRY(read_validity(tbs, out, err));
 	TRY(read_name(tbs, "RFC 5280 4.1.2.6: subject", &out->subject, &out->common_name, err));
@@ -211,7 +216,8 @@ ca_cert_parse(struct ca_cert_view *out, struct view der, struct err *err)
 	TRY(der_enter(&outer, DER_SEQUENCE, "RFC 5280 4.1: Certificate", &in, err));
 	TRY(der_end(&outer, "RFC 5280 4.1: Certificate", err));
 	copy = in;
-	TRY(der_take_whole(&copy, DER_SEQUENCE, "RFC 5280 4.1.1.1: tbsCertificate", &out->tbs, err));
+	TRY(der_take_whole(
+		&copy, DER_SEQUENCE, "RFC 5280 4.1.1.1: tbsCertificate", &out->tbs, err));
 	TRY(der_enter(&in, DER_SEQUENCE, "RFC 5280 4.1.1.1: tbsCertificate", &tbs, err));
 	TRY(der_take_whole(&in, DER_SEQUENCE, "RFC 5280 4.1.1.2: signatureAlgorithm",
 		&out->algorithm, err));
@@ -230,7 +236,8 @@ broken(struct err *err, const char *what)
 
 /* All that is to be said of a step but the signature. */
 static enum status
-check_step(const struct ca_cert_view *certificate, const struct ca_cert_view *issuer, struct err *err)
+check_step(
+	const struct ca_cert_view *certificate, const struct ca_cert_view *issuer, struct err *err)
 {
 	if (!view_equal(certificate->issuer, issuer->subject))
 		return broken(err, "the issuer's subject wanted as issuer");
@@ -255,8 +262,8 @@ ca_cert_issued_by(const struct ca_cert_view *certificate, const struct ca_cert_v
 
 	TRY(check_step(certificate, issuer, err));
 	if (ca_public_key_new(&key, issuer->spki, &inner) != OK ||
-	    ca_public_key_check(key, certificate->algorithm, certificate->tbs, certificate->signature,
-		    &inner) != OK) {
+		ca_public_key_check(key, certificate->algorithm, certificate->tbs,
+			certificate->signature, &inner) != OK) {
 		if (inner.status == ERR_ARGUMENT)
 			return broken(err, inner.text);
 		*err = inner;
@@ -305,7 +312,8 @@ ca_trust_free(struct ca_trust *trust)
 }
 
 static enum status
-check_chain(const struct ca_cert_view *leaf, const struct view *chain, size_t count, struct err *err)
+check_chain(
+	const struct ca_cert_view *leaf, const struct view *chain, size_t count, struct err *err)
 {
 	struct ca_cert_view below = *leaf, above;
 
@@ -327,10 +335,11 @@ ca_trust_add(struct ca_trust *trust, const char *ca_id, struct view certificate,
 	own_struct(issuer) issuer = { .key = NULL };
 
 	if (trust->count == TRUST_MAX)
-		return err_set(err, ERR_TOO_LARGE, "trust_full", "trust: at most %d CAs wanted", TRUST_MAX);
+		return err_set(err, ERR_TOO_LARGE, "trust_full", "trust: at most %d CAs wanted",
+			TRUST_MAX);
 	if (strlen(ca_id) >= sizeof(issuer.ca_id))
-		return err_set(err, ERR_ARGUMENT, "ca_id", "trust: a CA id of under %d octets wanted",
-			CA_ID_BYTES);
+		return err_set(err, ERR_ARGUMENT, "ca_id",
+			"trust: a CA id of under %d octets wanted", CA_ID_BYTES);
 	(void)snprintf(issuer.ca_id, sizeof(issuer.ca_id), "%s", ca_id);
 	TRY(bytes_copy(&issuer.der, certificate, err));
 	TRY(ca_cert_parse(&issuer.certificate, view_of(&issuer.der), err));
@@ -369,8 +378,8 @@ ca_trust_verify(const struct ca_trust *trust, struct view leaf_der, int64_t now_
 	if (ca_cert_parse(&leaf, leaf_der, &inner) != OK)
 		return err_set(err, ERR_UNAUTHENTICATED, inner.code, "%s", inner.text);
 	/* None of ours is a CA, and none has an extension that we do not know. */
-	for (size_t i = 0; i < trust->count && found == NULL && !leaf.is_ca && !leaf.unknown_critical;
-	     i++) {
+	for (size_t i = 0;
+		i < trust->count && found == NULL && !leaf.is_ca && !leaf.unknown_critical; i++) {
 		const struct issuer *issuer = &trust->issuers[i];
 
 		if (check_step(&leaf, &issuer->certificate, &inner) != OK)
@@ -438,8 +447,8 @@ put_value(struct text *text, struct view value)
 			bool escape = strchr(",+\"\\<>;=", (int)rest.data[0]) != NULL ||
 			              (edge && code == ' ') || (at == 0 && code == '#');
 
-			(void)snprintf(piece, sizeof(piece), "%s%.*s", escape ? "\\" : "", (int)count,
-				(const char *)rest.data);
+			(void)snprintf(piece, sizeof(piece), "%s%.*s", escape ? "\\" : "",
+				(int)count, (const char *)rest.data);
 		}
 		put(text, piece);
 	}

@@ -98,10 +98,11 @@ read_extensions(struct der *values, struct view *whole, struct err *err)
 	while (!der_at_end(&list)) {
 		TRY(read_extension(&list, &extension, err));
 		if (seen(oids, count, extension.oid)) /* RFC 5280 4.2 */
-			return der_refuse(&list, err, "extensionRequest: an extension stands twice");
+			return der_refuse(
+				&list, err, "extensionRequest: an extension stands twice");
 		if (count == EXTENSIONS_MAX)
-			return der_refuse(&list, err, "extensionRequest: at most %d extensions wanted",
-				EXTENSIONS_MAX);
+			return der_refuse(&list, err,
+				"extensionRequest: at most %d extensions wanted", EXTENSIONS_MAX);
 		oids[count++] = extension.oid;
 	}
 	if (count == 0)
@@ -124,7 +125,8 @@ read_attributes(struct der *info, struct request *out, struct err *err)
 	TRY(der_enter(info, DER_CONTEXT_CONSTRUCTED(0), "RFC 2986 4.1: attributes", &list, err));
 	while (!der_at_end(&list)) {
 		if (count == ATTRIBUTES_MAX)
-			return der_refuse(&list, err, "attributes: at most %d wanted", ATTRIBUTES_MAX);
+			return der_refuse(
+				&list, err, "attributes: at most %d wanted", ATTRIBUTES_MAX);
 		TRY(der_enter(&list, DER_SEQUENCE, "attributes: Attribute", &attribute, err));
 		TRY(der_oid(&attribute, "attributes: type", &oids[count], err));
 		TRY(der_enter(&attribute, DER_SET, "attributes: values", &values, err));
@@ -158,9 +160,10 @@ read_request(struct view der, struct request *out, struct err *err)
 	TRY(der_enter(&outer, DER_SEQUENCE, "RFC 2986 4.2: CertificationRequest", &request, err));
 	TRY(der_end(&outer, "CertificationRequest", err));
 	copy = request;
-	TRY(der_take_whole(&copy, DER_SEQUENCE, "RFC 2986 4.1: CertificationRequestInfo", &out->info,
-		err));
-	TRY(der_enter(&request, DER_SEQUENCE, "RFC 2986 4.1: CertificationRequestInfo", &info, err));
+	TRY(der_take_whole(
+		&copy, DER_SEQUENCE, "RFC 2986 4.1: CertificationRequestInfo", &out->info, err));
+	TRY(der_enter(
+		&request, DER_SEQUENCE, "RFC 2986 4.1: CertificationRequestInfo", &info, err));
 	TRY(der_take_whole(&request, DER_SEQUENCE, "RFC 2986 4.2: signatureAlgorithm",
 		&out->algorithm, err));
 	TRY(der_bits(&request, "RFC 2986 4.2: signature", &out->signature, err));
@@ -179,7 +182,8 @@ read_request(struct view der, struct request *out, struct err *err)
 static enum status
 too_large(struct err *err, size_t limit)
 {
-	return err_set(err, ERR_TOO_LARGE, "csr_too_large", "csr: at most %zu octets wanted", limit);
+	return err_set(
+		err, ERR_TOO_LARGE, "csr_too_large", "csr: at most %zu octets wanted", limit);
 }
 
 enum status
@@ -193,7 +197,8 @@ ca_csr_read_der(struct ca_verifier *verifier, struct view der, struct ca_csr *ou
 	TRY(read_request(der, &request, err));
 	if (ca_spki_check(verifier, request.spki, &csr.key_type, err) != OK)
 		return err_wrap(err, "csr");
-	if (ca_verifier_check(verifier, request.algorithm, request.info, request.signature, err) != OK)
+	if (ca_verifier_check(verifier, request.algorithm, request.info, request.signature, err) !=
+		OK)
 		return err_wrap(err, "csr");
 
 	TRY(bytes_copy(&csr.spki, request.spki, err));
@@ -278,7 +283,8 @@ check_ext_key_usage(struct der *value, const struct ca_profile *profile, struct 
 }
 
 static enum status
-check_extension(const struct extension *extension, const struct ca_profile *profile, struct err *err)
+check_extension(
+	const struct extension *extension, const struct ca_profile *profile, struct err *err)
 {
 	struct der value = der_of(extension->value, "csr_malformed", "csr: extensionRequest");
 	struct der constraints;
@@ -303,14 +309,15 @@ check_extension(const struct extension *extension, const struct ca_profile *prof
 enum status
 ca_csr_check(const struct ca_csr *csr, const struct ca_profile *profile, struct err *err)
 {
-	struct der outer = der_of(view_of(&csr->extensions), "csr_malformed", "csr: extensionRequest");
+	struct der outer =
+		der_of(view_of(&csr->extensions), "csr_malformed", "csr: extensionRequest");
 	struct extension extension;
 	struct der list;
 
 	if (csr->key_type == 0 || (profile->key_types & csr->key_type) == 0)
 		return err_set(err, ERR_ARGUMENT, "csr_key_not_allowed",
-			"csr: public key: a type that profile %s lists wanted, %s found", profile->name,
-			ca_key_type_name(csr->key_type));
+			"csr: public key: a type that profile %s lists wanted, %s found",
+			profile->name, ca_key_type_name(csr->key_type));
 	if (!csr->has_extensions || profile->csr_extensions == CSR_EXTENSIONS_IGNORE)
 		return OK;
 	TRY(der_enter(&outer, DER_SEQUENCE, "Extensions", &list, err));

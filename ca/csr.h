@@ -19,7 +19,7 @@ struct ca_csr {
 	uint8_t spki_sha256[32];
 	enum ca_key_type key_type;
 	bool has_extensions; /* an extensionRequest that asks for anything at all */
-	/* If it asks for more than `profile` gives is for ca_csr_extensions_check. */
+	/* Whether that is more than a profile gives is for ca_csr_check. */
 	struct bytes extensions; /* the Extensions SEQUENCE; empty: none */
 };
 
@@ -40,7 +40,9 @@ MUST_USE enum status ca_csr_read_der(struct ca_verifier *verifier, struct view d
 
 /*
  * Holds the CSR against the profile: ERR_ARGUMENT csr_key_not_allowed; csr_extensions_refused when the
- * profile refuses extensions that ask for more than it gives.
+ * profile does not ignore extensions and they ask for more than it gives: another keyUsage or
+ * extKeyUsage, a CA's basicConstraints, any subjectAltName (names come from the authorised request
+ * alone, invariant 10), anything else but a subjectKeyIdentifier.
  */
 MUST_USE enum status ca_csr_check(const struct ca_csr *csr, const struct ca_profile *profile,
 	struct err *err);

@@ -131,7 +131,8 @@ der_integer(struct der *in, const char *field, struct view *contents, struct err
 	/* X.690 8.3.2: the first nine bits are not all alike. */
 	if (contents->len > 1 && ((contents->data[0] == 0x00 && contents->data[1] < 0x80) ||
 	    (contents->data[0] == 0xff && contents->data[1] >= 0x80)))
-		return der_refuse(in, err, "%s: an INTEGER that is not minimal (X.690 8.3.2)", field);
+		return der_refuse(
+			in, err, "%s: an INTEGER that is not minimal (X.690 8.3.2)", field);
 	return OK;
 }
 
@@ -183,7 +184,8 @@ der_boolean_default_false(struct der *in, const char *field, bool *value, struct
 		return OK;
 	TRY(der_boolean(in, field, value, err));
 	if (!*value)
-		return der_refuse(in, err, "%s: FALSE, the default, stands written (X.690 11.5)", field);
+		return der_refuse(
+			in, err, "%s: FALSE, the default, stands written (X.690 11.5)", field);
 	return OK;
 }
 
@@ -303,11 +305,14 @@ der_time(struct der *in, const char *field, int64_t *wall_s, struct err *err)
 	if (tag != DER_GENERALIZED_TIME)
 		return der_refuse(in, err, "%s: a time wanted, tag 0x%02x found", field,
 			(unsigned)tag);
-	if (text.len != 15 || !two_digits(text.data, &century) || !two_digits(text.data + 2, &year) ||
-	    !read_time(text.data + 4, century * 100 + year, wall_s))
-		return der_refuse(in, err, "%s: YYYYMMDDHHMMSSZ wanted (RFC 5280 4.1.2.5.2)", field);
+	if (text.len != 15 || !two_digits(text.data, &century) ||
+		!two_digits(text.data + 2, &year) ||
+		!read_time(text.data + 4, century * 100 + year, wall_s))
+		return der_refuse(
+			in, err, "%s: YYYYMMDDHHMMSSZ wanted (RFC 5280 4.1.2.5.2)", field);
 	if (century * 100 + year < 2050)
-		return der_refuse(in, err, "%s: UTCTime wanted through 2049 (RFC 5280 4.1.2.5)", field);
+		return der_refuse(
+			in, err, "%s: UTCTime wanted through 2049 (RFC 5280 4.1.2.5)", field);
 	return OK;
 }
 
@@ -591,7 +596,8 @@ der_put_time(struct der_writer *w, int64_t wall_s)
 	}
 	utc = t.year < 2050; /* RFC 5280 4.1.2.5 */
 	len = snprintf(text, sizeof(text), "%0*u%02u%02u%02u%02u%02uZ", utc ? 2 : 4,
-		(unsigned)(utc ? t.year % 100 : t.year), t.month, t.day, t.hour, t.minute, t.second);
+		(unsigned)(utc ? t.year % 100 : t.year), t.month, t.day, t.hour, t.minute,
+		t.second);
 	der_put(w, utc ? DER_UTC_TIME : DER_GENERALIZED_TIME,
 		(struct view){ (const uint8_t *)text, (size_t)len });
 }

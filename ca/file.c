@@ -84,7 +84,8 @@ fill(const char *temporary, const char *path, struct view content, mode_t mode, 
 	/* link(2), for rename(2) would replace what is there. */
 	if (link(temporary, path) != 0) {
 		if (errno == EEXIST)
-			return err_set(err, ERR_CONFLICT, "file_exists", "%s: exists already", path);
+			return err_set(
+				err, ERR_CONFLICT, "file_exists", "%s: exists already", path);
 		return fault(err, path, "make");
 	}
 	return OK;
@@ -122,7 +123,8 @@ file_read(struct bytes *out, const char *path, size_t limit, struct err *err)
 	if (file.fd < 0 || fstat(file.fd, &st) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "file_read", "%s: %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return err_set(err, ERR_UNAVAILABLE, "file_read", "%s: a regular file wanted", path);
+		return err_set(
+			err, ERR_UNAVAILABLE, "file_read", "%s: a regular file wanted", path);
 	do {
 		got = read(file.fd, piece, sizeof(piece));
 		if (got < 0 && errno != EINTR)
@@ -150,7 +152,8 @@ enum status
 file_path(char out[FILE_PATH_BYTES], const char *dir, const char *name, const char *suffix,
 	struct err *err)
 {
-	int len = snprintf(out, FILE_PATH_BYTES, "%s%s%s%s", dir, *name != '\0' ? "/" : "", name, suffix);
+	int len = snprintf(
+		out, FILE_PATH_BYTES, "%s%s%s%s", dir, *name != '\0' ? "/" : "", name, suffix);
 
 	if (len < 0 || len >= FILE_PATH_BYTES)
 		return err_set(err, ERR_TOO_LARGE, "path_too_long", "%.80s…: path too long", dir);
@@ -165,7 +168,7 @@ directory_make(const char *path, struct err *err)
 	if (mkdir(path, 0700) == 0)
 		return sync_parent(path, err);
 	if (errno != EEXIST || stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
-		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: cannot make the directory: %s",
-			path, strerror(errno));
+		return err_set(err, ERR_UNAVAILABLE, "directory",
+			"%s: cannot make the directory: %s", path, strerror(errno));
 	return OK;
 }

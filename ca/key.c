@@ -120,14 +120,16 @@ kind_of_pkey(EVP_PKEY *pkey, const struct key_kind **out, struct err *err)
 
 	if (EVP_PKEY_is_a(pkey, "RSA"))
 		bits = EVP_PKEY_get_bits(pkey);
-	else if (EVP_PKEY_is_a(pkey, "EC") && EVP_PKEY_get_group_name(pkey, curve, sizeof(curve), NULL))
+	else if (EVP_PKEY_is_a(pkey, "EC") &&
+		 EVP_PKEY_get_group_name(pkey, curve, sizeof(curve), NULL))
 		nid = OBJ_sn2nid(curve);
 	openssl_errors_drop(); /* a curve without a name is an answer */
 	for (size_t i = 0; i < COUNT_OF(KINDS); i++) {
 		const struct key_kind *kind = &KINDS[i];
 
 		if (kind->for_ca && ((kind->rsa_bits > 0 && kind->rsa_bits == bits) ||
-		    (kind->curve != NULL && nid != NID_undef && nid == EC_curve_nist2nid(kind->curve)))) {
+					    (kind->curve != NULL && nid != NID_undef &&
+						    nid == EC_curve_nist2nid(kind->curve)))) {
 			*out = kind;
 			return OK;
 		}
@@ -144,7 +146,8 @@ write_point(struct der_writer *w, EVP_PKEY *pkey, const struct key_kind *kind, s
 	uint8_t point[133];
 	size_t len = 0;
 
-	if (!EVP_PKEY_get_octet_string_param(pkey, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &len))
+	if (!EVP_PKEY_get_octet_string_param(
+		    pkey, OSSL_PKEY_PARAM_PUB_KEY, point, sizeof(point), &len))
 		return err_openssl(err, "CA key: cannot read the public point");
 	if (len == 0 || point[0] != 0x04)
 		return err_set(err, ERR_ARGUMENT, "ca_key_malformed",
@@ -169,7 +172,8 @@ write_number(struct der_writer *w, EVP_PKEY *pkey, const char *name, struct err 
 	len = BN_num_bytes(number) <= (int)sizeof(octets) ? BN_bn2bin(number, octets) : -1;
 	BN_free(number);
 	if (len < 0)
-		return err_set(err, ERR_ARGUMENT, "ca_key_malformed", "CA key: %s is too long", name);
+		return err_set(
+			err, ERR_ARGUMENT, "ca_key_malformed", "CA key: %s is too long", name);
 	der_put_unsigned(w, (struct view){ octets, (size_t)len });
 	return OK;
 }

@@ -112,8 +112,8 @@ list_cas(struct ca_keystore *keystore, const char *path, struct err *err)
 	const struct dirent *found;
 
 	if (handle == NULL)
-		return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_UNAVAILABLE, "keystore_absent",
-			"%s: %s", path, strerror(errno));
+		return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_UNAVAILABLE,
+			"keystore_absent", "%s: %s", path, strerror(errno));
 	while ((found = readdir(handle)) != NULL) {
 		size_t len = strlen(found->d_name) - strlen(CERTIFICATE_SUFFIX);
 		struct ca_keystore_entry *entry = &keystore->cas[keystore->count];
@@ -123,8 +123,8 @@ list_cas(struct ca_keystore *keystore, const char *path, struct err *err)
 			continue;
 		if (keystore->count == CAS_MAX || len >= sizeof(entry->ca_id))
 			return err_set(err, ERR_TOO_LARGE, "keystore_full",
-				"%s: at most %d CAs with names under %d octets wanted", path, CAS_MAX,
-				CA_ID_BYTES);
+				"%s: at most %d CAs with names under %d octets wanted", path,
+				CAS_MAX, CA_ID_BYTES);
 		(void)snprintf(entry->ca_id, sizeof(entry->ca_id), "%.*s", (int)len, found->d_name);
 		keystore->count++;
 	}
@@ -171,7 +171,8 @@ read_certificates(struct ca_keystore_entry *entry, const char *dir, struct err *
 
 /* The chain holds, step by step, and ends in a root. */
 static enum status
-check_certificates(struct ca_keystore_entry *entry, struct ca_cert_view *certificate, struct err *err)
+check_certificates(
+	struct ca_keystore_entry *entry, struct ca_cert_view *certificate, struct err *err)
 {
 	own(ca_trust) trust = NULL;
 	struct view chain[CA_CHAIN_MAX];
@@ -180,8 +181,8 @@ check_certificates(struct ca_keystore_entry *entry, struct ca_cert_view *certifi
 	for (size_t i = 0; i < entry->chain_count; i++)
 		chain[i] = view_of(&entry->chain[i]);
 	TRY(ca_trust_new(&trust, err));
-	TRY(ca_trust_add(trust, entry->ca_id, view_of(&entry->certificate), chain, entry->chain_count,
-		err));
+	TRY(ca_trust_add(
+		trust, entry->ca_id, view_of(&entry->certificate), chain, entry->chain_count, err));
 	entry->is_root = entry->chain_count == 0;
 	return OK;
 }

@@ -51,7 +51,8 @@ skip_text(struct view *rest, const char *text)
 static bool
 until(struct view *rest, const char *text, struct view *before)
 {
-	const uint8_t *at = rest->len > 0 ? memmem(rest->data, rest->len, text, strlen(text)) : NULL;
+	const uint8_t *at =
+		rest->len > 0 ? memmem(rest->data, rest->len, text, strlen(text)) : NULL;
 
 	if (at == NULL)
 		return false;
@@ -181,15 +182,16 @@ ca_pem_decode(struct bytes *out, const char *label, struct view pem, struct err 
 
 	TRY(ca_pem_one(pem, &found, &body, err));
 	if (!view_equal_text(found, label))
-		return err_set(err, ERR_ARGUMENT, "pem_malformed", "PEM: label %s wanted, %.*s found",
-			label, (int)found.len, (const char *)found.data);
+		return err_set(err, ERR_ARGUMENT, "pem_malformed",
+			"PEM: label %s wanted, %.*s found", label, (int)found.len,
+			(const char *)found.data);
 	return body_bytes(out, body, err);
 }
 
 enum status
 ca_pem_each(struct view pem,
-	enum status (*block)(void *arg, const char *label, struct view der, struct err *err), void *arg,
-	struct err *err)
+	enum status (*block)(void *arg, const char *label, struct view der, struct err *err),
+	void *arg, struct err *err)
 {
 	struct view label, body, skipped;
 	char text[PEM_LABEL_BYTES];
@@ -215,7 +217,8 @@ ca_pem_encode(struct buf *out, const char *label, struct view der, struct err *e
 {
 	char line[LINE_OCTETS / 3 * 4 + 2];
 
-	TRY(buf_reserve(out, der.len / 3 * 4 + der.len / LINE_OCTETS + 2 * strlen(label) + 64, err));
+	TRY(buf_reserve(
+		out, der.len / 3 * 4 + der.len / LINE_OCTETS + 2 * strlen(label) + 64, err));
 	TRY(buf_format(out, err, BEGIN "%s" DASHES "\n", label));
 	for (size_t at = 0; at < der.len; at += LINE_OCTETS) {
 		size_t octets = der.len - at < LINE_OCTETS ? der.len - at : LINE_OCTETS;

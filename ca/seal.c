@@ -58,8 +58,9 @@ read_value(struct params *out, struct view name, struct view value, unsigned *se
 		if ((*seen & 1u << i) != 0)
 			return false;
 		*seen |= 1u << i;
-		return fields[i].number != NULL ? read_number(fields[i].number, value) :
-			hex_decode(fields[i].octets, fields[i].len, (const char *)value.data, value.len);
+		return fields[i].number != NULL ? read_number(fields[i].number, value)
+		                                : hex_decode(fields[i].octets, fields[i].len,
+							  (const char *)value.data, value.len);
 	}
 	return false;
 }
@@ -107,7 +108,8 @@ check_value(uint8_t out[32], const struct secret *kek)
 {
 	static const char text[] = "jitrca seal check 1";
 
-	(void)crypto_generichash(out, 32, (const uint8_t *)text, sizeof(text) - 1, kek->data, kek->len);
+	(void)crypto_generichash(
+		out, 32, (const uint8_t *)text, sizeof(text) - 1, kek->data, kek->len);
 }
 
 static enum status
@@ -118,7 +120,8 @@ derive(struct secret *kek, const struct params *params, struct view passphrase, 
 		    params->salt, params->ops, (size_t)params->memory_bytes,
 		    crypto_pwhash_ALG_ARGON2ID13) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "out_of_memory",
-			"passphrase: Argon2id wants %" PRIu64 " octets of memory", params->memory_bytes);
+			"passphrase: Argon2id wants %" PRIu64 " octets of memory",
+			params->memory_bytes);
 	return OK;
 }
 
@@ -134,7 +137,8 @@ seal_kek(struct secret *kek, const char *dir, struct view passphrase, struct err
 	TRY(file_path(path, dir, SEAL_PARAMS_NAME, "", err));
 	if (file_read(&text, path, PARAMS_MAX_BYTES, err) != OK) {
 		if (err->status == ERR_NOT_FOUND)
-			return err_set(err, ERR_NOT_FOUND, "keystore_absent", "%s: no key store", dir);
+			return err_set(
+				err, ERR_NOT_FOUND, "keystore_absent", "%s: no key store", dir);
 		return err->status;
 	}
 	if (!read_params(&params, view_of(&text)))
@@ -143,7 +147,8 @@ seal_kek(struct secret *kek, const char *dir, struct view passphrase, struct err
 	TRY(derive(&made, &params, passphrase, err));
 	check_value(check, &made);
 	if (sodium_memcmp(check, params.check, sizeof(check)) != 0)
-		return err_set(err, ERR_DENIED, "passphrase_wrong", "%s: the passphrase is another", dir);
+		return err_set(
+			err, ERR_DENIED, "passphrase_wrong", "%s: the passphrase is another", dir);
 	*kek = made;
 	made = (struct secret){ NULL, 0 };
 	return OK;
@@ -202,7 +207,8 @@ seal_key(struct bytes *out, struct view kek, const char *ca_id, const struct ca_
 	uint8_t nonce[NONCE_BYTES];
 
 	if (kek.len != KEK_BYTES)
-		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted", KEK_BYTES);
+		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted",
+			KEK_BYTES);
 	TRY(ca_key_to_pkcs8(key, &plain, err));
 	TRY(associated(&with, ca_id, ca_key_spki(key), err));
 	randombytes_buf(nonce, sizeof(nonce));
@@ -225,10 +231,12 @@ unseal_key(struct ca_key **out, struct view kek, const char *ca_id, struct view 
 	own(ca_key) key = NULL;
 
 	if (kek.len != KEK_BYTES)
-		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted", KEK_BYTES);
+		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted",
+			KEK_BYTES);
 	if (sealed.len <= MAGIC_BYTES + NONCE_BYTES + TAG_BYTES ||
 	    memcmp(sealed.data, MAGIC, MAGIC_BYTES) != 0)
-		return err_set(err, ERR_ARGUMENT, "keystore_malformed", "a sealed key, format 1, wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "keystore_malformed", "a sealed key, format 1, wanted");
 	TRY(associated(&with, ca_id, spki, err));
 	TRY(secret_new(&plain, sealed.len - MAGIC_BYTES - NONCE_BYTES - TAG_BYTES, err));
 	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain.data, NULL, NULL,

@@ -16,7 +16,7 @@ ca_init(struct err *err)
 {
 	if (sodium_init() < 0)
 		return err_set(err, ERR_UNAVAILABLE, "sodium", "libsodium cannot start");
-	/* No openssl.cnf: what a machine's file says must not change what we accept or sign with. */
+	/* No openssl.cnf: a machine's file must not change what we accept or sign with. */
 	if (!OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL))
 		return err_set(err, ERR_UNAVAILABLE, "openssl", "OpenSSL cannot start");
 	return OK;
@@ -99,7 +99,8 @@ secret_read_file(struct secret *out, const char *path, size_t limit, struct err 
 	if (file.fd < 0)
 		return err_set(err, ERR_NOT_FOUND, "secret_file", "%s: %s", path, strerror(errno));
 	if (fstat(file.fd, &st) != 0 || !S_ISREG(st.st_mode))
-		return err_set(err, ERR_NOT_FOUND, "secret_file", "%s: a regular file wanted", path);
+		return err_set(
+			err, ERR_NOT_FOUND, "secret_file", "%s: a regular file wanted", path);
 	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
 		return err_set(err, ERR_DENIED, "secret_file_mode",
 			"%s: mode 0600 or less wanted, %04o found", path,

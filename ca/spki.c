@@ -11,10 +11,10 @@
 
 #define MALFORMED "csr_malformed"
 
-/* SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING of 66 octets }, up to the point. */
+/* SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING }, up to the point. */
 static const uint8_t P256_PREFIX[] = {
-	0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-	0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+	0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+	0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 };
 #define P256_POINT_BYTES 65
 #define P384_POINT_BYTES 97
@@ -279,7 +279,9 @@ pkey_of(EVP_PKEY **out, const struct parts *key, struct err *err)
 
 /* ---- signatures ---- */
 
-enum hash { HASH_UNSET = 0, HASH_NONE, HASH_SHA256, HASH_SHA384, HASH_SHA512, HASH_WEAK, HASH_COUNT };
+enum hash {
+	HASH_UNSET = 0, HASH_NONE, HASH_SHA256, HASH_SHA384, HASH_SHA512, HASH_WEAK, HASH_COUNT
+};
 
 static const char *const HASH_NAMES[HASH_COUNT] = {
 	[HASH_SHA256] = "SHA256",
@@ -373,7 +375,7 @@ check_slowly(EVP_PKEY *pkey, enum hash hash, struct view data, struct view signa
 
 /* ---- the verifier ---- */
 
-/* A key whose point is replaced again and again, and a context that verifies with whatever it is. */
+/* A key whose point is replaced again and again, and a context that verifies with it. */
 struct curve {
 	EVP_PKEY *pkey;
 	EVP_PKEY_CTX *verify;

@@ -1,6 +1,7 @@
 /*
- * What reading a CSR costs beside the bare cryptography in it: `make bench-ca`. Both are measured in
- * turn, in one thread and one run, so that a slow machine slows both. Prints microseconds of CPU.
+ * What reading a CSR costs beside the bare cryptography in it: `make bench-ca`. Both are measured
+ * in turn, in one thread and one run, so that a slow machine slows both. Prints microseconds of
+ * CPU.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,8 @@ main(int argc, char **argv)
 
 	/* The bare operations, with contexts of their own and without any parsing. */
 	EVP_PKEY *pkey = EVP_EC_gen("P-256");
-	EVP_PKEY_CTX *signing = EVP_PKEY_CTX_new(pkey, NULL), *verifying = EVP_PKEY_CTX_new(pkey, NULL);
+	EVP_PKEY_CTX *signing = EVP_PKEY_CTX_new(pkey, NULL),
+		     *verifying = EVP_PKEY_CTX_new(pkey, NULL);
 	len = sizeof(signature);
 	if (EVP_PKEY_sign_init(signing) <= 0 || EVP_PKEY_verify_init(verifying) <= 0 ||
 	    EVP_PKEY_sign(signing, signature, &len, digest, sizeof(digest)) <= 0)
@@ -114,7 +116,8 @@ main(int argc, char **argv)
 	double verify_us = median(bare), der_us = median(read_der), pem_us = median(read_pem);
 	double bare_sign_us = median(bare_sign), sign_us = median(sign);
 
-	printf("verify_bare_us=%.2f csr_der_us=%.2f csr_pem_us=%.2f csr_der_ratio=%.3f csr_pem_ratio=%.3f\n",
+	printf("verify_bare_us=%.2f csr_der_us=%.2f csr_pem_us=%.2f csr_der_ratio=%.3f "
+	       "csr_pem_ratio=%.3f\n",
 		verify_us, der_us, pem_us, der_us / verify_us, pem_us / verify_us);
 	printf("sign_bare_us=%.2f ca_key_sign_us=%.2f sign_ratio=%.3f\n", bare_sign_us, sign_us,
 		sign_us / bare_sign_us);

@@ -24,7 +24,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	for (const char *p = text; *p != '\0'; p++)
 		assert((uint8_t)*p >= 0x20 && *p != 0x7f);
 	if (ca_cert_parse(&certificate, (struct view){ data, len }, &err) == OK) {
-		assert(certificate.tbs.data >= data && certificate.tbs.data + certificate.tbs.len <= data + len);
+		assert(certificate.tbs.data >= data &&
+			certificate.tbs.data + certificate.tbs.len <= data + len);
 		ca_name_text(text, sizeof(text), certificate.subject);
 		(void)!ca_cert_issued_by(&certificate, &certificate, &err);
 	} else {

@@ -13,7 +13,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static struct ca_verifier *verifier;
-	const struct ca_profile profile = { .key_types = ~0u, .csr_extensions = CSR_EXTENSIONS_REFUSE };
+	const struct ca_profile profile = { .key_types = ~0u,
+		.csr_extensions = CSR_EXTENSIONS_REFUSE };
 	own_struct(ca_csr) csr = { .spki = { NULL, 0 } };
 	struct err err = { .status = OK };
 	enum ca_key_type type;

@@ -9,7 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 static void
 within(struct view part, struct view whole)
 {
-	assert(part.len == 0 || (part.data >= whole.data && part.data + part.len <= whole.data + whole.len));
+	assert(part.len == 0 ||
+		(part.data >= whole.data && part.data + part.len <= whole.data + whole.len));
 }
 
 int

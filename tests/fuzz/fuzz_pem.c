@@ -15,7 +15,8 @@ write_again(void *arg, const char *label, struct view der, struct err *err)
 
 	(void)arg;
 	assert(der.len > 0);
-	if (ca_pem_encode(&pem, label, der, err) != OK || ca_pem_decode(&back, label, buf_view(&pem), err) != OK)
+	if (ca_pem_encode(&pem, label, der, err) != OK ||
+		ca_pem_decode(&back, label, buf_view(&pem), err) != OK)
 		abort();
 	assert(view_equal(der, view_of(&back)));
 	return OK;

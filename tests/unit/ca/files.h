@@ -1,4 +1,5 @@
-/* tests/unit/ca/files.h - what the tests of ca share: files, folders that vanish, errors as wanted. */
+/* tests/unit/ca/files.h - what the tests of ca share: files, folders that vanish, errors as wanted.
+ */
 #ifndef TESTS_UNIT_CA_FILES_H
 #define TESTS_UNIT_CA_FILES_H
 

@@ -138,7 +138,13 @@ make_leaf(const struct ca_keystore_entry *issuer, const struct leaf *leaf)
 	der_put_time(&tbs, leaf->not_before_s != 0 ? leaf->not_before_s : NOW - 300);
 	der_put_time(&tbs, leaf->not_after_s != 0 ? leaf->not_after_s : NOW + YEAR);
 	der_close(&tbs);
-	put_hex(&tbs, leaf->subject != NULL ? leaf->subject : "3013" "3111" "300f" "0603550403" "0c08" "6465766963652d31");
+	put_hex(&tbs, leaf->subject != NULL ? leaf->subject
+					    : "3013"
+					      "3111"
+					      "300f"
+					      "0603550403"
+					      "0c08"
+					      "6465766963652d31");
 	der_put_raw(&tbs, ca_key_spki(issuer->key)); /* any key will do */
 	if (!leaf->no_extensions)
 		put_extensions(&tbs, leaf, above.ski);
@@ -243,12 +249,24 @@ too_many_extensions_are_refused(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 40; i++)
-		(void)snprintf(hex + strlen(hex), sizeof(hex) - strlen(hex), "3007" "06022a%02x" "0401" "00", i);
-	own_struct(bytes) few = make_leaf(ca_keystore_at(store, ISSUING), &(struct leaf){ .extensions = hex });
+		(void)snprintf(hex + strlen(hex), sizeof(hex) - strlen(hex),
+			"3007"
+			"06022a%02x"
+			"0401"
+			"00",
+			i);
+	own_struct(bytes) few =
+		make_leaf(ca_keystore_at(store, ISSUING), &(struct leaf){ .extensions = hex });
 	assert_ok(ca_cert_parse(&certificate, view_of(&few), &err));
 	for (unsigned i = 40; i < 64; i++)
-		(void)snprintf(hex + strlen(hex), sizeof(hex) - strlen(hex), "3007" "06022a%02x" "0401" "00", i);
-	own_struct(bytes) many = make_leaf(ca_keystore_at(store, ISSUING), &(struct leaf){ .extensions = hex });
+		(void)snprintf(hex + strlen(hex), sizeof(hex) - strlen(hex),
+			"3007"
+			"06022a%02x"
+			"0401"
+			"00",
+			i);
+	own_struct(bytes) many =
+		make_leaf(ca_keystore_at(store, ISSUING), &(struct leaf){ .extensions = hex });
 	assert_int_equal(ca_cert_parse(&certificate, view_of(&many), &err), ERR_ARGUMENT);
 	assert_non_null(strstr(err.text, "at most 64"));
 }
@@ -299,9 +317,25 @@ trust_tells_ours_from_theirs(void **state)
 		{ false, { .not_after_s = NOW - 1 }, "certificate_expired" },
 		{ false, { .not_before_s = NOW + 1 }, "certificate_not_yet_valid" },
 		{ false, { .not_before_s = NOW, .not_after_s = NOW }, NULL },
-		{ false, { .extensions = "300c" "0603551d13" "0405" "30030101ff" }, "certificate_foreign" },
-		{ false, { .extensions = "300c" "0603551d1e" "0101ff" "0402" "3000" }, "certificate_foreign" },
-		{ false, { .extensions = "3009" "0603551d1e" "0402" "3000" }, NULL },
+		{ false,
+			{ .extensions = "300c"
+					"0603551d13"
+					"0405"
+					"30030101ff" },
+			"certificate_foreign" },
+		{ false,
+			{ .extensions = "300c"
+					"0603551d1e"
+					"0101ff"
+					"0402"
+					"3000" },
+			"certificate_foreign" },
+		{ false,
+			{ .extensions = "3009"
+					"0603551d1e"
+					"0402"
+					"3000" },
+			NULL },
 	};
 	own(ca_trust) trust = NULL;
 	struct view chain[1] = { view_of(&ours->chain[0]) };
@@ -393,8 +427,10 @@ only_whole_chains_are_added(void **state)
 	assert_refused(ca_trust_add(trust, "x", issuing, NULL, 0, &err), ERR_ARGUMENT, "chain_broken");
 	assert_refused(ca_trust_add(trust, "x", issuing, &stranger, 1, &err), ERR_ARGUMENT, "chain_broken");
 	assert_refused(ca_trust_add(trust, "x", issuing, &issuing, 1, &err), ERR_ARGUMENT, "chain_broken");
-	assert_refused(ca_trust_add(trust, "x", view_of(&leaf), &issuing, 1, &err), ERR_ARGUMENT, "chain_broken");
-	assert_refused(ca_trust_add(trust, "x", view_of(&deep), (const struct view[]){ issuing, top }, 2, &err),
+	assert_refused(ca_trust_add(trust, "x", view_of(&leaf), &issuing, 1, &err), ERR_ARGUMENT,
+		"chain_broken");
+	assert_refused(ca_trust_add(trust, "x", view_of(&deep),
+			       (const struct view[]){ issuing, top }, 2, &err),
 		ERR_ARGUMENT, "chain_broken");
 	assert_non_null(strstr(err.text, "pathLen"));
 	assert_refused(ca_trust_add(trust, "x", view_text("x"), NULL, 0, &err), ERR_ARGUMENT,
@@ -506,7 +542,8 @@ each_allocation_may_fail(void **state)
 		mem_fail_at(at);
 		status = ca_trust_new(&trust, &err);
 		if (status == OK)
-			status = ca_trust_add(trust, "issuing-1", view_of(&ours->certificate), chain, 1, &err);
+			status = ca_trust_add(
+				trust, "issuing-1", view_of(&ours->certificate), chain, 1, &err);
 		reached = mem_failed();
 		mem_fail_at(-1);
 		if (!reached) {

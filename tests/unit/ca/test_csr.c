@@ -169,7 +169,8 @@ no_changed_octet_is_accepted(void **state)
 	for (size_t len = 0; len < der.len; len++) {
 		struct ca_csr csr = { .spki = { NULL, 0 } };
 
-		assert_refused(ca_csr_read_der(verifier, (struct view){ der.data, len }, &csr, &err),
+		assert_refused(
+			ca_csr_read_der(verifier, (struct view){ der.data, len }, &csr, &err),
 			ERR_ARGUMENT, "csr_malformed");
 	}
 }
@@ -224,29 +225,48 @@ a_profile_decides_about_keys_and_extensions(void **state)
 	assert_refused(ca_csr_check(&plain, &ignore, &err), ERR_ARGUMENT, "csr_key_not_allowed");
 
 	/* keyUsage: digitalSignature; clientAuth; SKI; basicConstraints of an end entity */
-	assert_ok(check_extension(EXTENSION("\x30\x0d\x30\x0b\x06\x03\x55\x1d\x0f\x04\x04\x03\x02\x07\x80"), &err));
-	assert_ok(check_extension(EXTENSION("\x30\x15\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08"
-		"\x2b\x06\x01\x05\x05\x07\x03\x02"), &err));
-	assert_ok(check_extension(EXTENSION("\x30\x0c\x30\x0a\x06\x03\x55\x1d\x0e\x04\x03\x04\x01\x01"), &err));
-	assert_ok(check_extension(EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x13\x04\x02\x30\x00"), &err));
+	assert_ok(check_extension(
+		EXTENSION("\x30\x0d\x30\x0b\x06\x03\x55\x1d\x0f\x04\x04\x03\x02\x07\x80"), &err));
+	assert_ok(check_extension(
+		EXTENSION("\x30\x15\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08"
+			  "\x2b\x06\x01\x05\x05\x07\x03\x02"),
+		&err));
+	assert_ok(check_extension(
+		EXTENSION("\x30\x0c\x30\x0a\x06\x03\x55\x1d\x0e\x04\x03\x04\x01\x01"), &err));
+	assert_ok(check_extension(
+		EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x13\x04\x02\x30\x00"), &err));
 	/* keyCertSign; serverAuth; subjectAltName; unknown */
-	assert_refused(check_extension(EXTENSION("\x30\x0d\x30\x0b\x06\x03\x55\x1d\x0f\x04\x04\x03\x02\x02\x04"),
-		&err), ERR_ARGUMENT, "csr_extensions_refused");
-	assert_refused(check_extension(EXTENSION("\x30\x15\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08"
-		"\x2b\x06\x01\x05\x05\x07\x03\x01"), &err), ERR_ARGUMENT, "csr_extensions_refused");
-	assert_refused(check_extension(EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x11\x04\x02\x30\x00"), &err),
+	assert_refused(
+		check_extension(
+			EXTENSION("\x30\x0d\x30\x0b\x06\x03\x55\x1d\x0f\x04\x04\x03\x02\x02\x04"),
+			&err),
+		ERR_ARGUMENT, "csr_extensions_refused");
+	assert_refused(
+		check_extension(
+			EXTENSION("\x30\x15\x30\x13\x06\x03\x55\x1d\x25\x04\x0c\x30\x0a\x06\x08"
+				  "\x2b\x06\x01\x05\x05\x07\x03\x01"),
+			&err),
+		ERR_ARGUMENT, "csr_extensions_refused");
+	assert_refused(
+		check_extension(
+			EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x11\x04\x02\x30\x00"), &err),
 		ERR_ARGUMENT, "csr_extensions_refused");
 	/* malformed values */
-	assert_refused(check_extension(EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x0f\x04\x02\x30\x00"), &err),
+	assert_refused(
+		check_extension(
+			EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x0f\x04\x02\x30\x00"), &err),
 		ERR_ARGUMENT, "csr_malformed");
-	assert_refused(check_extension(EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x25\x04\x02\x05\x00"), &err),
+	assert_refused(
+		check_extension(
+			EXTENSION("\x30\x0b\x30\x09\x06\x03\x55\x1d\x25\x04\x02\x05\x00"), &err),
 		ERR_ARGUMENT, "csr_malformed");
 }
 
 static void
 each_allocation_may_fail(void **state)
 {
-	static const char *const files[] = { "p256_extensions", "rsa2048", "ed25519", "p384_sha384" };
+	static const char *const files[] = { "p256_extensions", "rsa2048", "ed25519",
+		"p384_sha384" };
 	struct err err;
 
 	(void)state;

@@ -3,7 +3,8 @@
 #include "base/mem.h"
 #include "ca/der.h"
 
-#define IN(octets) der_of((struct view){ (const uint8_t *)(octets), sizeof(octets) - 1 }, "x_malformed", "x")
+#define IN(octets)                                                                                 \
+	der_of((struct view){ (const uint8_t *)(octets), sizeof(octets) - 1 }, "x_malformed", "x")
 
 enum reader { ANY, INT, UNSIGNED, NUMBER, BOOL, BOOL_DEFAULT, OID, NUL, BITS, NAMED, TIME };
 
@@ -137,7 +138,8 @@ readers_accept_the_one_form(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(GOOD); i++) {
-		struct der in = der_of((struct view){ GOOD[i].data, GOOD[i].len }, "x_malformed", "x");
+		struct der in =
+			der_of((struct view){ GOOD[i].data, GOOD[i].len }, "x_malformed", "x");
 		int64_t number = 0;
 
 		assert_ok(read_one(GOOD[i].reader, &in, &number, &err));
@@ -159,7 +161,8 @@ readers_refuse_all_other_forms_and_say_why(void **state)
 		int64_t number = 0;
 
 		memcpy(copy, BAD[i].data, BAD[i].len);
-		assert_refused(read_one(BAD[i].reader, &in, &number, &err), ERR_ARGUMENT, "x_malformed");
+		assert_refused(
+			read_one(BAD[i].reader, &in, &number, &err), ERR_ARGUMENT, "x_malformed");
 		if (strstr(err.text, BAD[i].want) == NULL)
 			fail_msg("case %zu: \"%s\" wanted in \"%s\"", i, BAD[i].want, err.text);
 		assert_memory_equal(err.text, "x: f: ", 6);
@@ -304,7 +307,17 @@ static void
 a_writer_keeps_its_first_failure(void **state)
 {
 	static const char *const bad_oids[] = {
-		"", "1", "1.", "1.2.", ".1", "3.1", "1.40", "1.2.x", "1.2.03", "1.2 ", "1.2.99999999999",
+		"",
+		"1",
+		"1.",
+		"1.2.",
+		".1",
+		"3.1",
+		"1.40",
+		"1.2.x",
+		"1.2.03",
+		"1.2 ",
+		"1.2.99999999999",
 		"1.2.4000000000.4000000000.4000000000.4000000000.4000000000.4000000000.4000000000."
 		"4000000000.4000000000.4000000000.4000000000.4000000000.4000000000.4000000000",
 	};

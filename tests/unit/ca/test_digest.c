@@ -60,7 +60,8 @@ merkle_by_the_book(uint8_t out[32], const struct view *leaves, size_t count)
 		return;
 	}
 	if (count == 1) {
-		ca_blake2b_parts(out, (const struct view[]){ { (const uint8_t *)"\x00", 1 }, leaves[0] }, 2);
+		ca_blake2b_parts(
+			out, (const struct view[]){ { (const uint8_t *)"\x00", 1 }, leaves[0] }, 2);
 		return;
 	}
 	while (k * 2 < count)

@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/mem.h"
 #include "ca/cert.h"
 #include "ca/keystore.h"
@@ -144,7 +146,8 @@ assert_signs(struct ca_key *key, struct view certificate_der)
 static void
 a_root_and_an_issuing_ca_hold_for_each_key_type(void **state)
 {
-	static const enum ca_key_type types[] = { KEY_EC_P256, KEY_EC_P384, KEY_RSA_3072, KEY_RSA_4096 };
+	static const enum ca_key_type types[] = { KEY_EC_P256, KEY_EC_P384, KEY_RSA_3072,
+		KEY_RSA_4096 };
 	struct err err;
 
 	(void)state;
@@ -164,7 +167,10 @@ a_root_and_an_issuing_ca_hold_for_each_key_type(void **state)
 		assert_ok(ca_keystore_make_root(&first, NULL, &err));
 		assert_ok(ca_keystore_make_issuing(&second, root, NULL, &err));
 
+		size_t used = CRYPTO_secure_used();
 		open_store(&store, &kek);
+		assert_true(
+			CRYPTO_secure_used() >= used + 2 * 32); /* two private keys at the least */
 		assert_int_equal(ca_keystore_count(store), 2 * (i + 1));
 		assert_null(ca_keystore_at(store, 2 * (i + 1)));
 		entry = ca_keystore_at(store, i); /* issuing-… sort before root-… */
@@ -194,11 +200,18 @@ a_root_and_an_issuing_ca_hold_for_each_key_type(void **state)
 		assert_int_equal(entry->chain_count, 0);
 		assert_signs(entry->key, view_of(&entry->certificate));
 
-		assert_int_equal(run("openssl verify -x509_strict -check_ss_sig -CAfile %s/%s.crt %s/%s.crt "
-			">/dev/null", folder, root, folder, issuing), 0);
-		assert_int_equal(run("openssl x509 -in %s/%s.crt -noout -text >/dev/null", folder, issuing), 0);
-		assert_int_equal(run("cat %s/%s.crt %s/%s.crt | certtool --certificate-info >/dev/null 2>&1",
-			folder, root, folder, issuing), 0);
+		assert_int_equal(
+			run("openssl verify -x509_strict -check_ss_sig -CAfile %s/%s.crt %s/%s.crt "
+			    ">/dev/null",
+				folder, root, folder, issuing),
+			0);
+		assert_int_equal(
+			run("openssl x509 -in %s/%s.crt -noout -text >/dev/null", folder, issuing),
+			0);
+		assert_int_equal(
+			run("cat %s/%s.crt %s/%s.crt | certtool --certificate-info >/dev/null 2>&1",
+				folder, root, folder, issuing),
+			0);
 		assert_int_equal(run("certtool --verify --load-ca-certificate %s/%s.crt "
 			"--infile %s/%s.crt >/dev/null 2>&1", folder, root, folder, issuing), 0);
 		assert_mode("seal.params", 0644);
@@ -220,8 +233,10 @@ a_new_directory_is_closed_to_others(void **state)
 	c.organization = NULL;
 	assert_ok(ca_keystore_make_root(&c, NULL, &err));
 	assert_mode("new", 0700);
-	assert_int_equal(run("openssl x509 -in %s/new/root.crt -noout -subject | grep -q 'CN = root Root CA'",
-		folder), 0);
+	assert_int_equal(run("openssl x509 -in %s/new/root.crt -noout -subject | grep -q 'CN = "
+	                     "root Root CA'",
+				 folder),
+		0);
 }
 
 static void
@@ -239,7 +254,8 @@ nobody_unseals_without_the_passphrase(void **state)
 	assert_ok(ca_keystore_make_root(&c, NULL, &err));
 	assert_refused(ca_keystore_kek(&kek, folder, view_text("correct horse batterz"), &err),
 		ERR_DENIED, "passphrase_wrong");
-	assert_refused(ca_keystore_open(&store, folder, (struct view){ other, sizeof(other) }, &err),
+	assert_refused(
+		ca_keystore_open(&store, folder, (struct view){ other, sizeof(other) }, &err),
 		ERR_DENIED, "key_sealed_otherwise");
 	assert_non_null(strstr(err.text, "root.key"));
 	assert_refused(ca_keystore_open(&store, folder, (struct view){ other, 5 }, &err),
@@ -270,26 +286,35 @@ a_sealed_key_cannot_stand_in_for_another(void **state)
 	assert_ok(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err));
 	struct view key = { kek.data, kek.len };
 
-	assert_int_equal(run("cp %s/a.key %s/kept && cp %s/b.key %s/a.key", folder, folder, folder, folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
+	assert_int_equal(
+		run("cp %s/a.key %s/kept && cp %s/b.key %s/a.key", folder, folder, folder, folder),
+		0);
+	assert_refused(
+		ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
 	/* The same certificate and key under another name. */
-	assert_int_equal(run("cp %s/kept %s/a.key && cp %s/a.key %s/c.key && cp %s/a.crt %s/c.crt", folder,
-		folder, folder, folder, folder, folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
+	assert_int_equal(run("cp %s/kept %s/a.key && cp %s/a.key %s/c.key && cp %s/a.crt %s/c.crt",
+				 folder, folder, folder, folder, folder, folder),
+		0);
+	assert_refused(
+		ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
 	assert_int_equal(run("rm %s/c.*", folder), 0);
 	assert_ok(ca_keystore_open(&store, folder, key, &err));
 	ca_keystore_free(give(store));
 	/* One octet. */
-	assert_int_equal(run("printf x | dd of=%s/a.key bs=1 seek=60 conv=notrunc status=none", folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
+	assert_int_equal(
+		run("printf x | dd of=%s/a.key bs=1 seek=60 conv=notrunc status=none", folder), 0);
+	assert_refused(
+		ca_keystore_open(&store, folder, key, &err), ERR_DENIED, "key_sealed_otherwise");
 	assert_int_equal(run("printf x > %s/a.key", folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, key, &err), ERR_ARGUMENT, "keystore_malformed");
+	assert_refused(
+		ca_keystore_open(&store, folder, key, &err), ERR_ARGUMENT, "keystore_malformed");
 }
 
 static void
 a_root_key_can_be_kept_elsewhere(void **state)
 {
-	struct ca_ceremony root = ceremony("root", KEY_EC_P256), issuing = ceremony("issuing-1", KEY_EC_P256);
+	struct ca_ceremony root = ceremony("root", KEY_EC_P256),
+			   issuing = ceremony("issuing-1", KEY_EC_P256);
 	own_struct(secret) kek = { NULL, 0 };
 	own(ca_keystore) store = NULL;
 	char elsewhere[600];
@@ -300,7 +325,8 @@ a_root_key_can_be_kept_elsewhere(void **state)
 	assert_ok(ca_keystore_make_root(&root, elsewhere, &err));
 	assert_mode("stick.bin", 0600);
 	assert_false(file_exists(in_folder("root.key")));
-	assert_refused(ca_keystore_make_issuing(&issuing, "root", NULL, &err), ERR_NOT_FOUND, "file_absent");
+	assert_refused(ca_keystore_make_issuing(&issuing, "root", NULL, &err), ERR_NOT_FOUND,
+		"file_absent");
 	assert_false(file_exists(in_folder("issuing-1.key")));
 	assert_ok(ca_keystore_make_issuing(&issuing, "root", elsewhere, &err));
 	open_store(&store, &kek);
@@ -362,14 +388,17 @@ ceremonies_refuse_what_makes_no_sense_and_leave_nothing(void **state)
 	assert_refused(ca_keystore_make_csr(&c, &err), ERR_CONFLICT, "file_exists");
 
 	c = ceremony("issuing-1", KEY_EC_P256);
-	assert_refused(ca_keystore_make_issuing(&c, "../root", NULL, &err), ERR_ARGUMENT, "ceremony_root");
-	assert_refused(ca_keystore_make_issuing(&c, "other", NULL, &err), ERR_NOT_FOUND, "file_absent");
+	assert_refused(
+		ca_keystore_make_issuing(&c, "../root", NULL, &err), ERR_ARGUMENT, "ceremony_root");
+	assert_refused(
+		ca_keystore_make_issuing(&c, "other", NULL, &err), ERR_NOT_FOUND, "file_absent");
 }
 
 static void
 an_issuing_ca_lies_within_a_root_that_is_valid(void **state)
 {
-	struct ca_ceremony root = ceremony("root", KEY_EC_P256), issuing = ceremony("issuing-1", KEY_EC_P256);
+	struct ca_ceremony root = ceremony("root", KEY_EC_P256),
+			   issuing = ceremony("issuing-1", KEY_EC_P256);
 	struct clock later = clock_fixed(now_s + 11 * YEAR), earlier = clock_fixed(now_s - YEAR);
 	struct err err;
 
@@ -383,7 +412,8 @@ an_issuing_ca_lies_within_a_root_that_is_valid(void **state)
 		"ceremony_root_validity");
 	issuing.clock = &at_now;
 	issuing.common_name = "Example, Inc. Root CA";
-	assert_refused(ca_keystore_make_issuing(&issuing, "root", NULL, &err), ERR_ARGUMENT, "ceremony_name");
+	assert_refused(ca_keystore_make_issuing(&issuing, "root", NULL, &err), ERR_ARGUMENT,
+		"ceremony_name");
 	issuing.common_name = NULL;
 	assert_ok(ca_keystore_make_issuing(&issuing, "root", NULL, &err));
 	/* An issuing CA is no root. */
@@ -396,15 +426,19 @@ an_issuing_ca_lies_within_a_root_that_is_valid(void **state)
 static void
 company_signs(const char *name, const char *extensions, const char *days)
 {
-	assert_int_equal(run("cd %s && printf '%s' > %s.cnf && openssl x509 -req -in issuing-1.csr -CA company.crt "
-		"-CAkey company.pem -set_serial 7 -days %s -extfile %s.cnf -out %s.pem 2>/dev/null",
-		folder, extensions, name, days, name, name), 0);
+	assert_int_equal(run("cd %s && printf '%s' > %s.cnf && openssl x509 -req -in issuing-1.csr "
+	                     "-CA company.crt "
+			     "-CAkey company.pem -set_serial 7 -days %s -extfile %s.cnf -out "
+	                     "%s.pem 2>/dev/null",
+				 folder, extensions, name, days, name, name),
+		0);
 }
 
 static void
 a_company_s_own_root_may_sign(void **state)
 {
-	struct ca_ceremony c = ceremony("issuing-1", KEY_EC_P256), other = ceremony("issuing-2", KEY_EC_P256);
+	struct ca_ceremony c = ceremony("issuing-1", KEY_EC_P256),
+			   other = ceremony("issuing-2", KEY_EC_P256);
 	own_struct(secret) kek = { NULL, 0 };
 	own(ca_keystore) store = NULL;
 	own_struct(bytes) chain = { NULL, 0 };
@@ -414,30 +448,45 @@ a_company_s_own_root_may_sign(void **state)
 	struct err err;
 
 	(void)state;
-#define GOOD "basicConstraints=critical,CA:true,pathlen:0\\nkeyUsage=critical,keyCertSign,cRLSign\\n" \
+#define GOOD                                                                                       \
+	"basicConstraints=critical,CA:true,pathlen:0\\nkeyUsage=critical,keyCertSign,cRLSign\\n"   \
 	"subjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid\\n"
 	c.clock = &now; /* what OpenSSL signs is valid from now */
 	assert_ok(ca_keystore_make_csr(&c, &err));
 	assert_ok(ca_keystore_make_csr(&other, &err));
-	assert_int_equal(run("openssl req -in %s/issuing-1.csr -verify -noout 2>/dev/null", folder), 0);
-	assert_int_equal(run("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -keyout company.pem -out company.crt "
-		"-days 3000 -subj '/O=Company/CN=Company Root' 2>/dev/null && "
-		"openssl req -x509 -newkey rsa:2048 -nodes -keyout other.pem -out other.crt -days 3000 "
-		"-subj '/O=Other/CN=Other Root' 2>/dev/null && cat other.crt company.crt > both.crt && "
-		"openssl req -x509 -newkey rsa:2048 -nodes -keyout short.pem -out short.crt -days 3000 "
-		"-subj '/O=Company/CN=Company Root' -addext basicConstraints=critical,CA:true,pathlen:0 2>/dev/null; true",
-		folder), 0);
+	assert_int_equal(
+		run("openssl req -in %s/issuing-1.csr -verify -noout 2>/dev/null", folder), 0);
+	assert_int_equal(run("cd %s && openssl req -x509 -newkey rsa:2048 -nodes -keyout "
+	                     "company.pem -out company.crt "
+			     "-days 3000 -subj '/O=Company/CN=Company Root' 2>/dev/null && "
+			     "openssl req -x509 -newkey rsa:2048 -nodes -keyout other.pem -out "
+	                     "other.crt -days 3000 "
+			     "-subj '/O=Other/CN=Other Root' 2>/dev/null && cat other.crt "
+	                     "company.crt > both.crt && "
+			     "openssl req -x509 -newkey rsa:2048 -nodes -keyout short.pem -out "
+	                     "short.crt -days 3000 "
+			     "-subj '/O=Company/CN=Company Root' -addext "
+	                     "basicConstraints=critical,CA:true,pathlen:0 2>/dev/null; true",
+				 folder),
+		0);
 
 	static const struct {
 		const char *name, *extensions, *want;
 	} cases[] = {
-		{ "leaf", "basicConstraints=critical,CA:false\\nsubjectKeyIdentifier=hash\\n", "import_not_ca" },
-		{ "nousage", "basicConstraints=critical,CA:true\\nsubjectKeyIdentifier=hash\\n", "import_key_usage" },
-		{ "nocrl", "basicConstraints=critical,CA:true\\nkeyUsage=keyCertSign\\nsubjectKeyIdentifier=hash\\n",
+		{ "leaf", "basicConstraints=critical,CA:false\\nsubjectKeyIdentifier=hash\\n",
+			"import_not_ca" },
+		{ "nousage", "basicConstraints=critical,CA:true\\nsubjectKeyIdentifier=hash\\n",
 			"import_key_usage" },
-		{ "noskid", "basicConstraints=critical,CA:true\\nkeyUsage=keyCertSign,cRLSign\\nsubjectKeyIdentifier=none\\n",
+		{ "nocrl",
+			"basicConstraints=critical,CA:true\\nkeyUsage="
+		        "keyCertSign\\nsubjectKeyIdentifier=hash\\n",
+			"import_key_usage" },
+		{ "noskid",
+			"basicConstraints=critical,CA:true\\nkeyUsage=keyCertSign,"
+		        "cRLSign\\nsubjectKeyIdentifier=none\\n",
 			"import_key_id" },
-		{ "constraints", GOOD "nameConstraints=critical,permitted;DNS:example.com\\n", "import_extension" },
+		{ "constraints", GOOD "nameConstraints=critical,permitted;DNS:example.com\\n",
+			"import_extension" },
 	};
 	chain = slurp(in_folder("both.crt"));
 	for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -447,8 +496,8 @@ a_company_s_own_root_may_sign(void **state)
 		company_signs(cases[i].name, cases[i].extensions, "1000");
 		(void)snprintf(file, sizeof(file), "%s.pem", cases[i].name);
 		pem = slurp(in_folder(file));
-		assert_refused(ca_keystore_import(&c, view_of(&pem), view_of(&chain), &err), ERR_ARGUMENT,
-			cases[i].want);
+		assert_refused(ca_keystore_import(&c, view_of(&pem), view_of(&chain), &err),
+			ERR_ARGUMENT, cases[i].want);
 	}
 	company_signs("good", GOOD, "1000");
 	answer = slurp(in_folder("good.pem"));
@@ -456,43 +505,47 @@ a_company_s_own_root_may_sign(void **state)
 		own_struct(bytes) stranger = slurp(in_folder("other.crt"));
 		own_struct(bytes) key = slurp(in_folder("company.pem"));
 
-		assert_refused(ca_keystore_import(&c, view_text("x"), view_of(&chain), &err), ERR_ARGUMENT,
-			"import_certificate");
-		assert_refused(ca_keystore_import(&c, view_of(&stranger), view_of(&chain), &err), ERR_ARGUMENT,
-			"import_key");
-		assert_refused(ca_keystore_import(&other, view_of(&answer), view_of(&chain), &err), ERR_ARGUMENT,
-			"import_key");
-		assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&stranger), &err), ERR_ARGUMENT,
-			"import_chain");
-		assert_refused(ca_keystore_import(&c, view_of(&answer), (struct view){ NULL, 0 }, &err),
+		assert_refused(ca_keystore_import(&c, view_text("x"), view_of(&chain), &err),
+			ERR_ARGUMENT, "import_certificate");
+		assert_refused(ca_keystore_import(&c, view_of(&stranger), view_of(&chain), &err),
+			ERR_ARGUMENT, "import_key");
+		assert_refused(ca_keystore_import(&other, view_of(&answer), view_of(&chain), &err),
+			ERR_ARGUMENT, "import_key");
+		assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&stranger), &err),
 			ERR_ARGUMENT, "import_chain");
-		assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&key), &err), ERR_ARGUMENT,
-			"import_chain");
+		assert_refused(
+			ca_keystore_import(&c, view_of(&answer), (struct view){ NULL, 0 }, &err),
+			ERR_ARGUMENT, "import_chain");
+		assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&key), &err),
+			ERR_ARGUMENT, "import_chain");
 	}
 	c.clock = &ahead;
-	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err), ERR_ARGUMENT,
-		"import_validity");
+	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err),
+		ERR_ARGUMENT, "import_validity");
 	c.clock = &now;
 	c.passphrase = view_text("another passphrase");
 	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err), ERR_DENIED,
 		"passphrase_wrong");
 	c.passphrase = view_text(PASSPHRASE);
 	c.ca_id = "../x";
-	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err), ERR_ARGUMENT,
-		"ceremony_ca_id");
+	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err),
+		ERR_ARGUMENT, "ceremony_ca_id");
 	c.ca_id = "issuing-1";
 	assert_false(file_exists(in_folder("issuing-1.crt")));
 	assert_false(file_exists(in_folder("issuing-1.chain.crt")));
 
 	assert_ok(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err));
 	assert_false(file_exists(in_folder("issuing-1.csr")));
-	assert_int_equal(run("mkdir %s/store && mv %s/issuing-1.* %s/seal.params %s/store", folder, folder, folder,
-		folder), 0);
+	assert_int_equal(run("mkdir %s/store && mv %s/issuing-1.* %s/seal.params %s/store", folder,
+				 folder, folder, folder),
+		0);
 	assert_ok(ca_keystore_kek(&kek, in_folder("store"), view_text(PASSPHRASE), &err));
-	assert_ok(ca_keystore_open(&store, in_folder("store"), (struct view){ kek.data, kek.len }, &err));
+	assert_ok(ca_keystore_open(
+		&store, in_folder("store"), (struct view){ kek.data, kek.len }, &err));
 	assert_int_equal(ca_keystore_count(store), 1);
 	assert_int_equal(ca_keystore_at(store, 0)->chain_count, 1);
-	assert_signs(ca_keystore_at(store, 0)->key, view_of(&ca_keystore_at(store, 0)->certificate));
+	assert_signs(
+		ca_keystore_at(store, 0)->key, view_of(&ca_keystore_at(store, 0)->certificate));
 }
 
 static void
@@ -508,14 +561,18 @@ a_root_that_allows_no_ca_below_it_cannot_sign_one(void **state)
 	c.clock = &now;
 	assert_ok(ca_keystore_make_csr(&c, &err));
 	assert_int_equal(run("cd %s && printf '[req]\\ndistinguished_name=d\\n[d]\\n[x]\\n"
-		"basicConstraints=critical,CA:true,pathlen:0\\nsubjectKeyIdentifier=hash\\n' > r.cnf && "
-		"openssl req -x509 -newkey rsa:2048 -nodes -keyout company.pem -out company.crt -days 3000 "
-		"-subj '/CN=Short' -config r.cnf -extensions x 2>/dev/null", folder), 0);
+			     "basicConstraints=critical,CA:true,pathlen:0\\nsubjectKeyIdentifier="
+	                     "hash\\n' > r.cnf && "
+			     "openssl req -x509 -newkey rsa:2048 -nodes -keyout company.pem -out "
+	                     "company.crt -days 3000 "
+			     "-subj '/CN=Short' -config r.cnf -extensions x 2>/dev/null",
+				 folder),
+		0);
 	company_signs("good", GOOD, "1000");
 	answer = slurp(in_folder("good.pem"));
 	chain = slurp(in_folder("company.crt"));
-	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err), ERR_ARGUMENT,
-		"import_chain");
+	assert_refused(ca_keystore_import(&c, view_of(&answer), view_of(&chain), &err),
+		ERR_ARGUMENT, "import_chain");
 	assert_non_null(strstr(err.text, "pathLen"));
 }
 
@@ -523,9 +580,20 @@ static void
 damaged_parameters_are_refused(void **state)
 {
 	static const char *const edits[] = {
-		"s/format=1/format=2/", "s/salt=../salt=/", "s/check=./check=g/", "/check/d", "s/=/ /",
-		"s/ops=.*/ops=65/", "s/ops=.*/ops=0/", "s/bytes=.*/bytes=99999999999/", "s/bytes=.*/bytes=1/",
-		"s/ops=.*/ops=1x/", "s/ops=.*/ops=/", "$aformat=1", "$aother=1", "$anonsense",
+		"s/format=1/format=2/",
+		"s/salt=../salt=/",
+		"s/check=./check=g/",
+		"/check/d",
+		"s/=/ /",
+		"s/ops=.*/ops=65/",
+		"s/ops=.*/ops=0/",
+		"s/bytes=.*/bytes=99999999999/",
+		"s/bytes=.*/bytes=1/",
+		"s/ops=.*/ops=1x/",
+		"s/ops=.*/ops=/",
+		"$aformat=1",
+		"$aother=1",
+		"$anonsense",
 	};
 	struct ca_ceremony c = ceremony("root", KEY_EC_P256);
 	own_struct(secret) kek = { NULL, 0 };
@@ -536,20 +604,22 @@ damaged_parameters_are_refused(void **state)
 	assert_int_equal(run("cp %s/seal.params %s/kept", folder, folder), 0);
 	for (size_t i = 0; i < COUNT_OF(edits); i++) {
 		assert_int_equal(run("cd %s && sed '%s' kept > seal.params", folder, edits[i]), 0);
-		assert_refused(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err), ERR_ARGUMENT,
-			"keystore_malformed");
+		assert_refused(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err),
+			ERR_ARGUMENT, "keystore_malformed");
 	}
 	assert_int_equal(run("cd %s && printf format=1 > seal.params", folder), 0);
 	assert_refused(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err), ERR_ARGUMENT,
 		"keystore_malformed");
 	assert_int_equal(run("cd %s && head -c 5000 /dev/zero > seal.params", folder), 0);
-	assert_refused(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err), ERR_TOO_LARGE, "file_size");
+	assert_refused(ca_keystore_kek(&kek, folder, view_text(PASSPHRASE), &err), ERR_TOO_LARGE,
+		"file_size");
 }
 
 static void
 damaged_stores_are_refused_by_name(void **state)
 {
-	struct ca_ceremony root = ceremony("root", KEY_EC_P256), issuing = ceremony("issuing-1", KEY_EC_P256);
+	struct ca_ceremony root = ceremony("root", KEY_EC_P256),
+			   issuing = ceremony("issuing-1", KEY_EC_P256);
 	struct view none = { NULL, 0 };
 	own(ca_keystore) store = NULL;
 	struct err err;
@@ -568,21 +638,33 @@ damaged_stores_are_refused_by_name(void **state)
 	assert_non_null(strstr(err.text, "root.crt"));
 	assert_int_equal(run("cd %s && cp issuing-1.crt root.crt", folder), 0);
 	assert_refused(ca_keystore_open(&store, folder, none, &err), ERR_ARGUMENT, "chain_broken");
-	assert_int_equal(run("cd %s && cp kept root.crt && mv issuing-1.chain.crt chain", folder), 0);
+	assert_int_equal(
+		run("cd %s && cp kept root.crt && mv issuing-1.chain.crt chain", folder), 0);
 	assert_refused(ca_keystore_open(&store, folder, none, &err), ERR_ARGUMENT, "chain_broken");
-	assert_int_equal(run("cd %s && sed s/CERTIFICATE/NONSENSE/ chain > issuing-1.chain.crt", folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, none, &err), ERR_ARGUMENT, "keystore_malformed");
-	assert_int_equal(run("cd %s && for i in 1 2 3 4 5 6 7 8 9; do cat chain; done > issuing-1.chain.crt", folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, none, &err), ERR_TOO_LARGE, "keystore_malformed");
+	assert_int_equal(
+		run("cd %s && sed s/CERTIFICATE/NONSENSE/ chain > issuing-1.chain.crt", folder), 0);
+	assert_refused(
+		ca_keystore_open(&store, folder, none, &err), ERR_ARGUMENT, "keystore_malformed");
+	assert_int_equal(
+		run("cd %s && for i in 1 2 3 4 5 6 7 8 9; do cat chain; done > issuing-1.chain.crt",
+			folder),
+		0);
+	assert_refused(
+		ca_keystore_open(&store, folder, none, &err), ERR_TOO_LARGE, "keystore_malformed");
 	assert_int_equal(run("cd %s && cp chain issuing-1.chain.crt && cp kept "
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.crt", folder), 0);
-	assert_refused(ca_keystore_open(&store, folder, none, &err), ERR_TOO_LARGE, "keystore_full");
+			     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	                     "aaaaaaaaa.crt",
+				 folder),
+		0);
+	assert_refused(
+		ca_keystore_open(&store, folder, none, &err), ERR_TOO_LARGE, "keystore_full");
 }
 
 static void
 each_allocation_may_fail(void **state)
 {
-	struct ca_ceremony root = ceremony("root", KEY_EC_P256), issuing = ceremony("issuing-1", KEY_EC_P256);
+	struct ca_ceremony root = ceremony("root", KEY_EC_P256),
+			   issuing = ceremony("issuing-1", KEY_EC_P256);
 	own_struct(secret) kek = { NULL, 0 };
 	int64_t at;
 	struct err err;
@@ -687,10 +769,14 @@ foreign_kinds_of_keys_are_no_ca_keys(void **state)
 		own_struct(bytes) der = { NULL, 0 };
 		struct ca_key *key = NULL;
 
-		assert_int_equal(run("cd %s && openssl genpkey %s 2>/dev/null | openssl pkcs8 -topk8 -nocrypt -outform DER "
-			"-out key.der", folder, kinds[i]), 0);
+		assert_int_equal(run("cd %s && openssl genpkey %s 2>/dev/null | openssl pkcs8 "
+		                     "-topk8 -nocrypt -outform DER "
+				     "-out key.der",
+					 folder, kinds[i]),
+			0);
 		der = slurp(in_folder("key.der"));
-		assert_refused(ca_key_from_pkcs8(&key, view_of(&der), &err), ERR_ARGUMENT, "ca_key_type");
+		assert_refused(
+			ca_key_from_pkcs8(&key, view_of(&der), &err), ERR_ARGUMENT, "ca_key_type");
 	}
 }
 

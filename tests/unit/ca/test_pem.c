@@ -43,7 +43,8 @@ static const struct {
 	{ "-----BEGIN X-----\r\nYW\r\nJj\r\n-----END X-----", NULL },
 	{ "  \n-----BEGIN X-----\n Y W\tJ j\n\n-----END X-----\n\n", NULL },
 	{ "", "BEGIN line" },
-	{ "-----BEGIN X-----\nYWJj\n-----END X-----\n-----BEGIN X-----\nYWJj\n-----END X-----\n", "behind" },
+	{ "-----BEGIN X-----\nYWJj\n-----END X-----\n-----BEGIN X-----\nYWJj\n-----END X-----\n",
+		"behind" },
 	{ "-----BEGIN X-----\nYWJj\n-----END X-----\nx", "behind" },
 	{ "x-----BEGIN X-----\nYWJj\n-----END X-----\n", "BEGIN line" },
 	{ "-----BEGIN -----\nYWJj\n-----END -----\n", "label" },
@@ -82,8 +83,8 @@ exactly_one_well_formed_block_is_read(void **state)
 			assert_true(view_equal_text(view_of(&der), "abc"));
 			continue;
 		}
-		assert_refused(ca_pem_decode(&der, "X", view_text(CASES[i].pem), &err), ERR_ARGUMENT,
-			"pem_malformed");
+		assert_refused(ca_pem_decode(&der, "X", view_text(CASES[i].pem), &err),
+			ERR_ARGUMENT, "pem_malformed");
 		if (strstr(err.text, CASES[i].want) == NULL)
 			fail_msg("case %zu: \"%s\" wanted in \"%s\"", i, CASES[i].want, err.text);
 	}
@@ -114,13 +115,17 @@ each_block_of_a_bundle_is_handed_over(void **state)
 	assert_ok(ca_pem_each((struct view){ NULL, 0 }, count_blocks, &count, &err));
 	assert_ok(ca_pem_each(view_text("no block\n"), count_blocks, &count, &err));
 	assert_int_equal(count, 0);
-	assert_ok(ca_pem_each(view_text("subject: x\n" A "text\n" B "more"), count_blocks, &count, &err));
+	assert_ok(ca_pem_each(
+		view_text("subject: x\n" A "text\n" B "more"), count_blocks, &count, &err));
 	assert_int_equal(count, 2);
-	assert_refused(ca_pem_each(view_text(A B A B), count_blocks, &count, &err), ERR_CONFLICT, "enough");
+	assert_refused(ca_pem_each(view_text(A B A B), count_blocks, &count, &err), ERR_CONFLICT,
+		"enough");
 	assert_int_equal(count, 4);
-	assert_refused(ca_pem_each(view_text("-----BEGIN A-----\n*\n-----END A-----\n"), count_blocks, &count,
-		&err), ERR_ARGUMENT, "pem_malformed");
-	assert_refused(ca_pem_each(view_text("-----BEGIN A-----\nYWJj\n"), count_blocks, &count, &err),
+	assert_refused(ca_pem_each(view_text("-----BEGIN A-----\n*\n-----END A-----\n"),
+			       count_blocks, &count, &err),
+		ERR_ARGUMENT, "pem_malformed");
+	assert_refused(
+		ca_pem_each(view_text("-----BEGIN A-----\nYWJj\n"), count_blocks, &count, &err),
 		ERR_ARGUMENT, "pem_malformed");
 }
 
@@ -134,11 +139,12 @@ limits_and_short_memory_are_told(void **state)
 	size_t len;
 
 	(void)state;
-	assert_refused(ca_pem_body(octets, sizeof(octets), &len, view_text("YWJj"), &err), ERR_TOO_LARGE,
-		"pem_too_large");
+	assert_refused(ca_pem_body(octets, sizeof(octets), &len, view_text("YWJj"), &err),
+		ERR_TOO_LARGE, "pem_too_large");
 	assert_ok(ca_pem_body(octets, sizeof(octets), &len, view_text("YWI="), &err));
 	assert_int_equal(len, 2);
-	assert_refused(ca_pem_encode(&small, "X", view_text("abc"), &err), ERR_TOO_LARGE, "buffer_limit");
+	assert_refused(
+		ca_pem_encode(&small, "X", view_text("abc"), &err), ERR_TOO_LARGE, "buffer_limit");
 	mem_fail_at(0);
 	enum status status = ca_pem_decode(&der, "X", view_text(CASES[0].pem), &err);
 	mem_fail_at(-1);

@@ -43,8 +43,10 @@ secrets_are_copied_compared_and_freed_twice(void **state)
 
 	(void)state;
 	assert_ok(secret_copy(&secret, view_text("correct horse"), &err));
-	assert_true(secret_equal((struct view){ secret.data, secret.len }, view_text("correct horse")));
-	assert_false(secret_equal((struct view){ secret.data, secret.len }, view_text("correct horsf")));
+	assert_true(
+		secret_equal((struct view){ secret.data, secret.len }, view_text("correct horse")));
+	assert_false(
+		secret_equal((struct view){ secret.data, secret.len }, view_text("correct horsf")));
 	assert_false(secret_equal((struct view){ secret.data, secret.len }, view_text("correct")));
 	assert_true(secret_equal((struct view){ NULL, 0 }, (struct view){ NULL, 0 }));
 	secret_free(&secret);
@@ -65,8 +67,13 @@ a_secret_file_is_read_without_its_last_line_end(void **state)
 	static const struct {
 		const char *content, *want;
 	} cases[] = {
-		{ "secret", "secret" }, { "secret\n", "secret" }, { "secret\r\n", "secret" },
-		{ "secret\n\n", "secret\n" }, { "\n", "" }, { "", "" }, { "12345678\r\n", "12345678" },
+		{ "secret", "secret" },
+		{ "secret\n", "secret" },
+		{ "secret\r\n", "secret" },
+		{ "secret\n\n", "secret\n" },
+		{ "\n", "" },
+		{ "", "" },
+		{ "12345678\r\n", "12345678" },
 	};
 	struct err err;
 
@@ -104,7 +111,8 @@ a_secret_file_that_others_may_read_is_refused(void **state)
 		"secret_file");
 	assert_refused(secret_read_file(&secret, folder, 100, &err), ERR_NOT_FOUND, "secret_file");
 	/* A file that cannot be read from its beginning, whoever asks. */
-	assert_refused(secret_read_file(&secret, "/proc/self/mem", 100, &err), ERR_NOT_FOUND, "secret_file");
+	assert_refused(secret_read_file(&secret, "/proc/self/mem", 100, &err), ERR_NOT_FOUND,
+		"secret_file");
 	assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0); /* does not wait for a writer */
 	assert_refused(secret_read_file(&secret, in_folder("fifo"), 100, &err), ERR_NOT_FOUND,
 		"secret_file");
@@ -142,8 +150,8 @@ a_file_that_exists_is_never_written_over(void **state)
 	content = slurp(in_folder("x"));
 	assert_true(view_equal_text(view_of(&content), "first"));
 	assert_int_equal(symlink("nowhere", in_folder("link")), 0);
-	assert_refused(secret_write_file(view_text("second"), in_folder("link"), &err), ERR_CONFLICT,
-		"file_exists");
+	assert_refused(secret_write_file(view_text("second"), in_folder("link"), &err),
+		ERR_CONFLICT, "file_exists");
 	assert_refused(secret_write_file(view_text("s"), in_folder("no/such/folder"), &err),
 		ERR_UNAVAILABLE, "file_write");
 	memset(long_path, 'a', sizeof(long_path) - 1);
@@ -166,7 +174,8 @@ files_and_folders_say_what_is_wrong(void **state)
 	(void)state;
 	assert_ok(secret_write_file(view_text("1234567890"), in_folder("r"), &err));
 	assert_refused(file_read(&out, in_folder("r"), 9, &err), ERR_TOO_LARGE, "file_size");
-	assert_refused(file_read(&out, in_folder("nothing"), 9, &err), ERR_NOT_FOUND, "file_absent");
+	assert_refused(
+		file_read(&out, in_folder("nothing"), 9, &err), ERR_NOT_FOUND, "file_absent");
 	assert_refused(file_read(&out, folder, 9, &err), ERR_UNAVAILABLE, "file_read");
 	assert_refused(file_read(&out, in_folder("r/x"), 9, &err), ERR_UNAVAILABLE, "file_read");
 	assert_refused(file_read(&out, "/proc/self/mem", 9, &err), ERR_UNAVAILABLE, "file_read");
