@@ -15,13 +15,15 @@ quality(const char *params, size_t len)
 		const char *at = params + i;
 		int value, scale = 100;
 
-		if ((at[0] != 'q' && at[0] != 'Q') || at[1] != '=' || (i > 0 && strchr("; \t", at[-1]) == NULL))
+		if ((at[0] != 'q' && at[0] != 'Q') || at[1] != '=' ||
+			(i > 0 && strchr("; \t", at[-1]) == NULL))
 			continue;
 		if (at[2] != '0' && at[2] != '1')
 			return 0;
 		value = (at[2] - '0') * 1000;
 		if (i + 3 < len && at[3] == '.')
-			for (size_t k = i + 4; k < len && params[k] >= '0' && params[k] <= '9' && scale > 0; k++) {
+			for (size_t k = i + 4;
+				k < len && params[k] >= '0' && params[k] <= '9' && scale > 0; k++) {
 				value += (params[k] - '0') * scale;
 				scale /= 10;
 			}

@@ -1,6 +1,7 @@
 /*
- * One request, as libmicrohttpd brings it: headers, body in pieces, end. What is refused is refused as
- * early as its connection can bear: with a small or no body the connection lives on, else it closes.
+ * One request, as libmicrohttpd brings it: headers, body in pieces, end. What is refused is refused
+ * as early as its connection can bear: with a small or no body the connection lives on, else it
+ * closes.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http/internal.h"
+#include "server/metrics.h"
 
 /* A body that may be longer is not read before who sends it is known. */
 #define CLEARED_FROM_BYTES (64 * 1024)
@@ -21,8 +23,8 @@
 /* ---- the headers ---- */
 
 /* RFC 9110 5.5, 5.3: those that may stand once only, for two parties would each read another. */
-static const char *const SINGLETONS[] = { "Host", "Content-Length", "Content-Type", "Transfer-Encoding",
-	"Authorization", "Idempotency-Key", "Expect" };
+static const char *const SINGLETONS[] = { "Host", "Content-Length", "Content-Type",
+	"Transfer-Encoding", "Authorization", "Idempotency-Key", "Expect" };
 
 struct survey {
 	unsigned count;
@@ -36,7 +38,8 @@ is_token(const char *text, size_t len)
 {
 	for (size_t i = 0; i < len; i++) {
 		char c = text[i];
-		bool alphanumeric = (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+		bool alphanumeric =
+			(c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
 
 		if (!alphanumeric && (c == '\0' || strchr("!#$%&'*+-.^_`|~", c) == NULL))
 			return false;
@@ -54,8 +57,8 @@ is_field_value(const char *text, size_t len)
 }
 
 static enum MHD_Result
-survey_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_size, const char *value,
-	size_t value_size)
+survey_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_size,
+	const char *value, size_t value_size)
 {
 	struct survey *survey = cls;
 
@@ -64,7 +67,8 @@ survey_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_si
 	if (!is_token(key, key_size) || (value != NULL && !is_field_value(value, value_size)))
 		survey->malformed = true;
 	for (size_t i = 0; i < COUNT_OF(SINGLETONS); i++)
-		if (strlen(SINGLETONS[i]) == key_size && strncasecmp(SINGLETONS[i], key, key_size) == 0)
+		if (strlen(SINGLETONS[i]) == key_size &&
+			strncasecmp(SINGLETONS[i], key, key_size) == 0)
 			survey->seen[i]++;
 	return MHD_YES;
 }
@@ -77,22 +81,26 @@ check_headers(struct request *request, const char *version, struct err *err)
 	struct survey survey = { .count = 0 };
 
 	if (strlen(request->target) > TARGET_MAX_BYTES)
-		return err_set(err, ERR_ARGUMENT, "uri_too_long", "request line: at most %d octets wanted",
-			TARGET_MAX_BYTES);
+		return err_set(err, ERR_ARGUMENT, "uri_too_long",
+			"request line: at most %d octets wanted", TARGET_MAX_BYTES);
 	(void)MHD_get_connection_values_n(request->mhd, MHD_HEADER_KIND, survey_header, &survey);
-	if (survey.count > HEADERS_MAX_COUNT || (info != NULL && info->header_size > HEADERS_MAX_BYTES))
+	if (survey.count > HEADERS_MAX_COUNT ||
+		(info != NULL && info->header_size > HEADERS_MAX_BYTES))
 		return err_set(err, ERR_ARGUMENT, "header_too_large",
-			"headers: at most %d of %d octets together wanted", HEADERS_MAX_COUNT, HEADERS_MAX_BYTES);
+			"headers: at most %d of %d octets together wanted", HEADERS_MAX_COUNT,
+			HEADERS_MAX_BYTES);
 	if (survey.malformed)
 		return err_set(err, ERR_ARGUMENT, "header_malformed",
-			"headers: token names and values without control characters wanted (RFC 9110 5.5)");
+			"headers: token names and values without control characters wanted (RFC "
+		        "9110 5.5)");
 	for (size_t i = 0; i < COUNT_OF(SINGLETONS); i++)
 		if (survey.seen[i] > 1)
-			return err_set(err, ERR_ARGUMENT, "header_repeated", "%s: stands there twice",
-				SINGLETONS[i]);
+			return err_set(err, ERR_ARGUMENT, "header_repeated",
+				"%s: stands there twice", SINGLETONS[i]);
 	/* RFC 9112 3.2 */
 	if (strcmp(version, "HTTP/1.1") == 0 && survey.seen[0] == 0)
-		return err_set(err, ERR_ARGUMENT, "host_missing", "Host: is missing (RFC 9112 3.2)");
+		return err_set(
+			err, ERR_ARGUMENT, "host_missing", "Host: is missing (RFC 9112 3.2)");
 	return OK;
 }
 
@@ -115,7 +123,8 @@ check_framing(struct request *request, struct err *err)
 	} else if (length != NULL) {
 		/* libmicrohttpd has refused what is no number or too large for one. */
 		for (const char *at = length; *at >= '0' && *at <= '9'; at++)
-			request->body_expected = request->body_expected * 10 + (uint64_t)(*at - '0');
+			request->body_expected =
+				request->body_expected * 10 + (uint64_t)(*at - '0');
 		request->has_body = request->body_expected > 0;
 	}
 	return OK;
@@ -134,7 +143,8 @@ take_content_type(struct request *request, struct err *err)
 	if (copy == NULL)
 		return err_memory(err);
 	for (size_t i = 0; i < len; i++)
-		copy[i] = value[i] >= 'A' && value[i] <= 'Z' ? (char)(value[i] - 'A' + 'a') : value[i];
+		copy[i] = value[i] >= 'A' && value[i] <= 'Z' ? (char)(value[i] - 'A' + 'a')
+		                                             : value[i];
 	request->content_type = copy;
 	return OK;
 }
@@ -190,12 +200,14 @@ find_route(struct request *request, char allow[ALLOW_BYTES], struct err *err)
 	query = strchr(copy, '?');
 	if (query != NULL)
 		*query++ = '\0';
-	TRY(router_match(request->http->router, request->connection->listener->kind, request->method, copy,
-		&request->match, allow, err));
-	return uri_query(query, request->match.route->query, request->query, &request->query_count, err);
+	TRY(router_match(request->http->router, request->connection->listener->kind,
+		request->method, copy, &request->match, allow, err));
+	return uri_query(
+		query, request->match.route->query, request->query, &request->query_count, err);
 }
 
-/* The path for the log and the handler: as it was sent, without the query, which may hold anything. */
+/* The path for the log and the handler: as it was sent, without the query, which may hold anything.
+ */
 static void
 cut_query(struct request *request)
 {
@@ -212,9 +224,11 @@ check_body_limit(struct request *request, struct err *err)
 
 	request->body_limit = limit;
 	request->body.limit_bytes = route->spool ? 0 : (size_t)limit;
-	if (request->has_body && request->body_expected != UINT64_MAX && request->body_expected > limit)
-		return err_set(err, ERR_TOO_LARGE, "body_too_large", "body: at most %llu octets wanted, %llu found",
-			(unsigned long long)limit, (unsigned long long)request->body_expected);
+	if (request->has_body && request->body_expected != UINT64_MAX &&
+		request->body_expected > limit)
+		return err_set(err, ERR_TOO_LARGE, "body_too_large",
+			"body: at most %llu octets wanted, %llu found", (unsigned long long)limit,
+			(unsigned long long)request->body_expected);
 	return OK;
 }
 
@@ -226,8 +240,8 @@ open_spool(struct request *request, struct err *err)
 	for (size_t i = 0; i < COUNT_OF(PLACES) && request->spool_fd < 0; i++)
 		request->spool_fd = open(PLACES[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (request->spool_fd < 0)
-		return err_set(err, ERR_UNAVAILABLE, "spool_unavailable", "no place for the upload: %s",
-			strerror(errno));
+		return err_set(err, ERR_UNAVAILABLE, "spool_unavailable",
+			"no place for the upload: %s", strerror(errno));
 	return OK;
 }
 
@@ -238,8 +252,8 @@ static bool
 must_close(const struct request *request, bool framing_lost)
 {
 	return framing_lost ||
-		(request->has_body &&
-			(request->body_expected > DISCARD_MAX_BYTES || request_header(request, "Expect") != NULL));
+	       (request->has_body && (request->body_expected > DISCARD_MAX_BYTES ||
+					     request_header(request, "Expect") != NULL));
 }
 
 static enum MHD_Result
@@ -249,7 +263,7 @@ refuse(struct request *request, const struct err *err, const char *allow, bool f
 
 	request_problem(request, err);
 	if (allow != NULL && allow[0] != '\0' && request->status == 405 &&
-	    request_reply_header(request, "Allow", allow, &ignored) != OK)
+		request_reply_header(request, "Allow", allow, &ignored) != OK)
 		log_error(LOG_WARN, "allow_header", request->id, &ignored);
 	request->refused = true;
 	/* An answer before the body makes libmicrohttpd close the connection after it. */
@@ -265,12 +279,16 @@ static enum status
 authorize(struct request *request, struct err *err)
 {
 	const struct route *route = request->match.route;
+	enum status status;
 
 	if ((route->roles & ROLE_ANYONE) != 0)
 		return OK;
-	TRY(request->http->authorize(request->http->app, request, route->roles, err));
-	atomic_store(&request->connection->authenticated, true);
-	return OK;
+	status = request->http->authorize(request->http->app, request, route->roles, err);
+	if (status == OK)
+		atomic_store(&request->connection->authenticated, true);
+	else if (status == ERR_UNAUTHENTICATED || status == ERR_DENIED)
+		metric_add(METRIC_AUTH_FAILED, 1);
+	return status;
 }
 
 static void
@@ -307,7 +325,7 @@ static enum MHD_Result
 to_worker(struct request *request, void (*run)(void *), enum request_phase phase)
 {
 	unsigned queue = request->connection->listener->kind == LISTENER_STATIONS ? QUEUE_STATIONS
-										   : QUEUE_OTHERS;
+	                                                                          : QUEUE_OTHERS;
 	struct err err;
 
 	connection_enter(request->connection, CONNECTION_WORKING, 0);
@@ -362,7 +380,8 @@ read_head(struct request *request, const char *version, char allow[ALLOW_BYTES],
 }
 
 static enum MHD_Result
-step_head(struct request *request, struct MHD_Connection *mhd, const char *method, const char *version)
+step_head(struct request *request, struct MHD_Connection *mhd, const char *method,
+	const char *version)
 {
 	char allow[ALLOW_BYTES] = "";
 	bool framing_lost;
@@ -374,7 +393,8 @@ step_head(struct request *request, struct MHD_Connection *mhd, const char *metho
 		return refuse(request, &err, allow, framing_lost);
 	request->phase = PHASE_BODY;
 	if (request->has_body && request->body_expected > CLEARED_FROM_BYTES &&
-	    request->body_limit > CLEARED_FROM_BYTES && (request->match.route->roles & ROLE_ANYONE) == 0)
+		request->body_limit > CLEARED_FROM_BYTES &&
+		(request->match.route->roles & ROLE_ANYONE) == 0)
 		return to_worker(request, run_clearing, PHASE_CLEARING);
 	/* Never an answer here: libmicrohttpd would close the connection. */
 	return MHD_YES;
@@ -412,7 +432,8 @@ static enum status
 keep_piece(struct request *request, const char *data, size_t size, struct err *err)
 {
 	if (request->body_seen > request->body_limit)
-		return err_set(err, ERR_TOO_LARGE, "body_too_large", "body: at most %llu octets wanted",
+		return err_set(err, ERR_TOO_LARGE, "body_too_large",
+			"body: at most %llu octets wanted",
 			(unsigned long long)request->body_limit);
 	if (request->spool_fd >= 0)
 		return write_spool(request, data, size, err);
@@ -427,7 +448,8 @@ step_body(struct request *request, const char *data, size_t size)
 	struct err err;
 
 	request->body_seen += size;
-	/* Time grows with what came, so that a long upload may take long and a slow drip may not. */
+	/* Time grows with what came, so that a long upload may take long and a slow drip may not.
+	 */
 	atomic_store(&request->connection->deadline_ms,
 		request->base_deadline_ms + (int64_t)(request->body_seen / RATE_LEAST_BYTES_MS));
 	if (!request->refused && keep_piece(request, data, size, &err) != OK) {
@@ -473,17 +495,13 @@ exchange_step(void *cls, struct MHD_Connection *mhd, const char *url, const char
 	if (request == NULL)
 		return MHD_NO; /* there was no memory for it */
 	switch (request->phase) {
-	case PHASE_HEAD:
-		return step_head(request, mhd, method, version);
-	case PHASE_CLEARING:
-		return step_cleared(request);
+	case PHASE_HEAD: return step_head(request, mhd, method, version);
+	case PHASE_CLEARING: return step_cleared(request);
 	case PHASE_BODY:
 		*size = 0;
 		return len > 0 ? step_body(request, data, len) : step_complete(request);
-	case PHASE_ANSWER:
-		return request_queue(request);
-	case PHASE_DONE:
-		break;
+	case PHASE_ANSWER: return request_queue(request);
+	case PHASE_DONE: break;
 	}
 	return MHD_YES;
 }
@@ -504,8 +522,8 @@ exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 	request->mhd = mhd;
 	/* The first must be complete within its time from the accept on, handshake included. */
 	request->base_deadline_ms = atomic_load(&connection->served)
-		? http_now_ms() + http->config->first_request_timeout_ms
-		: atomic_load(&connection->deadline_ms);
+	                                    ? http_now_ms() + http->config->first_request_timeout_ms
+	                                    : atomic_load(&connection->deadline_ms);
 	begin_reading(request);
 	http_flight(http, 1);
 	return request;
@@ -518,16 +536,19 @@ log_request(const struct request *request, unsigned status, int64_t duration_us,
 
 	if (path.len > LOG_PATH_BYTES)
 		path.len = LOG_PATH_BYTES;
-	log_event(LOG_INFO, "request", request->id, LOG_STR("method", request->method), LOG_VIEW("path", path),
+	log_event(LOG_INFO, "request", request->id, LOG_STR("method", request->method),
+		LOG_VIEW("path", path),
 		LOG_STR("route", request->match.route != NULL ? request->match.route->path : NULL),
-		LOG_INT("status", status), LOG_STR("code", request->code[0] != '\0' ? request->code : NULL),
+		LOG_INT("status", status),
+		LOG_STR("code", request->code[0] != '\0' ? request->code : NULL),
 		LOG_INT("duration_us", duration_us), LOG_STR("actor", request->actor),
 		LOG_STR("peer", request->connection->address),
 		LOG_STR("listener", request->connection->listener->name), LOG_BOOL("sent", sent));
 }
 
 void
-exchange_end(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)
+exchange_end(
+	void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why)
 {
 	struct http *http = cls;
 	struct request *request = *context;
@@ -538,14 +559,16 @@ exchange_end(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_Req
 	*context = NULL;
 	duration_us = clock_mono_us() - request->started_us;
 	if (request->status == 0) {
-		/* What libmicrohttpd answered by itself: a request line or length that it cannot read. */
+		/* What libmicrohttpd answered by itself: a request line or length that it cannot
+		 * read. */
 		const union MHD_ConnectionInfo *info =
 			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_HTTP_STATUS);
 
 		request->status = info != NULL ? info->http_status : 0;
 		cut_query(request);
 	}
-	log_request(request, request->status, duration_us, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+	log_request(
+		request, request->status, duration_us, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 	http_count(http, request, duration_us);
 	if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		atomic_store(&request->connection->served, true);

@@ -19,21 +19,14 @@ static const char *
 kind_of(const json_t *value)
 {
 	switch (json_typeof(value)) {
-	case JSON_OBJECT:
-		return "an object";
-	case JSON_ARRAY:
-		return "an array";
-	case JSON_STRING:
-		return "a string";
-	case JSON_INTEGER:
-		return "an integer";
-	case JSON_REAL:
-		return "a fraction";
+	case JSON_OBJECT: return "an object";
+	case JSON_ARRAY: return "an array";
+	case JSON_STRING: return "a string";
+	case JSON_INTEGER: return "an integer";
+	case JSON_REAL: return "a fraction";
 	case JSON_TRUE:
-	case JSON_FALSE:
-		return "a boolean";
-	case JSON_NULL:
-		break;
+	case JSON_FALSE: return "a boolean";
+	case JSON_NULL: break;
 	}
 	return "null";
 }
@@ -47,7 +40,8 @@ wrong_type(struct err *err, const char *name, const char *wanted, const json_t *
 
 /* *value NULL: absent, and that is fine. */
 static enum status
-find(const json_t *object, const char *name, enum field_want want, const json_t **value, struct err *err)
+find(const json_t *object, const char *name, enum field_want want, const json_t **value,
+	struct err *err)
 {
 	*value = json_object_get(object, name);
 	if (*value == NULL && want != FIELD_OPTIONAL)
@@ -60,14 +54,15 @@ fields_check(const json_t *object, const char *const *allowed, struct err *err)
 {
 	/* jansson's iterators want a json_t that may be changed; nothing is. */
 	for (void *at = json_object_iter((json_t *)(uintptr_t)object); at != NULL;
-	     at = json_object_iter_next((json_t *)(uintptr_t)object, at)) {
+		at = json_object_iter_next((json_t *)(uintptr_t)object, at)) {
 		const char *name = json_object_iter_key(at);
 		bool known = false;
 
 		for (const char *const *one = allowed; *one != NULL && !known; one++)
 			known = strcmp(*one, name) == 0;
 		if (!known)
-			return err_set(err, ERR_ARGUMENT, "field_unknown", "%.64s: no such field here", name);
+			return err_set(err, ERR_ARGUMENT, "field_unknown",
+				"%.64s: no such field here", name);
 	}
 	return OK;
 }
@@ -86,8 +81,8 @@ check_text(const json_t *value, const char *name, bool lines, size_t max_bytes, 
 	if (len == 0)
 		return err_set(err, ERR_ARGUMENT, "field_empty", "%s: is empty", name);
 	if (len > max_bytes)
-		return err_set(err, ERR_ARGUMENT, "field_too_long", "%s: at most %zu octets wanted, %zu found",
-			name, max_bytes, len);
+		return err_set(err, ERR_ARGUMENT, "field_too_long",
+			"%s: at most %zu octets wanted, %zu found", name, max_bytes, len);
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)text[i];
 
@@ -95,17 +90,18 @@ check_text(const json_t *value, const char *name, bool lines, size_t max_bytes, 
 			continue;
 		/* C1 controls (U+0080-U+009F) are c2 80 to c2 9f in UTF-8. */
 		if (c < 0x20 || c == 0x7f ||
-		    (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
+			(c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
 			return err_set(err, ERR_ARGUMENT, "field_malformed",
-				"%s: no control characters wanted, one found at octet %zu", name, i);
+				"%s: no control characters wanted, one found at octet %zu", name,
+				i);
 	}
 	*out = text;
 	return OK;
 }
 
 static enum status
-text_field(const json_t *object, const char *name, enum field_want want, bool lines, size_t max_bytes,
-	const char **out, struct err *err)
+text_field(const json_t *object, const char *name, enum field_want want, bool lines,
+	size_t max_bytes, const char **out, struct err *err)
 {
 	const json_t *value;
 
@@ -130,7 +126,8 @@ fields_text(const json_t *object, const char *name, enum field_want want, size_t
 bool
 fields_is_id(const char *text)
 {
-	size_t len = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_-");
+	size_t len =
+		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:_-");
 
 	return len > 0 && len <= ID_MAX_BYTES && text[len] == '\0';
 }
@@ -184,14 +181,16 @@ check_choice(const char *text, const char *name, const char *const *choices, con
 			*out = *choice;
 			return OK;
 		}
-		(void)snprintf(list + len, sizeof(list) - len, "%s%s", len > 0 ? ", " : "", *choice);
+		(void)snprintf(
+			list + len, sizeof(list) - len, "%s%s", len > 0 ? ", " : "", *choice);
 	}
-	return err_set(err, ERR_ARGUMENT, code_of(code, name, "unknown"), "%s: one of %s wanted", name, list);
+	return err_set(err, ERR_ARGUMENT, code_of(code, name, "unknown"), "%s: one of %s wanted",
+		name, list);
 }
 
 enum status
-fields_choice(const json_t *object, const char *name, enum field_want want, const char *const *choices,
-	const char **out, struct err *err)
+fields_choice(const json_t *object, const char *name, enum field_want want,
+	const char *const *choices, const char **out, struct err *err)
 {
 	const json_t *value;
 
@@ -204,8 +203,8 @@ fields_choice(const json_t *object, const char *name, enum field_want want, cons
 }
 
 enum status
-fields_int(const json_t *object, const char *name, enum field_want want, int64_t least, int64_t most,
-	int64_t *out, struct err *err)
+fields_int(const json_t *object, const char *name, enum field_want want, int64_t least,
+	int64_t most, int64_t *out, struct err *err)
 {
 	const json_t *value;
 	int64_t number;
@@ -217,14 +216,16 @@ fields_int(const json_t *object, const char *name, enum field_want want, int64_t
 		return wrong_type(err, name, "an integer", value);
 	number = json_integer_value(value);
 	if (number < least || number > most)
-		return err_set(err, ERR_ARGUMENT, "field_out_of_range", "%s: %lld to %lld wanted, %lld found",
-			name, (long long)least, (long long)most, (long long)number);
+		return err_set(err, ERR_ARGUMENT, "field_out_of_range",
+			"%s: %lld to %lld wanted, %lld found", name, (long long)least,
+			(long long)most, (long long)number);
 	*out = number;
 	return OK;
 }
 
 enum status
-fields_bool(const json_t *object, const char *name, enum field_want want, bool *out, struct err *err)
+fields_bool(
+	const json_t *object, const char *name, enum field_want want, bool *out, struct err *err)
 {
 	const json_t *value;
 
@@ -238,7 +239,8 @@ fields_bool(const json_t *object, const char *name, enum field_want want, bool *
 }
 
 enum status
-fields_time(const json_t *object, const char *name, enum field_want want, int64_t *out, struct err *err)
+fields_time(
+	const json_t *object, const char *name, enum field_want want, int64_t *out, struct err *err)
 {
 	const json_t *value;
 
@@ -248,7 +250,8 @@ fields_time(const json_t *object, const char *name, enum field_want want, int64_
 	if (!json_is_string(value))
 		return wrong_type(err, name, "an RFC 3339 time", value);
 	if (!time_parse(out, view_text(text_of(value))))
-		return err_set(err, ERR_ARGUMENT, "field_malformed", "%s: an RFC 3339 time wanted", name);
+		return err_set(
+			err, ERR_ARGUMENT, "field_malformed", "%s: an RFC 3339 time wanted", name);
 	return OK;
 }
 
@@ -264,8 +267,9 @@ fields_array(const json_t *object, const char *name, enum field_want want, size_
 	if (!json_is_array(value))
 		return wrong_type(err, name, "an array", value);
 	if (json_array_size(value) > max_items)
-		return err_set(err, ERR_ARGUMENT, "field_too_many", "%s: at most %zu items wanted, %zu found",
-			name, max_items, json_array_size(value));
+		return err_set(err, ERR_ARGUMENT, "field_too_many",
+			"%s: at most %zu items wanted, %zu found", name, max_items,
+			json_array_size(value));
 	*out = value;
 	return OK;
 }
@@ -346,8 +350,8 @@ query_bool(const struct request *request, const char *name, bool *out, struct er
 	if (text == NULL)
 		return OK;
 	if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
-		return err_set(err, ERR_ARGUMENT, code_of(code, name, "malformed"), "%s: true or false wanted",
-			name);
+		return err_set(err, ERR_ARGUMENT, code_of(code, name, "malformed"),
+			"%s: true or false wanted", name);
 	*out = text[0] == 't';
 	return OK;
 }
@@ -365,7 +369,8 @@ query_limit(const struct request *request, size_t *out, struct err *err)
 		for (const char *at = text; *at != '\0'; at++)
 			limit = limit * 10 + (size_t)(*at - '0');
 	if (limit < 1 || limit > QUERY_LIMIT_MAX)
-		return err_set(err, ERR_ARGUMENT, "limit_out_of_range", "limit: 1 to %d wanted", QUERY_LIMIT_MAX);
+		return err_set(err, ERR_ARGUMENT, "limit_out_of_range", "limit: 1 to %d wanted",
+			QUERY_LIMIT_MAX);
 	*out = limit;
 	return OK;
 }
@@ -375,7 +380,8 @@ query_limit(const struct request *request, size_t *out, struct err *err)
 static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 #define SUM_BYTES 4
-_Static_assert((CURSOR_MAX_BYTES + SUM_BYTES + 2) / 3 * 4 < CURSOR_TEXT_BYTES, "a cursor fits its text");
+_Static_assert(
+	(CURSOR_MAX_BYTES + SUM_BYTES + 2) / 3 * 4 < CURSOR_TEXT_BYTES, "a cursor fits its text");
 
 /* FNV-1a: finds damage and cursors of other lists; no defence, and none is needed. */
 static void
@@ -400,7 +406,8 @@ cursor_encode(char out[CURSOR_TEXT_BYTES], const char *scope, const void *octets
 	size_t to = 0;
 
 	if (len > CURSOR_MAX_BYTES)
-		len = CURSOR_MAX_BYTES; /* a list of ours with a longer place would be a bug: it shows at once */
+		len = CURSOR_MAX_BYTES; /* a list of ours with a longer place would be a bug: it
+		                           shows at once */
 	memcpy(raw + SUM_BYTES, octets, len);
 	checksum(raw, scope, raw + SUM_BYTES, len);
 	for (size_t i = 0; i < SUM_BYTES + len; i++) {
@@ -413,7 +420,8 @@ cursor_encode(char out[CURSOR_TEXT_BYTES], const char *scope, const void *octets
 	out[to] = '\0';
 }
 
-/* RFC 4648 5 without padding; the unused bits of the last character are zero, so that texts are unique. */
+/* RFC 4648 5 without padding; the unused bits of the last character are zero, so that texts are
+ * unique. */
 static bool
 base64url_decode(const char *text, uint8_t *out, size_t size, size_t *len)
 {
@@ -441,12 +449,13 @@ base64url_decode(const char *text, uint8_t *out, size_t size, size_t *len)
 static enum status
 bad_cursor(struct err *err)
 {
-	return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one that this list gave out");
+	return err_set(
+		err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one that this list gave out");
 }
 
 enum status
-query_cursor(const struct request *request, const char *scope, uint8_t out[CURSOR_MAX_BYTES], size_t *len,
-	struct err *err)
+query_cursor(const struct request *request, const char *scope, uint8_t out[CURSOR_MAX_BYTES],
+	size_t *len, struct err *err)
 {
 	const char *text = request_query(request, "cursor");
 	uint8_t raw[SUM_BYTES + CURSOR_MAX_BYTES];
@@ -467,8 +476,8 @@ query_cursor(const struct request *request, const char *scope, uint8_t out[CURSO
 }
 
 enum status
-query_cursor_exact(const struct request *request, const char *scope, void *out, size_t len, bool *found,
-	struct err *err)
+query_cursor_exact(const struct request *request, const char *scope, void *out, size_t len,
+	bool *found, struct err *err)
 {
 	uint8_t octets[CURSOR_MAX_BYTES];
 	size_t have;
@@ -484,8 +493,8 @@ query_cursor_exact(const struct request *request, const char *scope, void *out, 
 }
 
 enum status
-query_cursor_text(const struct request *request, const char *scope, char *out, size_t size,
-	struct err *err)
+query_cursor_text(
+	const struct request *request, const char *scope, char *out, size_t size, struct err *err)
 {
 	uint8_t octets[CURSOR_MAX_BYTES];
 	size_t len;

@@ -1,6 +1,7 @@
 /*
- * One thread accepts for all listeners, counts addresses, keeps the waiting room, holds the clock on
- * every connection and, when a listener is full, makes room by cutting what has deserved it least.
+ * One thread accepts for all listeners, counts addresses, keeps the waiting room, holds the clock
+ * on every connection and, when a listener is full, makes room by cutting what has deserved it
+ * least.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -40,7 +41,8 @@ connection_enter(struct connection *connection, enum connection_state state, int
 
 /* ---- the list; with gate->lock ---- */
 
-/* Multiplicative; the addresses are the clients' choice, but each has few connections, and so has a chain. */
+/* Multiplicative; the addresses are the clients' choice, but each has few connections, and so has a
+ * chain. */
 static struct connection **
 bucket_of(struct gate *gate, const struct connection *connection)
 {
@@ -48,7 +50,8 @@ bucket_of(struct gate *gate, const struct connection *connection)
 
 	memcpy(&high, connection->address_key, 8);
 	memcpy(&low, connection->address_key + 8, 8);
-	return &gate->by_address[((high ^ low) * UINT64_C(0x9e3779b97f4a7c15) >> 32) % ADDRESS_BUCKETS];
+	return &gate->by_address[((high ^ low) * UINT64_C(0x9e3779b97f4a7c15) >> 32) %
+				 ADDRESS_BUCKETS];
 }
 
 static void
@@ -91,17 +94,19 @@ link_connection(struct gate *gate, struct connection *connection)
 
 	if (fd >= gate->by_fd_size) {
 		size_t size = fd * 2 + 64;
-		struct connection **by_fd = mem_realloc(gate->by_fd, size * sizeof(struct connection *));
+		struct connection **by_fd =
+			mem_realloc(gate->by_fd, size * sizeof(struct connection *));
 
 		if (by_fd == NULL)
 			return false;
-		memset(by_fd + gate->by_fd_size, 0, (size - gate->by_fd_size) * sizeof(struct connection *));
+		memset(by_fd + gate->by_fd_size, 0,
+			(size - gate->by_fd_size) * sizeof(struct connection *));
 		gate->by_fd = by_fd;
 		gate->by_fd_size = size;
 	}
 	/*
-	 * libmicrohttpd closes a connection that it cannot take (memory) without a word. That the kernel
-	 * gives its descriptor out again says so.
+	 * libmicrohttpd closes a connection that it cannot take (memory) without a word. That the
+	 * kernel gives its descriptor out again says so.
 	 */
 	if (gate->by_fd[fd] != NULL) {
 		struct connection *stale = gate->by_fd[fd];
@@ -124,7 +129,8 @@ link_connection(struct gate *gate, struct connection *connection)
 	return true;
 }
 
-/* Ends it. In the waiting room it is gone at once; elsewhere its lane's thread finds the end and cleans up. */
+/* Ends it. In the waiting room it is gone at once; elsewhere its lane's thread finds the end and
+ * cleans up. */
 static void
 cut(struct gate *gate, struct connection *connection, enum cut_reason reason)
 {
@@ -154,22 +160,19 @@ claim(const struct connection *connection, int64_t now_ms)
 
 	switch (atomic_load(&connection->state)) {
 	case CONNECTION_WAITING:
-	case CONNECTION_FIRST:
-		return 1;
-	case CONNECTION_READING:
-		return served ? authenticated ? 5 : 2 : 1;
-	case CONNECTION_IDLE:
-		return authenticated ? 4 : 2;
+	case CONNECTION_FIRST: return 1;
+	case CONNECTION_READING: return served ? authenticated ? 5 : 2 : 1;
+	case CONNECTION_IDLE: return authenticated ? 4 : 2;
 	case CONNECTION_SENDING:
 		return now_ms - atomic_load(&connection->since_ms) > SENDING_PATIENCE_MS ? 3 : 0;
 	case CONNECTION_HANDED:
-	case CONNECTION_WORKING:
-		break;
+	case CONNECTION_WORKING: break;
 	}
 	return 0;
 }
 
-/* Cuts the one with the least claim, of equals the one that is longest as it is. False: there is none. */
+/* Cuts the one with the least claim, of equals the one that is longest as it is. False: there is
+ * none. */
 static bool
 make_room(struct gate *gate, struct listener *listener)
 {
@@ -182,7 +185,9 @@ make_room(struct gate *gate, struct listener *listener)
 		unsigned its = one->listener == listener && !one->dying ? claim(one, now_ms) : 0;
 		int64_t since = atomic_load(&one->since_ms);
 
-		if (its == 0 || (worst != NULL && (its > worst_claim || (its == worst_claim && since >= worst_since))))
+		if (its == 0 ||
+			(worst != NULL && (its > worst_claim ||
+						  (its == worst_claim && since >= worst_since))))
 			continue;
 		worst = one;
 		worst_claim = its;
@@ -218,7 +223,8 @@ has_spoken(const struct connection *connection)
 	return available >= (int)len + RECORD_HEADER_BYTES;
 }
 
-/* The lock is not held while libmicrohttpd takes it: its thread calls gate_arrived() and gate_gone(). */
+/* The lock is not held while libmicrohttpd takes it: its thread calls gate_arrived() and
+ * gate_gone(). */
 static void
 hand_over(struct http *http, struct connection *connection)
 {
@@ -285,7 +291,8 @@ describe_peer(struct connection *connection)
 
 		memcpy(&peer4, peer6, sizeof(peer4));
 		memcpy(connection->address_key, &peer4.sin_addr, 4);
-		(void)inet_ntop(AF_INET, &peer4.sin_addr, connection->address, sizeof(connection->address));
+		(void)inet_ntop(
+			AF_INET, &peer4.sin_addr, connection->address, sizeof(connection->address));
 	} else if (IN6_IS_ADDR_V4MAPPED(&peer6->sin6_addr)) {
 		memcpy(connection->address_key, peer6->sin6_addr.s6_addr + 12, 4);
 		(void)inet_ntop(AF_INET, peer6->sin6_addr.s6_addr + 12, connection->address,
@@ -294,7 +301,8 @@ describe_peer(struct connection *connection)
 		/* A subscriber has at least a /64: its addresses are one. */
 		memcpy(connection->address_key, peer6->sin6_addr.s6_addr, 8);
 		connection->address_key[15] = 6;
-		(void)inet_ntop(AF_INET6, &peer6->sin6_addr, connection->address, sizeof(connection->address));
+		(void)inet_ntop(AF_INET6, &peer6->sin6_addr, connection->address,
+			sizeof(connection->address));
 	}
 }
 
@@ -303,8 +311,10 @@ count_address(struct gate *gate, const struct connection *like)
 {
 	size_t count = 0;
 
-	for (const struct connection *one = *bucket_of(gate, like); one != NULL; one = one->bucket_next)
-		count += one->listener == like->listener && !one->dying &&
+	for (const struct connection *one = *bucket_of(gate, like); one != NULL;
+		one = one->bucket_next)
+		count +=
+			one->listener == like->listener && !one->dying &&
 			memcmp(one->address_key, like->address_key, sizeof(like->address_key)) == 0;
 	return count;
 }
@@ -321,7 +331,7 @@ admit(struct http *http, struct connection *connection)
 		return false;
 	}
 	if (listener->open - listener->dying >= (size_t)http->config->connections_max &&
-	    !make_room(gate, listener)) {
+		!make_room(gate, listener)) {
 		atomic_fetch_add(&listener->refused_full, 1);
 		return false;
 	}
@@ -332,11 +342,13 @@ static void
 take_in(struct http *http, struct connection *connection)
 {
 	struct gate *gate = &http->gate;
-	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = connection };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET,
+		.data.ptr = connection };
 	const int on = 1;
 	bool stays;
 
-	/* A handshake is several small writes: with Nagle's wait it takes a delayed ACK (40 ms) longer. */
+	/* A handshake is several small writes: with Nagle's wait it takes a delayed ACK (40 ms)
+	 * longer. */
 	(void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	describe_peer(connection);
 	pthread_mutex_lock(&gate->lock);
@@ -350,7 +362,7 @@ take_in(struct http *http, struct connection *connection)
 	atomic_fetch_add(&connection->listener->accepted, 1);
 	gate->crowd++;
 	if (has_spoken(connection) ||
-	    epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) != 0)
+		epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) != 0)
 		hand_over(http, connection);
 }
 
@@ -383,7 +395,8 @@ accept_some(struct http *http, struct listener *listener)
 			int error = errno;
 
 			mem_free(connection);
-			if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM)
+			if (error == EMFILE || error == ENFILE || error == ENOBUFS ||
+				error == ENOMEM)
 				out_of_descriptors(http, listener);
 			/* Others: the peer went away before we came, which is its affair. */
 			return;
@@ -397,15 +410,16 @@ accept_some(struct http *http, struct listener *listener)
 /* ---- the clock ---- */
 
 /*
- * Cuts what is over time; returns how long to sleep: for ever when nobody is here. Deadlines are set
- * further ahead than a turn is long, so none is missed by more than a turn.
+ * Cuts what is over time; returns how long to sleep: for ever when nobody is here. Deadlines are
+ * set further ahead than a turn is long, so none is missed by more than a turn.
  */
 static int
 sweep(struct http *http)
 {
 	const struct config *config = http->config;
 	int64_t least = config->first_request_timeout_ms < config->idle_timeout_ms
-		? config->first_request_timeout_ms : config->idle_timeout_ms;
+	                        ? config->first_request_timeout_ms
+	                        : config->idle_timeout_ms;
 	int64_t turn_ms = least / 8 < 20 ? 20 : least / 8 > 1000 ? 1000 : least / 8;
 	struct gate *gate = &http->gate;
 	int64_t now_ms = http_now_ms();
@@ -417,7 +431,7 @@ sweep(struct http *http)
 
 		next = one->next;
 		if (one->dying || deadline_ms == 0 || deadline_ms > now_ms ||
-		    atomic_load(&one->state) == CONNECTION_HANDED)
+			atomic_load(&one->state) == CONNECTION_HANDED)
 			continue;
 		cut(gate, one, CUT_TIMEOUT);
 	}
@@ -480,8 +494,8 @@ static void
 handle_events(struct http *http, struct epoll_event *events, int count)
 {
 	/*
-	 * Those who speak first, new ones after: accepting may cut one of the waiting room, and then an
-	 * event of this round would point to nothing.
+	 * Those who speak first, new ones after: accepting may cut one of the waiting room, and
+	 * then an event of this round would point to nothing.
 	 */
 	for (int i = 0; i < count; i++) {
 		struct connection *connection = events[i].data.ptr;
@@ -490,7 +504,8 @@ handle_events(struct http *http, struct epoll_event *events, int count)
 			hand_over(http, connection);
 	}
 	for (int i = 0; i < count; i++)
-		if (is_listener(http, events[i].data.ptr) && atomic_load(&http->gate.phase) == GATE_OPEN)
+		if (is_listener(http, events[i].data.ptr) &&
+			atomic_load(&http->gate.phase) == GATE_OPEN)
 			accept_some(http, events[i].data.ptr);
 }
 

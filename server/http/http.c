@@ -61,7 +61,8 @@ http_set_certificates(struct http *http, const struct http_certificate *certific
 void
 http_flight(struct http *http, int change)
 {
-	if (atomic_fetch_add(&http->in_flight, change) + change != 0 || !atomic_load(&http->stopping))
+	if (atomic_fetch_add(&http->in_flight, change) + change != 0 ||
+		!atomic_load(&http->stopping))
 		return;
 	pthread_mutex_lock(&http->flight_lock);
 	pthread_cond_broadcast(&http->landed);
@@ -84,8 +85,9 @@ add_listener(struct http *http, enum listener_kind kind, const char *name, int f
 {
 	if (fd < 0)
 		return;
-	http->listeners[http->listener_count++] = (struct listener){ .http = http, .kind = kind,
-		.name = name, .fd = fd, .tls = kind != LISTENER_HTTP };
+	http->listeners[http->listener_count++] = (struct listener){
+		.http = http, .kind = kind, .name = name, .fd = fd, .tls = kind != LISTENER_HTTP
+	};
 }
 
 /* The soft limit is what a shell hands on; the hard one is what the operator meant. */
@@ -93,7 +95,8 @@ static void
 raise_descriptors(const struct http *http)
 {
 	struct rlimit limit;
-	rlim_t wanted = (rlim_t)http->config->connections_max * http->listener_count + DESCRIPTORS_BESIDES;
+	rlim_t wanted =
+		(rlim_t)http->config->connections_max * http->listener_count + DESCRIPTORS_BESIDES;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
 		return;
@@ -115,7 +118,7 @@ prepare(struct http *http, struct err *err)
 	http->metrics = mem_array(router_count(http->router) + 1, sizeof(*http->metrics));
 	http->last_resort = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
 	if (http->metrics == NULL || http->last_resort == NULL ||
-	    MHD_add_response_header(http->last_resort, "Retry-After", "1") != MHD_YES)
+		MHD_add_response_header(http->last_resort, "Retry-After", "1") != MHD_YES)
 		return err_memory(err);
 	return OK;
 }
@@ -214,7 +217,8 @@ any_in(struct http *http, enum connection_state state)
 	return any;
 }
 
-/* libmicrohttpd looks at its queue of new connections without a lock when it stops: let it be empty. */
+/* libmicrohttpd looks at its queue of new connections without a lock when it stops: let it be
+ * empty. */
 static void
 wait_handed(struct http *http)
 {
@@ -254,8 +258,9 @@ http_stop(struct http *http)
 	gate_close(http);
 	if (!wait_landed(http, until_ms) && any_in(http, CONNECTION_WORKING)) {
 		/*
-		 * Somebody holds a parked request beyond its time. Its connection cannot be taken away from
-		 * libmicrohttpd, and the process is about to end: the listeners are closed, the rest is left.
+		 * Somebody holds a parked request beyond its time. Its connection cannot be taken
+		 * away from libmicrohttpd, and the process is about to end: the listeners are
+		 * closed, the rest is left.
 		 */
 		log_event(LOG_WARN, "http_stop_abandoned", NULL,
 			LOG_INT("in_flight", atomic_load(&http->in_flight)));

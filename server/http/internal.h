@@ -1,10 +1,11 @@
 /*
  * server/http/internal.h - what the files of this room share. Nobody else includes it.
  *
- * A connection's way: the gate accepts it and keeps it in its waiting room until the peer has spoken (a
- * whole ClientHello for TLS, an octet otherwise), so that silent peers cost a descriptor and nothing
- * else; then a lane (one libmicrohttpd daemon with one thread) takes it over. The gate goes on holding
- * the clock on it and shuts its socket down when time is up; the lane's thread then cleans up.
+ * A connection's way: the gate accepts it and keeps it in its waiting room until the peer has
+ * spoken (a whole ClientHello for TLS, an octet otherwise), so that silent peers cost a descriptor
+ * and nothing else; then a lane (one libmicrohttpd daemon with one thread) takes it over. The gate
+ * goes on holding the clock on it and shuts its socket down when time is up; the lane's thread then
+ * cleans up.
  */
 #ifndef SERVER_HTTP_INTERNAL_H
 #define SERVER_HTTP_INTERNAL_H
@@ -26,18 +27,22 @@
 
 /* ---- limits that are not worth a key of the configuration ---- */
 
-#define TARGET_MAX_BYTES 2048          /* path and query of a request line: 414 */
-#define HEADERS_MAX_BYTES (8 * 1024)   /* request line and headers: 431 */
+#define TARGET_MAX_BYTES 2048        /* path and query of a request line: 414 */
+#define HEADERS_MAX_BYTES (8 * 1024) /* request line and headers: 431 */
 #define HEADERS_MAX_COUNT 64
-#define POOL_BYTES (16 * 1024)         /* of libmicrohttpd for a connection; it wipes all of it after each request */
-#define DISCARD_MAX_BYTES (64 * 1024)  /* of a refused body, read so that the connection can live on */
-#define BODIES_MAX_BYTES ((size_t)96 << 20) /* of all requests together, in memory */
+/* Of libmicrohttpd for a connection; it wipes all of it after each request. */
+#define POOL_BYTES (16 * 1024)
+/* Of a refused body, read so that the connection can live on. */
+#define DISCARD_MAX_BYTES (64 * 1024)
+/* Of all requests together, in memory. */
+#define BODIES_MAX_BYTES ((size_t)96 << 20)
 /* Slower than this over the time allowed, and a body or an answer is cut (octets in a millisecond). */
 #define RATE_LEAST_BYTES_MS 8
-#define PARAMS_MAX 4                   /* of a path */
-#define QUERY_MAX 16                   /* parameters of a query */
+#define PARAMS_MAX 4 /* of a path */
+#define QUERY_MAX 16 /* parameters of a query */
 #define THREAD_STACK_BYTES ((size_t)512 * 1024)
-#define QUEUE_MAX 8192                 /* requests and deferred work that wait for a worker */
+/* Requests and deferred work that wait for a worker. */
+#define QUEUE_MAX 8192
 
 /* ---- TLS: tls.c ---- */
 
@@ -61,28 +66,28 @@ enum connection_state {
 	CONNECTION_READING,     /* a request is coming in */
 	CONNECTION_WORKING,     /* it is with a worker; suspended */
 	CONNECTION_SENDING,
-	CONNECTION_IDLE,        /* between two requests */
+	CONNECTION_IDLE, /* between two requests */
 };
 
 struct listener;
 struct lane;
 
 struct connection {
-	struct connection *prev, *next;    /* under gate.lock, oldest first */
-	struct connection *bucket_next;    /* under gate.lock, of the same hash of the address */
+	struct connection *prev, *next; /* under gate.lock, oldest first */
+	struct connection *bucket_next; /* under gate.lock, of the same hash of the address */
 	struct listener *listener;
-	struct lane *lane;                 /* NULL in the waiting room */
+	struct lane *lane; /* NULL in the waiting room */
 	struct tls_set *tls;
 	int fd;
-	bool dying;                        /* shut down by the gate; under gate.lock */
+	bool dying; /* shut down by the gate; under gate.lock */
 	_Atomic enum connection_state state;
-	_Atomic int64_t since_ms;          /* in this state */
-	_Atomic int64_t deadline_ms;       /* 0: none */
+	_Atomic int64_t since_ms;    /* in this state */
+	_Atomic int64_t deadline_ms; /* 0: none */
 	_Atomic bool authenticated;
-	_Atomic bool served;               /* one request has been answered */
-	uint8_t address_key[16];           /* what counts as one address: IPv4, or an IPv6 /64 */
+	_Atomic bool served;     /* one request has been answered */
+	uint8_t address_key[16]; /* what counts as one address: IPv4, or an IPv6 /64 */
 	char address[INET6_ADDRSTRLEN];
-	struct sockaddr_in6 peer;          /* large enough for both families */
+	struct sockaddr_in6 peer; /* large enough for both families */
 	socklen_t peer_len;
 };
 
@@ -90,7 +95,7 @@ struct connection {
 struct lane {
 	struct MHD_Daemon *daemon;
 	struct listener *listener;
-	atomic_uint load;                  /* connections handed over and not closed */
+	atomic_uint load; /* connections handed over and not closed */
 };
 
 enum cut_reason { CUT_TIMEOUT = 0, CUT_EVICTED, CUT_REASONS };
@@ -101,12 +106,12 @@ struct listener {
 	const char *name;
 	int fd;
 	bool tls;
-	unsigned lane_cap;                 /* connections of a lane */
+	unsigned lane_cap; /* connections of a lane */
 	unsigned lanes_max;
 	atomic_uint lanes_started;
 	struct lane *lanes;
-	size_t open, dying;                /* under gate.lock */
-	_Atomic int64_t open_now;          /* the same for metrics */
+	size_t open, dying;       /* under gate.lock */
+	_Atomic int64_t open_now; /* the same for metrics */
 	_Atomic uint64_t accepted, refused_address, refused_full, cut[CUT_REASONS];
 };
 
@@ -122,22 +127,24 @@ struct gate {
 	_Atomic enum gate_phase phase;
 	struct connection *by_address[ADDRESS_BUCKETS]; /* under lock */
 	struct connection *head, *tail;
-	struct connection **by_fd;         /* under lock; a descriptor is in one connection at most */
+	struct connection **by_fd; /* under lock; a descriptor is in one connection at most */
 	size_t by_fd_size;
-	size_t crowd;                      /* accepted since there was nobody; the gate's thread */
+	size_t crowd; /* accepted since there was nobody; the gate's thread */
 };
 
 MUST_USE enum status gate_start(struct http *http, struct err *err);
 /* Begins to accept on the listeners with TLS, or those without. */
 MUST_USE enum status gate_watch(struct http *http, bool tls, struct err *err);
-/* No new connections; those that have no request in flight are closed. The thread goes on cutting. */
+/* No new connections; those that have no request in flight are closed. The thread goes on cutting.
+ */
 void gate_close(struct http *http);
 void gate_stop(struct http *http);
 void gate_free(struct http *http);
 /* From the lane's thread: the connection on fd is there; it is gone. */
 struct connection *gate_arrived(struct http *http, int fd);
 void gate_gone(struct http *http, struct connection *connection);
-void connection_enter(struct connection *connection, enum connection_state state, int64_t deadline_ms);
+void connection_enter(
+	struct connection *connection, enum connection_state state, int64_t deadline_ms);
 
 MUST_USE enum status listener_start(struct listener *listener, struct err *err);
 /* The lane for one more connection; NULL: all are full. From the gate's thread. */
@@ -182,8 +189,8 @@ struct pair {
 
 struct match {
 	const struct route *route;
-	size_t index;                      /* of the route, below router_count() */
-	bool head;                         /* HEAD of a GET route */
+	size_t index; /* of the route, below router_count() */
+	bool head;    /* HEAD of a GET route */
 	size_t param_count;
 	struct pair params[PARAMS_MAX];
 };
@@ -196,13 +203,15 @@ const struct route *router_route(const struct router *router, size_t index);
  */
 #define ALLOW_BYTES 64
 MUST_USE enum status router_match(const struct router *router, enum listener_kind kind,
-	const char *method, char *path, struct match *out, char allow[ALLOW_BYTES], struct err *err);
+	const char *method, char *path, struct match *out, char allow[ALLOW_BYTES],
+	struct err *err);
 
-/* Decodes percent signs in place; plus_is_space as forms have it. False: malformed, control, not UTF-8. */
+/* Decodes percent signs in place; plus_is_space as forms have it. False: malformed, control, not
+ * UTF-8. */
 MUST_USE bool uri_decode(char *text, bool plus_is_space);
 /* Splits and decodes a query in place, checking names against allowed (NULL: none). */
-MUST_USE enum status uri_query(char *query, const char *const *allowed, struct pair *out, size_t *count,
-	struct err *err);
+MUST_USE enum status uri_query(
+	char *query, const char *const *allowed, struct pair *out, size_t *count, struct err *err);
 MUST_USE bool utf8_valid(const uint8_t *data, size_t len);
 
 /* ---- requests: request.c, exchange.c ---- */
@@ -211,7 +220,7 @@ enum request_phase {
 	PHASE_HEAD = 1, /* the headers are there */
 	PHASE_CLEARING, /* a worker authorises it before its body is read */
 	PHASE_BODY,
-	PHASE_ANSWER,   /* resumed, or refused: the answer is to be queued */
+	PHASE_ANSWER, /* resumed, or refused: the answer is to be queued */
 	PHASE_DONE,
 };
 
@@ -230,35 +239,35 @@ struct request {
 	struct http *http;
 	struct connection *connection;
 	struct MHD_Connection *mhd;
-	atomic_uint references;            /* the connection's, the worker's, the parker's */
+	atomic_uint references; /* the connection's, the worker's, the parker's */
 	_Atomic bool parked;
 	enum request_phase phase;
 	struct work work;
 	char id[REQUEST_ID_BYTES];
 	const char *method;
-	char *target;                      /* as it was sent */
-	char *path;                        /* as it was sent, without the query */
+	char *target; /* as it was sent */
+	char *path;   /* as it was sent, without the query */
 	struct match match;
 	size_t query_count;
 	struct pair query[QUERY_MAX];
 	const char *content_type;
 	struct view peer_certificate;
 	bool has_body;
-	bool refused;                      /* the answer is there; what comes in is thrown away */
+	bool refused; /* the answer is there; what comes in is thrown away */
 	uint64_t body_expected, body_seen;
 	uint64_t body_limit;
 	struct buf body;
-	size_t body_charged;               /* of http->bodies_bytes */
+	size_t body_charged; /* of http->bodies_bytes */
 	int spool_fd;
 	int64_t base_deadline_ms;
 	const struct identity *identity;
 	const char *actor;
 	struct MHD_Response *response;
-	unsigned status;                   /* of HTTP; 0: no answer yet */
+	unsigned status; /* of HTTP; 0: no answer yet */
 	const char *answer_type;
 	uint64_t answer_bytes;
 	struct answer_header *headers;
-	char code[ERR_CODE_BYTES];         /* of the problem; empty: none */
+	char code[ERR_CODE_BYTES]; /* of the problem; empty: none */
 	int64_t started_us;
 	struct chunk *chunks;
 };
@@ -273,10 +282,10 @@ void request_conclude(struct request *request, enum status status, const struct 
 enum MHD_Result request_queue(struct request *request);
 
 void *exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd);
-enum MHD_Result exchange_step(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-	const char *version, const char *data, size_t *size, void **context);
-void exchange_end(void *cls, struct MHD_Connection *mhd, void **context,
-	enum MHD_RequestTerminationCode why);
+enum MHD_Result exchange_step(void *cls, struct MHD_Connection *mhd, const char *url,
+	const char *method, const char *version, const char *data, size_t *size, void **context);
+void exchange_end(
+	void *cls, struct MHD_Connection *mhd, void **context, enum MHD_RequestTerminationCode why);
 
 /* ---- metrics.c ---- */
 
@@ -299,19 +308,20 @@ struct http {
 	const struct config *config;
 	struct app *app;
 	const struct router *router;
-	enum status (*authorize)(struct app *app, struct request *request, unsigned roles, struct err *err);
+	enum status (*authorize)(
+		struct app *app, struct request *request, unsigned roles, struct err *err);
 	struct listener listeners[LISTENERS_MAX];
 	size_t listener_count;
 	struct gate gate;
 	struct workers workers;
 	pthread_mutex_t tls_lock;
 	struct tls_set *tls;
-	struct MHD_Response *last_resort;  /* when there is no memory for another answer */
-	struct route_metrics *metrics;     /* one for each route, one for none */
+	struct MHD_Response *last_resort; /* when there is no memory for another answer */
+	struct route_metrics *metrics;    /* one for each route, one for none */
 	_Atomic bool stopping;
 	pthread_mutex_t flight_lock;
-	pthread_cond_t landed;             /* none is in flight, while stopping */
-	_Atomic int64_t in_flight;         /* requests */
+	pthread_cond_t landed;     /* none is in flight, while stopping */
+	_Atomic int64_t in_flight; /* requests */
 	_Atomic size_t bodies_bytes;
 	uint64_t id_prefix;
 	_Atomic uint64_t id_next;

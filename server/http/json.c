@@ -4,12 +4,13 @@
 #include "server/http/internal.h"
 
 #define DEPTH_MAX 16
-/* A thousand items of a batch with twenty fields each; bounds what a megabyte of "[0,0," becomes. */
+/* A thousand items of a batch with twenty fields each; bounds what a megabyte of "[0,0," becomes.
+ */
 #define VALUES_MAX 65536
 
 /*
- * Counts depth and values before the parser recurses and allocates. Strings are skipped over; whether
- * the text is JSON at all is the parser's business.
+ * Counts depth and values before the parser recurses and allocates. Strings are skipped over;
+ * whether the text is JSON at all is the parser's business.
  */
 static enum status
 scan(struct view text, struct err *err)
@@ -36,8 +37,8 @@ scan(struct view text, struct err *err)
 		else if (c == ',')
 			values++;
 		if (depth > DEPTH_MAX)
-			return err_set(err, ERR_ARGUMENT, "json_too_deep", "body: at most %d levels wanted",
-				DEPTH_MAX);
+			return err_set(err, ERR_ARGUMENT, "json_too_deep",
+				"body: at most %d levels wanted", DEPTH_MAX);
 		if (values > VALUES_MAX)
 			return err_set(err, ERR_ARGUMENT, "json_too_many_values",
 				"body: at most %d values wanted", VALUES_MAX);
@@ -54,8 +55,7 @@ refuse(struct err *err, const json_error_t *error)
 		return err_set(err, ERR_ARGUMENT, "json_duplicate_key",
 			"body: line %d, column %d: a key stands twice in one object", error->line,
 			error->column);
-	case json_error_out_of_memory:
-		return err_memory(err);
+	case json_error_out_of_memory: return err_memory(err);
 	case json_error_stack_overflow:
 		return err_set(err, ERR_ARGUMENT, "json_too_deep", "body: too many levels");
 	case json_error_invalid_utf8:
@@ -75,11 +75,10 @@ refuse(struct err *err, const json_error_t *error)
 	case json_error_null_value:
 	case json_error_numeric_overflow:
 	case json_error_item_not_found:
-	case json_error_index_out_of_range:
-		break;
+	case json_error_index_out_of_range: break;
 	}
-	return err_set(err, ERR_ARGUMENT, "json_malformed", "body: line %d, column %d: not JSON (RFC 8259)",
-		error->line, error->column);
+	return err_set(err, ERR_ARGUMENT, "json_malformed",
+		"body: line %d, column %d: not JSON (RFC 8259)", error->line, error->column);
 }
 
 enum status
@@ -94,12 +93,14 @@ request_json(struct request *request, json_t **out, struct err *err)
 		return err_set(err, ERR_ARGUMENT, "unsupported_media_type",
 			"Content-Type: application/json wanted");
 	if (body.len == 0)
-		return err_set(err, ERR_ARGUMENT, "body_missing", "body: a JSON object wanted, nothing found");
+		return err_set(err, ERR_ARGUMENT, "body_missing",
+			"body: a JSON object wanted, nothing found");
 	if (!utf8_valid(body.data, body.len))
-		return err_set(err, ERR_ARGUMENT, "json_not_utf8", "body: UTF-8 wanted (RFC 8259 8.1)");
+		return err_set(
+			err, ERR_ARGUMENT, "json_not_utf8", "body: UTF-8 wanted (RFC 8259 8.1)");
 	TRY(scan(body, err));
-	json = json_loadb((const char *)body.data, body.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY,
-		&error);
+	json = json_loadb((const char *)body.data, body.len,
+		JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (json == NULL)
 		return refuse(err, &error);
 	if (!json_is_object(json)) {

@@ -1,14 +1,18 @@
-#include <gnutls/abstract.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#include <gnutls/abstract.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/http/internal.h"
 
 /*
- * What a lane takes. TLS lanes poll: a wake-up costs as much as the lane has connections. Plain lanes
- * use epoll, where 128 events at once would hang libmicrohttpd 0.9.75: it must never have so many.
+ * What a lane takes. TLS lanes poll: a wake-up costs as much as the lane has connections. Plain
+ * lanes use epoll, where 128 events at once would hang libmicrohttpd 0.9.75: it must never have so
+ * many.
  */
 #define LANE_CAP_POLL 250
 #define LANE_CAP_EPOLL 120
@@ -16,6 +20,7 @@
 /* From so many connections on, another lane is started, as long as there may be one. */
 #define LANE_CROWDED 64
 
+static void library_log(void *cls, const char *fmt, va_list args) PRINTF(2, 0);
 static void
 library_log(void *cls, const char *fmt, va_list args)
 {
@@ -42,6 +47,23 @@ no_certificate(gnutls_session_t session, const gnutls_datum_t *req_ca_rdn, int n
 	return -1;
 }
 
+/*
+ * A client that waits for our ACK of its Finished before it sends its request (Nagle) would wait
+ * for the delayed one, 40 ms, for without tickets we have nothing to send.
+ */
+static int
+acknowledge_finished(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+	const gnutls_datum_t *message)
+{
+	const int on = 1;
+
+	(void)type, (void)when, (void)message;
+	if (incoming != 0)
+		(void)setsockopt(gnutls_transport_get_int(session), IPPROTO_TCP, TCP_QUICKACK, &on,
+			sizeof(on));
+	return 0;
+}
+
 static void
 prepare_tls(struct connection *connection, struct MHD_Connection *mhd)
 {
@@ -52,14 +74,19 @@ prepare_tls(struct connection *connection, struct MHD_Connection *mhd)
 	connection->tls = http_tls(connection->listener->http);
 	if (session == NULL || connection->tls == NULL)
 		return; /* the handshake fails */
-	if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, connection->tls->credentials) < 0)
+	if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, connection->tls->credentials) <
+		0)
 		return;
-	/* Asked for, not required, and not verified here: server/auth.c does that against our own rows. */
+	/* Asked for, not required, and not verified here: server/auth.c does that against our own
+	 * rows. */
 	gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST);
+	gnutls_handshake_set_hook_function(
+		session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST, acknowledge_finished);
 }
 
 static void
-on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode what)
+on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+	enum MHD_ConnectionNotificationCode what)
 {
 	struct listener *listener = cls;
 
@@ -90,31 +117,33 @@ static enum status
 lane_start(struct listener *listener, struct lane *lane, struct err *err)
 {
 	const unsigned mode = listener->tls ? MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS
-					    : MHD_USE_EPOLL_INTERNAL_THREAD;
+	                                    : MHD_USE_EPOLL_INTERNAL_THREAD;
 	struct MHD_OptionItem tls[] = {
 		{ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES },
 		/* The function as a pointer, as MHD_OPTION_ARRAY wants it (POSIX lets it fit). */
-		{ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, __extension__(void *)no_certificate },
+		{ MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, __extension__(void *) no_certificate },
 		{ MHD_OPTION_END, 0, NULL },
 	};
 	struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
 
 	lane->listener = listener;
 	lane->daemon = MHD_start_daemon(
-		mode | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-		NULL, exchange_step, listener->http,
+		mode | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+		NULL, NULL, exchange_step, listener->http,
 		/* first, so that it hears of the others */
 		MHD_OPTION_EXTERNAL_LOGGER, library_log, listener, MHD_OPTION_ARRAY,
 		listener->tls ? tls : none, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
-		MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener->http, MHD_OPTION_URI_LOG_CALLBACK,
-		exchange_begin, listener->http, MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL,
-		MHD_OPTION_CONNECTION_LIMIT,
+		MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener->http,
+		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener->http,
+		MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_CONNECTION_LIMIT,
 		/* Room beyond the cap for those that are cut and not yet cleaned up. */
 		listener->tls ? 2 * listener->lane_cap : (unsigned)LANE_HARD_EPOLL,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-		MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK_BYTES, MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES,
+		MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_THREAD_STACK_SIZE, THREAD_STACK_BYTES,
+		MHD_OPTION_END);
 	if (lane->daemon == NULL)
-		return err_set(err, ERR_UNAVAILABLE, "listener", "%s: cannot start libmicrohttpd", listener->name);
+		return err_set(err, ERR_UNAVAILABLE, "listener", "%s: cannot start libmicrohttpd",
+			listener->name);
 	return OK;
 }
 

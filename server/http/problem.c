@@ -12,25 +12,16 @@ static unsigned
 status_of(enum status status)
 {
 	switch (status) {
-	case ERR_ARGUMENT:
-		return 400;
-	case ERR_UNAUTHENTICATED:
-		return 401;
-	case ERR_DENIED:
-		return 403;
-	case ERR_NOT_FOUND:
-		return 404;
-	case ERR_CONFLICT:
-		return 409;
-	case ERR_TOO_LARGE:
-		return 413;
-	case ERR_TOO_MANY:
-		return 429;
-	case ERR_UNAVAILABLE:
-		return 503;
+	case ERR_ARGUMENT: return 400;
+	case ERR_UNAUTHENTICATED: return 401;
+	case ERR_DENIED: return 403;
+	case ERR_NOT_FOUND: return 404;
+	case ERR_CONFLICT: return 409;
+	case ERR_TOO_LARGE: return 413;
+	case ERR_TOO_MANY: return 429;
+	case ERR_UNAVAILABLE: return 503;
 	case OK:
-	case ERR_INTERNAL:
-		break;
+	case ERR_INTERNAL: break;
 	}
 	return 500;
 }

@@ -50,7 +50,8 @@ copy_text(struct request *request, const char *text)
 	return out;
 }
 
-/* Unique, not secret: a random start and a counter, stirred (splitmix64) so that ids do not look alike. */
+/* Unique, not secret: a random start and a counter, stirred (splitmix64) so that ids do not look
+ * alike. */
 static void
 draw_id(struct http *http, char out[REQUEST_ID_BYTES])
 {
@@ -233,8 +234,8 @@ request_identity(const struct request *request)
 /* ---- answers ---- */
 
 static enum status
-answer(struct request *request, unsigned status, const char *content_type, struct MHD_Response *response,
-	uint64_t size, struct err *err)
+answer(struct request *request, unsigned status, const char *content_type,
+	struct MHD_Response *response, uint64_t size, struct err *err)
 {
 	if (response == NULL)
 		return err_memory(err);
@@ -258,7 +259,8 @@ request_reply_owned(struct request *request, unsigned status, const char *conten
 		bytes_free(body);
 		response = MHD_create_response_from_buffer(0, nothing, MHD_RESPMEM_PERSISTENT);
 	} else {
-		response = MHD_create_response_from_buffer_with_free_callback(size, body->data, mem_free);
+		response = MHD_create_response_from_buffer_with_free_callback(
+			size, body->data, mem_free);
 		if (response != NULL)
 			*body = (struct bytes){ NULL, 0 };
 		else
@@ -268,8 +270,8 @@ request_reply_owned(struct request *request, unsigned status, const char *conten
 }
 
 enum status
-request_reply_bytes(struct request *request, unsigned status, const char *content_type, struct view body,
-	struct err *err)
+request_reply_bytes(struct request *request, unsigned status, const char *content_type,
+	struct view body, struct err *err)
 {
 	own_struct(bytes) copy = { NULL, 0 };
 
@@ -287,8 +289,8 @@ add_text(const char *text, size_t len, void *arg)
 }
 
 static enum status
-reply_text_of(struct request *request, unsigned status, const char *content_type, const json_t *json,
-	struct err *err)
+reply_text_of(struct request *request, unsigned status, const char *content_type,
+	const json_t *json, struct err *err)
 {
 	own_struct(buf) text = { .limit_bytes = JSON_MAX_BYTES };
 	own_struct(bytes) body = { NULL, 0 };
@@ -327,7 +329,9 @@ request_reply_header(struct request *request, const char *name, const char *valu
 
 	if (header == NULL || name_copy == NULL || value_copy == NULL)
 		return err_memory(err);
-	*header = (struct answer_header){ .next = request->headers, .name = name_copy, .value = value_copy };
+	*header = (struct answer_header){
+		.next = request->headers, .name = name_copy, .value = value_copy
+	};
 	request->headers = header;
 	return OK;
 }
@@ -346,7 +350,8 @@ problem_headers(struct request *request, const struct err *problem, struct err *
 	}
 	/* RFC 6750 3 */
 	if (request->status == 401)
-		return request_reply_header(request, "WWW-Authenticate", "Bearer realm=\"jitrca\"", err);
+		return request_reply_header(
+			request, "WWW-Authenticate", "Bearer realm=\"jitrca\"", err);
 	return OK;
 }
 
@@ -361,7 +366,7 @@ request_problem(struct request *request, const struct err *problem)
 	if (status == 500)
 		log_error(LOG_ERROR, "request_failed", request->id, problem);
 	if (reply_text_of(request, status, "application/problem+json", json, &err) == OK &&
-	    problem_headers(request, problem, &err) == OK)
+		problem_headers(request, problem, &err) == OK)
 		return;
 	/* No memory to say what it was: an answer that was made at the start. */
 	drop_response(request);
@@ -380,8 +385,9 @@ request_conclude(struct request *request, enum status status, const struct err *
 	if (status != OK) {
 		request_problem(request, err);
 	} else if (request->response == NULL) {
-		(void)err_set(&none, ERR_INTERNAL, "no_answer", "the handler of %s %s gave no answer",
-			request->match.route->method, request->match.route->path);
+		(void)err_set(&none, ERR_INTERNAL, "no_answer",
+			"the handler of %s %s gave no answer", request->match.route->method,
+			request->match.route->path);
 		request_problem(request, &none);
 	}
 }

@@ -20,7 +20,8 @@ struct entry {
 	const struct route *route;
 	size_t segment_count;
 	struct segment segments[SEGMENTS_MAX];
-	char rank[SEGMENTS_MAX + 1]; /* how narrow each segment is: '2' text, '1' with a fix part, '0' any */
+	char rank[SEGMENTS_MAX +
+		  1]; /* how narrow each segment is: '2' text, '1' with a fix part, '0' any */
 };
 
 struct router {
@@ -32,7 +33,8 @@ static enum status
 bad(struct err *err, const struct route *route, const char *why)
 {
 	return err_set(err, ERR_INTERNAL, "route_invalid", "route %s %s: %s",
-		route->method != NULL ? route->method : "?", route->path != NULL ? route->path : "?", why);
+		route->method != NULL ? route->method : "?",
+		route->path != NULL ? route->path : "?", why);
 }
 
 static char *
@@ -58,7 +60,9 @@ compile_segment(struct entry *entry, const char *text, size_t len, struct err *e
 		return bad(err, entry->route, "too many segments");
 	if (len == 0 || (open == NULL) != (close == NULL) || (open != NULL && close < open + 2))
 		return bad(err, entry->route, "malformed path");
-	entry->rank[entry->segment_count] = open == NULL ? '2' : len > (size_t)(close - open) + 1 ? '1' : '0';
+	entry->rank[entry->segment_count] = open == NULL                       ? '2'
+	                                    : len > (size_t)(close - open) + 1 ? '1'
+	                                                                       : '0';
 	entry->segment_count++;
 	segment->before = copy_part(text, open == NULL ? len : (size_t)(open - text));
 	if (segment->before == NULL)
@@ -187,8 +191,8 @@ router_new(struct router **out, const struct route *const *tables, struct err *e
 		for (const struct route *route = *table; route->method != NULL; route++)
 			count++;
 	if (count > ROUTES_MAX)
-		return err_set(err, ERR_INTERNAL, "route_invalid", "at most %d routes wanted, %zu found",
-			ROUTES_MAX, count);
+		return err_set(err, ERR_INTERNAL, "route_invalid",
+			"at most %d routes wanted, %zu found", ROUTES_MAX, count);
 	router->entries = mem_array(count + 1, sizeof(*router->entries));
 	if (router->entries == NULL)
 		return err_memory(err);
@@ -243,7 +247,7 @@ fit(const struct segment *segment, char *text, size_t *len)
 
 	/* A parameter is never empty. */
 	if (all <= before + after || strncmp(text, segment->before, before) != 0 ||
-	    strcmp(text + all - after, segment->after) != 0)
+		strcmp(text + all - after, segment->after) != 0)
 		return NULL;
 	*len = all - before - after;
 	return text + before;

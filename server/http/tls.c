@@ -6,8 +6,8 @@
 #include "server/http/internal.h"
 
 /*
- * TLS 1.2 and 1.3, forward secrecy and authenticated encryption only. No tickets: a device comes back
- * after months, and a ticket would cost each handshake more than it ever gives back.
+ * TLS 1.2 and 1.3, forward secrecy and authenticated encryption only. No tickets: a device comes
+ * back after months, and a ticket would cost each handshake more than it ever gives back.
  */
 const char TLS_PRIORITIES[] =
 	"NORMAL:%SERVER_PRECEDENCE:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:"
@@ -21,17 +21,19 @@ add_certificate(struct tls_set *set, const struct http_certificate *certificate,
 	struct err *err)
 {
 	/* GnuTLS wants data that may be changed; it copies. */
-	const gnutls_datum_t chain = { .data = (unsigned char *)(uintptr_t)certificate->certificate_pem.data,
-		.size = (unsigned)certificate->certificate_pem.len };
+	const gnutls_datum_t chain = {
+		.data = (unsigned char *)(uintptr_t)certificate->certificate_pem.data,
+		.size = (unsigned)certificate->certificate_pem.len
+	};
 	const gnutls_datum_t key = { .data = (unsigned char *)(uintptr_t)certificate->key_pem.data,
 		.size = (unsigned)certificate->key_pem.len };
-	int rc = gnutls_certificate_set_x509_key_mem2(set->credentials, &chain, &key,
-		GNUTLS_X509_FMT_PEM, NULL, 0);
+	int rc = gnutls_certificate_set_x509_key_mem2(
+		set->credentials, &chain, &key, GNUTLS_X509_FMT_PEM, NULL, 0);
 
 	if (rc < 0)
 		return err_set(err, ERR_ARGUMENT, "tls_certificate",
-			"TLS certificate %zu: a PEM chain, the leaf first, and its key wanted: %s", index + 1,
-			gnutls_strerror(rc));
+			"TLS certificate %zu: a PEM chain, the leaf first, and its key wanted: %s",
+			index + 1, gnutls_strerror(rc));
 	return OK;
 }
 
@@ -43,7 +45,8 @@ tls_set_new(struct tls_set **out, const struct http_certificate *certificates, s
 	enum status status = OK;
 
 	if (count == 0)
-		return err_set(err, ERR_ARGUMENT, "tls_certificate", "at least one TLS certificate wanted");
+		return err_set(err, ERR_ARGUMENT, "tls_certificate",
+			"at least one TLS certificate wanted");
 	set = mem_zalloc(sizeof(*set));
 	if (set == NULL)
 		return err_memory(err);

@@ -110,9 +110,10 @@ uri_query(char *query, const char *const *allowed, struct pair *out, size_t *cou
 					"query: %.64s: stands there twice", name);
 		/* Names differ and are of the route's list, so the list bounds the count. */
 		if (*count == QUERY_MAX)
-			return err_set(err, ERR_INTERNAL, "query_table", "a route allows over %d parameters",
-				QUERY_MAX);
-		out[(*count)++] = (struct pair){ .name = name, .value = value != NULL ? value : "" };
+			return err_set(err, ERR_INTERNAL, "query_table",
+				"a route allows over %d parameters", QUERY_MAX);
+		out[(*count)++] =
+			(struct pair){ .name = name, .value = value != NULL ? value : "" };
 	}
 	return OK;
 }

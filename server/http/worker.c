@@ -4,8 +4,8 @@
 #include "server/http/internal.h"
 
 /*
- * The next piece of work; the stations' first, so that a crowd of devices does not make them wait, but
- * one in four from the others, so that neither starves them. With workers->lock.
+ * The next piece of work; the stations' first, so that a crowd of devices does not make them wait,
+ * but one in four from the others, so that neither starves them. With workers->lock.
  */
 static struct work *
 take(struct workers *workers)
@@ -14,7 +14,7 @@ take(struct workers *workers)
 	struct work *work;
 
 	if (workers->head[QUEUE_STATIONS] == NULL ||
-	    (workers->head[QUEUE_OTHERS] != NULL && workers->turn++ % 4 == 3))
+		(workers->head[QUEUE_OTHERS] != NULL && workers->turn++ % 4 == 3))
 		queue = QUEUE_OTHERS;
 	work = workers->head[queue];
 	if (work == NULL)
@@ -132,7 +132,8 @@ http_defer(struct http *http, void (*run_work)(void *arg), void *arg, struct err
 	if (work == NULL)
 		return err_memory(err);
 	*work = (struct work){ .run = run_work, .arg = arg, .owned = true };
-	/* Ahead of new requests from devices: it ends or carries on one that was taken up before. */
+	/* Ahead of new requests from devices: it ends or carries on one that was taken up before.
+	 */
 	if (workers_push(&http->workers, QUEUE_STATIONS, work))
 		return OK;
 	mem_free(work);

@@ -23,30 +23,86 @@ nothing(struct app *app, struct request *request, struct err *err)
 static void
 a_table_with_a_fault_stops_the_start(void **state)
 {
-	static const char *const MANY[] = { "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
-		"14", "15", "16", "17", NULL };
+	static const char *const MANY[] = { "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11",
+		"12", "13", "14", "15", "16", "17", NULL };
 	static const struct {
 		const char *what;
 		struct route routes[3];
 	} CASES[] = {
-		{ "no roles", { { .method = "GET", .path = "/a", .handle = nothing }, { .method = NULL } } },
-		{ "no handler", { { .method = "GET", .path = "/a", .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "no path", { { .method = "GET", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "an unknown method", { { .method = "get", .path = "/a", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "an unknown method", { { .method = "HEAD", .path = "/a", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "malformed path", { { .method = "GET", .path = "a", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "malformed path", { { .method = "GET", .path = "/a//b", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "malformed path", { { .method = "GET", .path = "/a/", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "malformed path", { { .method = "GET", .path = "/{}", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "malformed path", { { .method = "GET", .path = "/{a", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "one {name}", { { .method = "GET", .path = "/{a}{b}", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
+		{ "no roles", { { .method = "GET", .path = "/a", .handle = nothing },
+				      { .method = NULL } } },
+		{ "no handler", { { .method = "GET", .path = "/a", .roles = ROLE_ADMIN },
+					{ .method = NULL } } },
+		{ "no path", { { .method = "GET", .handle = nothing, .roles = ROLE_ADMIN },
+				     { .method = NULL } } },
+		{ "an unknown method",
+			{ { .method = "get", .path = "/a", .handle = nothing, .roles = ROLE_ADMIN },
+				{ .method = NULL } } },
+		{ "an unknown method", { { .method = "HEAD",
+						 .path = "/a",
+						 .handle = nothing,
+						 .roles = ROLE_ADMIN },
+					       { .method = NULL } } },
+		{ "malformed path",
+			{ { .method = "GET", .path = "a", .handle = nothing, .roles = ROLE_ADMIN },
+				{ .method = NULL } } },
+		{ "malformed path", { { .method = "GET",
+					      .path = "/a//b",
+					      .handle = nothing,
+					      .roles = ROLE_ADMIN },
+					    { .method = NULL } } },
+		{ "malformed path", { { .method = "GET",
+					      .path = "/a/",
+					      .handle = nothing,
+					      .roles = ROLE_ADMIN },
+					    { .method = NULL } } },
+		{ "malformed path", { { .method = "GET",
+					      .path = "/{}",
+					      .handle = nothing,
+					      .roles = ROLE_ADMIN },
+					    { .method = NULL } } },
+		{ "malformed path", { { .method = "GET",
+					      .path = "/{a",
+					      .handle = nothing,
+					      .roles = ROLE_ADMIN },
+					    { .method = NULL } } },
+		{ "one {name}", { { .method = "GET",
+					  .path = "/{a}{b}",
+					  .handle = nothing,
+					  .roles = ROLE_ADMIN },
+					{ .method = NULL } } },
 		{ "stands there twice", { { GOOD }, { GOOD }, { .method = NULL } } },
-		{ "stands there twice", { { .method = "GET", .path = "/{a}", .handle = nothing, .roles = ROLE_ADMIN },
-			{ .method = "GET", .path = "/{b}", .handle = nothing, .roles = ROLE_ADMIN }, { .method = NULL } } },
-		{ "anyone and a role", { { .method = "GET", .path = "/a", .handle = nothing, .roles = ROLE_ANYONE | ROLE_ADMIN }, { .method = NULL } } },
-		{ "grace without", { { .method = "GET", .path = "/a", .handle = nothing, .roles = ROLE_DEVICE_GRACE }, { .method = NULL } } },
-		{ "inline_ok with a role", { { .method = "GET", .path = "/a", .handle = nothing, .roles = ROLE_ADMIN, .inline_ok = true }, { .method = NULL } } },
-		{ "plain listener", { { .method = "GET", .path = "/a", .handle = nothing, .roles = ROLE_ADMIN, .listeners = LISTENER_HTTP }, { .method = NULL } } },
+		{ "stands there twice", { { .method = "GET",
+						  .path = "/{a}",
+						  .handle = nothing,
+						  .roles = ROLE_ADMIN },
+						{ .method = "GET",
+							.path = "/{b}",
+							.handle = nothing,
+							.roles = ROLE_ADMIN },
+						{ .method = NULL } } },
+		{ "anyone and a role", { { .method = "GET",
+						 .path = "/a",
+						 .handle = nothing,
+						 .roles = ROLE_ANYONE | ROLE_ADMIN },
+					       { .method = NULL } } },
+		{ "grace without", { { .method = "GET",
+					     .path = "/a",
+					     .handle = nothing,
+					     .roles = ROLE_DEVICE_GRACE },
+					   { .method = NULL } } },
+		{ "inline_ok with a role", { { .method = "GET",
+						     .path = "/a",
+						     .handle = nothing,
+						     .roles = ROLE_ADMIN,
+						     .inline_ok = true },
+						   { .method = NULL } } },
+		{ "plain listener", { { .method = "GET",
+					      .path = "/a",
+					      .handle = nothing,
+					      .roles = ROLE_ADMIN,
+					      .listeners = LISTENER_HTTP },
+					    { .method = NULL } } },
 		{ "unknown listener", { { GOOD, .listeners = 1 << 7 }, { .method = NULL } } },
 		{ "query parameters", { { GOOD, .query = MANY }, { .method = NULL } } },
 	};
@@ -65,14 +121,35 @@ a_table_with_a_fault_stops_the_start(void **state)
 }
 
 static const struct route ROUTES[] = {
-	{ .method = "GET", .path = "/crl/{ca}/{shard}.crl", .handle = nothing, .roles = ROLE_ANYONE, .listeners = LISTENER_HTTP },
-	{ .method = "GET", .path = "/crl/{ca}.crl", .handle = nothing, .roles = ROLE_ANYONE, .listeners = LISTENER_HTTP },
-	{ .method = "GET", .path = "/crl/{ca}/delta.crl", .handle = nothing, .roles = ROLE_ANYONE, .listeners = LISTENER_HTTP },
-	{ .method = "GET", .path = "/v1/certificates/{id}", .handle = nothing, .roles = ROLE_ADMIN },
-	{ .method = "POST", .path = "/v1/certificates/batch", .handle = nothing, .roles = ROLE_ADMIN },
+	{ .method = "GET",
+		.path = "/crl/{ca}/{shard}.crl",
+		.handle = nothing,
+		.roles = ROLE_ANYONE,
+		.listeners = LISTENER_HTTP },
+	{ .method = "GET",
+		.path = "/crl/{ca}.crl",
+		.handle = nothing,
+		.roles = ROLE_ANYONE,
+		.listeners = LISTENER_HTTP },
+	{ .method = "GET",
+		.path = "/crl/{ca}/delta.crl",
+		.handle = nothing,
+		.roles = ROLE_ANYONE,
+		.listeners = LISTENER_HTTP },
+	{ .method = "GET",
+		.path = "/v1/certificates/{id}",
+		.handle = nothing,
+		.roles = ROLE_ADMIN },
+	{ .method = "POST",
+		.path = "/v1/certificates/batch",
+		.handle = nothing,
+		.roles = ROLE_ADMIN },
 	{ .method = "POST", .path = "/v1/certificates", .handle = nothing, .roles = ROLE_ADMIN },
 	{ .method = "GET", .path = "/v1/certificates", .handle = nothing, .roles = ROLE_ADMIN },
-	{ .method = "POST", .path = "/v1/certificates/{id}/revoke", .handle = nothing, .roles = ROLE_ADMIN },
+	{ .method = "POST",
+		.path = "/v1/certificates/{id}/revoke",
+		.handle = nothing,
+		.roles = ROLE_ADMIN },
 	{ .method = NULL },
 };
 
@@ -85,23 +162,35 @@ the_narrowest_route_wins(void **state)
 		const char *want_route; /* NULL: refused */
 		const char *want_code, *want_allow, *want_first, *want_second;
 	} CASES[] = {
-		{ "GET", "/crl/issuing-1.crl", LISTENER_HTTP, "/crl/{ca}.crl", NULL, NULL, "issuing-1", NULL },
-		{ "GET", "/crl/issuing-1/0f.crl", LISTENER_HTTP, "/crl/{ca}/{shard}.crl", NULL, NULL, "issuing-1", "0f" },
-		{ "GET", "/crl/issuing-1/delta.crl", LISTENER_HTTP, "/crl/{ca}/delta.crl", NULL, NULL, "issuing-1", NULL },
-		{ "HEAD", "/crl/a%2Fb.crl", LISTENER_HTTP, "/crl/{ca}.crl", NULL, NULL, "a/b", NULL },
+		{ "GET", "/crl/issuing-1.crl", LISTENER_HTTP, "/crl/{ca}.crl", NULL, NULL,
+			"issuing-1", NULL },
+		{ "GET", "/crl/issuing-1/0f.crl", LISTENER_HTTP, "/crl/{ca}/{shard}.crl", NULL,
+			NULL, "issuing-1", "0f" },
+		{ "GET", "/crl/issuing-1/delta.crl", LISTENER_HTTP, "/crl/{ca}/delta.crl", NULL,
+			NULL, "issuing-1", NULL },
+		{ "HEAD", "/crl/a%2Fb.crl", LISTENER_HTTP, "/crl/{ca}.crl", NULL, NULL, "a/b",
+			NULL },
 		{ "GET", "/crl/.crl", LISTENER_HTTP, NULL, "not_found", "", NULL, NULL },
 		{ "GET", "/crl/issuing-1.crl", LISTENER_HTTPS, NULL, "not_found", "", NULL, NULL },
-		{ "GET", "/v1/certificates/abc", LISTENER_STATIONS, "/v1/certificates/{id}", NULL, NULL, "abc", NULL },
+		{ "GET", "/v1/certificates/abc", LISTENER_STATIONS, "/v1/certificates/{id}", NULL,
+			NULL, "abc", NULL },
 		{ "GET", "/v1/certificates/abc", LISTENER_HTTP, NULL, "not_found", "", NULL, NULL },
-		{ "POST", "/v1/certificates/batch", LISTENER_HTTPS, "/v1/certificates/batch", NULL, NULL, NULL, NULL },
-		{ "GET", "/v1/certificates/batch", LISTENER_HTTPS, NULL, "method_not_allowed", "POST", NULL, NULL },
-		{ "DELETE", "/v1/certificates", LISTENER_HTTPS, NULL, "method_not_allowed", "POST, GET, HEAD", NULL, NULL },
-		{ "POST", "/v1/certificates/a/revoke", LISTENER_HTTPS, "/v1/certificates/{id}/revoke", NULL, NULL, "a", NULL },
-		{ "POST", "/v1/certificates/a/revoke/", LISTENER_HTTPS, NULL, "not_found", "", NULL, NULL },
-		{ "POST", "/v1/certificates/a%0/revoke", LISTENER_HTTPS, NULL, "path_malformed", "", NULL, NULL },
+		{ "POST", "/v1/certificates/batch", LISTENER_HTTPS, "/v1/certificates/batch", NULL,
+			NULL, NULL, NULL },
+		{ "GET", "/v1/certificates/batch", LISTENER_HTTPS, NULL, "method_not_allowed",
+			"POST", NULL, NULL },
+		{ "DELETE", "/v1/certificates", LISTENER_HTTPS, NULL, "method_not_allowed",
+			"POST, GET, HEAD", NULL, NULL },
+		{ "POST", "/v1/certificates/a/revoke", LISTENER_HTTPS,
+			"/v1/certificates/{id}/revoke", NULL, NULL, "a", NULL },
+		{ "POST", "/v1/certificates/a/revoke/", LISTENER_HTTPS, NULL, "not_found", "", NULL,
+			NULL },
+		{ "POST", "/v1/certificates/a%0/revoke", LISTENER_HTTPS, NULL, "path_malformed", "",
+			NULL, NULL },
 		{ "GET", "/", LISTENER_HTTPS, NULL, "not_found", "", NULL, NULL },
 		{ "GET", "", LISTENER_HTTPS, NULL, "path_malformed", "", NULL, NULL },
-		{ "GET", "/a/b/c/d/e/f/g/h/i/j/k/l", LISTENER_HTTPS, NULL, "not_found", "", NULL, NULL },
+		{ "GET", "/a/b/c/d/e/f/g/h/i/j/k/l", LISTENER_HTTPS, NULL, "not_found", "", NULL,
+			NULL },
 	};
 	const struct route *const tables[] = { ROUTES, NULL };
 	struct router *router = NULL;
@@ -115,12 +204,14 @@ the_narrowest_route_wins(void **state)
 		enum status status;
 
 		(void)snprintf(path, sizeof(path), "%s", CASES[i].path);
-		status = router_match(router, CASES[i].kind, CASES[i].method, path, &match, allow, &err);
+		status = router_match(
+			router, CASES[i].kind, CASES[i].method, path, &match, allow, &err);
 		if (CASES[i].want_route == NULL) {
 			assert_int_not_equal(status, OK);
 			assert_string_equal(err.code, CASES[i].want_code);
 			if (strlen(CASES[i].want_allow) != strlen(allow))
-				fail_msg("case %zu: Allow %s wanted, %s found", i, CASES[i].want_allow, allow);
+				fail_msg("case %zu: Allow %s wanted, %s found", i,
+					CASES[i].want_allow, allow);
 			continue;
 		}
 		assert_int_equal(status, OK);
@@ -142,7 +233,8 @@ struct field_case {
 };
 
 static void
-check_cases(const struct field_case *cases, size_t count, enum status (*take)(const json_t *, struct err *))
+check_cases(const struct field_case *cases, size_t count,
+	enum status (*take)(const json_t *, struct err *))
 {
 	for (size_t i = 0; i < count; i++) {
 		own(json_t) json = json_loads(cases[i].json, JSON_ALLOW_NUL, NULL);
@@ -248,25 +340,47 @@ take_object(const json_t *json, struct err *err)
 static void
 each_field_names_what_is_wrong(void **state)
 {
-	static const struct field_case KNOWN[] = { { "{}", NULL }, { "{\"a\":1,\"b\":2}", NULL }, { "{\"c\":1}", "field_unknown" }, { "{\"a\":1,\"A\":2}", "field_unknown" } };
-	static const struct field_case STRINGS[] = { { "{\"a\":\"x\"}", NULL }, { "{\"a\":\"12345678\"}", NULL },
-		{ "{\"a\":\"\xc3\xa9\"}", NULL }, { "{}", "field_missing" }, { "{\"a\":null}", "field_type" }, { "{\"a\":1}", "field_type" },
-		{ "{\"a\":\"\"}", "field_empty" }, { "{\"a\":\"canary789\"}", "field_too_long" }, { "{\"a\":\"a\\nb\"}", "field_malformed" },
-		{ "{\"a\":\"a\\u0000\"}", "field_malformed" }, { "{\"a\":\"\\u0085\"}", "field_malformed" }, { "{\"a\":\"\\u007f\"}", "field_malformed" } };
-	static const struct field_case TEXTS[] = { { "{\"a\":\"a\\r\\n\\tb\"}", NULL }, { "{\"a\":\"a\\u0007\"}", "field_malformed" } };
-	static const struct field_case IDS[] = { { "{\"device_id\":\"aZ0:_-\"}", NULL }, { "{}", "field_missing" },
-		{ "{\"device_id\":\"\"}", "device_id_malformed" }, { "{\"device_id\":\"canary x\"}", "device_id_malformed" },
-		{ "{\"device_id\":\"a\\u0000b\"}", "device_id_malformed" }, { "{\"device_id\":[]}", "field_type" },
-		{ "{\"device_id\":\"1234567890123456789012345678901234567890123456789012345678901234\"}", NULL },
-		{ "{\"device_id\":\"12345678901234567890123456789012345678901234567890123456789012345\"}", "device_id_malformed" } };
-	static const struct field_case INTS[] = { { "{}", NULL }, { "{\"a\":1}", NULL }, { "{\"a\":10}", NULL }, { "{\"a\":0}", "field_out_of_range" },
-		{ "{\"a\":11}", "field_out_of_range" }, { "{\"a\":1.0}", "field_type" }, { "{\"a\":\"1\"}", "field_type" } };
-	static const struct field_case BOOLS[] = { { "{\"a\":true}", NULL }, { "{\"a\":0}", "field_type" }, { "{}", "field_missing" } };
-	static const struct field_case TIMES[] = { { "{\"a\":\"2026-11-24T16:14:02Z\"}", NULL }, { "{\"a\":\"2026-11-24\"}", "field_malformed" }, { "{\"a\":1}", "field_type" } };
-	static const struct field_case CHOICES[] = { { "{\"reason\":\"x\"}", NULL }, { "{\"reason\":\"X\"}", "reason_unknown" }, { "{\"reason\":null}", "field_type" } };
-	static const struct field_case ARRAYS[] = { { "{\"a\":[]}", NULL }, { "{\"a\":[\"a\",\"b\"]}", NULL }, { "{\"a\":[\"a\",\"b\",\"c\"]}", "field_too_many" },
-		{ "{\"a\":[1]}", "field_type" }, { "{\"a\":[\"canary\"]}", "field_too_long" }, { "{\"a\":\"b\"}", "field_type" } };
-	static const struct field_case OBJECTS[] = { { "{\"a\":{}}", NULL }, { "{\"a\":[]}", "field_type" } };
+	static const struct field_case KNOWN[] = { { "{}", NULL }, { "{\"a\":1,\"b\":2}", NULL },
+		{ "{\"c\":1}", "field_unknown" }, { "{\"a\":1,\"A\":2}", "field_unknown" } };
+	static const struct field_case STRINGS[] = { { "{\"a\":\"x\"}", NULL },
+		{ "{\"a\":\"12345678\"}", NULL }, { "{\"a\":\"\xc3\xa9\"}", NULL },
+		{ "{}", "field_missing" }, { "{\"a\":null}", "field_type" },
+		{ "{\"a\":1}", "field_type" }, { "{\"a\":\"\"}", "field_empty" },
+		{ "{\"a\":\"canary789\"}", "field_too_long" },
+		{ "{\"a\":\"a\\nb\"}", "field_malformed" },
+		{ "{\"a\":\"a\\u0000\"}", "field_malformed" },
+		{ "{\"a\":\"\\u0085\"}", "field_malformed" },
+		{ "{\"a\":\"\\u007f\"}", "field_malformed" } };
+	static const struct field_case TEXTS[] = { { "{\"a\":\"a\\r\\n\\tb\"}", NULL },
+		{ "{\"a\":\"a\\u0007\"}", "field_malformed" } };
+	static const struct field_case IDS[] = { { "{\"device_id\":\"aZ0:_-\"}", NULL },
+		{ "{}", "field_missing" }, { "{\"device_id\":\"\"}", "device_id_malformed" },
+		{ "{\"device_id\":\"canary x\"}", "device_id_malformed" },
+		{ "{\"device_id\":\"a\\u0000b\"}", "device_id_malformed" },
+		{ "{\"device_id\":[]}", "field_type" },
+		{ "{\"device_id\":"
+		  "\"1234567890123456789012345678901234567890123456789012345678901234\"}",
+			NULL },
+		{ "{\"device_id\":"
+		  "\"12345678901234567890123456789012345678901234567890123456789012345\"}",
+			"device_id_malformed" } };
+	static const struct field_case INTS[] = { { "{}", NULL }, { "{\"a\":1}", NULL },
+		{ "{\"a\":10}", NULL }, { "{\"a\":0}", "field_out_of_range" },
+		{ "{\"a\":11}", "field_out_of_range" }, { "{\"a\":1.0}", "field_type" },
+		{ "{\"a\":\"1\"}", "field_type" } };
+	static const struct field_case BOOLS[] = { { "{\"a\":true}", NULL },
+		{ "{\"a\":0}", "field_type" }, { "{}", "field_missing" } };
+	static const struct field_case TIMES[] = { { "{\"a\":\"2026-11-24T16:14:02Z\"}", NULL },
+		{ "{\"a\":\"2026-11-24\"}", "field_malformed" }, { "{\"a\":1}", "field_type" } };
+	static const struct field_case CHOICES[] = { { "{\"reason\":\"x\"}", NULL },
+		{ "{\"reason\":\"X\"}", "reason_unknown" }, { "{\"reason\":null}", "field_type" } };
+	static const struct field_case ARRAYS[] = { { "{\"a\":[]}", NULL },
+		{ "{\"a\":[\"a\",\"b\"]}", NULL },
+		{ "{\"a\":[\"a\",\"b\",\"c\"]}", "field_too_many" },
+		{ "{\"a\":[1]}", "field_type" }, { "{\"a\":[\"canary\"]}", "field_too_long" },
+		{ "{\"a\":\"b\"}", "field_type" } };
+	static const struct field_case OBJECTS[] = { { "{\"a\":{}}", NULL },
+		{ "{\"a\":[]}", "field_type" } };
 
 	(void)state;
 	check_cases(KNOWN, COUNT_OF(KNOWN), take_known);
@@ -295,8 +409,9 @@ a_limit_is_a_number_in_its_range(void **state)
 	static const struct {
 		const char *text;
 		size_t want; /* 0: refused */
-	} CASES[] = { { "1", 1 }, { "1000", 1000 }, { "0042", 42 }, { "0", 0 }, { "1001", 0 }, { "", 0 }, { "-1", 0 },
-		{ "+1", 0 }, { "1 ", 0 }, { "0x1", 0 }, { "99999999999999999999", 0 } };
+	} CASES[] = { { "1", 1 }, { "1000", 1000 }, { "0042", 42 }, { "0", 0 }, { "1001", 0 },
+		{ "", 0 }, { "-1", 0 }, { "+1", 0 }, { "1 ", 0 }, { "0x1", 0 },
+		{ "99999999999999999999", 0 } };
 	struct request none = { .query_count = 0 };
 	struct err err;
 	size_t limit;
@@ -340,9 +455,11 @@ a_cursor_comes_back_whole_or_not_at_all(void **state)
 			char kept = text[at];
 
 			text[at] = kept == 'A' ? 'B' : 'A';
-			assert_int_equal(query_cursor(&request, "devices", out, &len, &err), ERR_ARGUMENT);
+			assert_int_equal(
+				query_cursor(&request, "devices", out, &len, &err), ERR_ARGUMENT);
 			text[at] = '\0';
-			assert_int_equal(query_cursor(&request, "devices", out, &len, &err), ERR_ARGUMENT);
+			assert_int_equal(
+				query_cursor(&request, "devices", out, &len, &err), ERR_ARGUMENT);
 			text[at] = kept;
 		}
 	}
@@ -369,7 +486,9 @@ a_cursor_of_text_fits_its_place(void **state)
 	assert_int_equal(query_cursor_text(&none, "x", out, sizeof(out), &err), OK);
 	assert_string_equal(out, "");
 	cursor_encode(text, "n", &number, sizeof(number));
-	assert_int_equal(query_cursor_exact(&request, "n", &found_number, sizeof(found_number), &found, &err), OK);
+	assert_int_equal(query_cursor_exact(
+				 &request, "n", &found_number, sizeof(found_number), &found, &err),
+		OK);
 	assert_true(found);
 	assert_int_equal(found_number, 42);
 	assert_int_equal(query_cursor_exact(&request, "n", out, 4, &found, &err), ERR_ARGUMENT);
@@ -385,12 +504,17 @@ every_status_has_its_http_status(void **state)
 		const char *code;
 		unsigned want;
 		bool want_retry;
-	} CASES[] = { { ERR_ARGUMENT, "x", 400, false }, { ERR_UNAUTHENTICATED, "x", 401, false }, { ERR_DENIED, "x", 403, false },
-		{ ERR_NOT_FOUND, "x", 404, false }, { ERR_CONFLICT, "x", 409, false }, { ERR_TOO_LARGE, "x", 413, false },
-		{ ERR_TOO_MANY, "x", 429, true }, { ERR_UNAVAILABLE, "x", 503, true }, { ERR_INTERNAL, "x", 500, false },
-		{ ERR_ARGUMENT, "method_not_allowed", 405, false }, { ERR_ARGUMENT, "not_acceptable", 406, false },
-		{ ERR_ARGUMENT, "unsupported_media_type", 415, false }, { ERR_ARGUMENT, "uri_too_long", 414, false },
-		{ ERR_ARGUMENT, "header_too_large", 431, false }, { ERR_ARGUMENT, "precondition_required", 428, false } };
+	} CASES[] = { { ERR_ARGUMENT, "x", 400, false }, { ERR_UNAUTHENTICATED, "x", 401, false },
+		{ ERR_DENIED, "x", 403, false }, { ERR_NOT_FOUND, "x", 404, false },
+		{ ERR_CONFLICT, "x", 409, false }, { ERR_TOO_LARGE, "x", 413, false },
+		{ ERR_TOO_MANY, "x", 429, true }, { ERR_UNAVAILABLE, "x", 503, true },
+		{ ERR_INTERNAL, "x", 500, false },
+		{ ERR_ARGUMENT, "method_not_allowed", 405, false },
+		{ ERR_ARGUMENT, "not_acceptable", 406, false },
+		{ ERR_ARGUMENT, "unsupported_media_type", 415, false },
+		{ ERR_ARGUMENT, "uri_too_long", 414, false },
+		{ ERR_ARGUMENT, "header_too_large", 431, false },
+		{ ERR_ARGUMENT, "precondition_required", 428, false } };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
@@ -430,8 +554,10 @@ a_problem_is_json_whatever_is_in_its_text(void **state)
 	(void)err_set(&err, ERR_ARGUMENT, "device_id_malformed", "cut \xc3");
 	json = problem_json(&err, NULL);
 	assert_non_null(json);
-	assert_string_equal(json_string_value(json_object_get(json, "title")), "Device id malformed");
-	assert_string_equal(json_string_value(json_object_get(json, "type")), "urn:jitrca:problem:device_id_malformed");
+	assert_string_equal(
+		json_string_value(json_object_get(json, "title")), "Device id malformed");
+	assert_string_equal(json_string_value(json_object_get(json, "type")),
+		"urn:jitrca:problem:device_id_malformed");
 	assert_string_equal(json_string_value(json_object_get(json, "detail")), "cut ?");
 	assert_null(json_object_get(json, "request_id"));
 }
@@ -441,8 +567,11 @@ a_problem_is_json_whatever_is_in_its_text(void **state)
 static void
 only_shortest_utf8_is_valid(void **state)
 {
-	static const char *const GOOD_TEXTS[] = { "", "a", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf" };
-	static const char *const BAD_TEXTS[] = { "\x80", "\xc0\xaf", "\xc1\xbf", "\xc2", "\xc2\x41", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff" };
+	static const char *const GOOD_TEXTS[] = { "", "a", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80",
+		"\xed\x9f\xbf", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf" };
+	static const char *const BAD_TEXTS[] = { "\x80", "\xc0\xaf", "\xc1\xbf", "\xc2", "\xc2\x41",
+		"\xe0\x9f\xbf", "\xed\xa0\x80", "\xe2\x82", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
+		"\xf5\x80\x80\x80", "\xff" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(GOOD_TEXTS); i++)
@@ -462,8 +591,10 @@ each_metric_is_printed_with_its_type(void **state)
 	metric_set(METRIC_ISSUE_QUEUE, 7);
 	assert_int_equal(metrics_print(&text, &err), OK);
 	assert_int_equal(buf_add(&text, "", 1, &err), OK);
-	assert_non_null(strstr((char *)text.data, "# TYPE jitrca_issued_total counter\njitrca_issued_total 3\n"));
-	assert_non_null(strstr((char *)text.data, "# TYPE jitrca_issue_queue gauge\njitrca_issue_queue 7\n"));
+	assert_non_null(strstr(
+		(char *)text.data, "# TYPE jitrca_issued_total counter\njitrca_issued_total 3\n"));
+	assert_non_null(strstr(
+		(char *)text.data, "# TYPE jitrca_issue_queue gauge\njitrca_issue_queue 7\n"));
 }
 
 int

@@ -1,6 +1,6 @@
 /*
- * server/http against real clients. Without arguments it runs http_live.py beside it, which starts this
- * program again as a small server (`serve DIR key=value …`) and plays the clients.
+ * server/http against real clients. Without arguments it runs http_live.py beside it, which starts
+ * this program again as a small server (`serve DIR key=value …`) and plays the clients.
  */
 #include "tests/unit/base/test.h"
 
@@ -39,7 +39,8 @@ static enum status
 echo(struct app *app, struct request *request, struct err *err)
 {
 	(void)app;
-	return request_reply_bytes(request, 200, "application/octet-stream", request_body(request), err);
+	return request_reply_bytes(
+		request, 200, "application/octet-stream", request_body(request), err);
 }
 
 static enum status
@@ -60,8 +61,8 @@ show(struct app *app, struct request *request, struct err *err)
 	(void)app;
 	TRY(request_reply_header(request, "Cache-Control", "max-age=60", err));
 	return request_reply_json(request, 200,
-		json_pack("{s:s, s:s*, s:s, s:i}", "id", request_param(request, "id"), "q", query, "address",
-			request_peer_address(request), "peer_bytes",
+		json_pack("{s:s, s:s*, s:s, s:i}", "id", request_param(request, "id"), "q", query,
+			"address", request_peer_address(request), "peer_bytes",
 			(int)request_peer_certificate(request).len),
 		err);
 }
@@ -71,7 +72,8 @@ finish_later(void *arg)
 {
 	struct request *request = arg;
 	struct err err;
-	enum status status = request_reply_bytes(request, 200, "text/plain", view_text("later\n"), &err);
+	enum status status =
+		request_reply_bytes(request, 200, "text/plain", view_text("later\n"), &err);
 
 	request_finish(request, status, &err);
 	return NULL;
@@ -222,7 +224,8 @@ set_certificates(struct app *app, const char *const *names, size_t count, struct
 	for (size_t i = 0; i < count; i++) {
 		files[2 * i] = slurp(app->dir, names[i], "pem");
 		files[2 * i + 1] = slurp(app->dir, names[i], "key");
-		certificates[i] = (struct http_certificate){ view_of(&files[2 * i]), view_of(&files[2 * i + 1]) };
+		certificates[i] = (struct http_certificate){ view_of(&files[2 * i]),
+			view_of(&files[2 * i + 1]) };
 	}
 	status = http_set_certificates(app->http, certificates, count, err);
 	for (size_t i = 0; i < 2 * count; i++)
@@ -243,22 +246,87 @@ static const char *const SHOW_QUERY[] = { "q", "limit", "cursor", NULL };
 
 #define ALL (LISTENER_HTTPS | LISTENER_STATIONS | LISTENER_HTTP)
 static const struct route ROUTES[] = {
-	{ .method = "GET", .path = "/ping", .handle = ping, .roles = ROLE_ANYONE, .listeners = ALL, .inline_ok = true },
-	{ .method = "GET", .path = "/metrics", .handle = metrics, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "POST", .path = "/echo", .handle = echo, .roles = ROLE_ANYONE, .listeners = ALL, .body_max_bytes = 200000 },
-	{ .method = "POST", .path = "/json", .handle = json_echo, .roles = ROLE_ANYONE, .listeners = ALL, .body_max_bytes = 1 << 20 },
-	{ .method = "GET", .path = "/show/{id}", .handle = show, .roles = ROLE_ANYONE, .listeners = ALL, .query = SHOW_QUERY },
-	{ .method = "GET", .path = "/park", .handle = park, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "POST", .path = "/park", .handle = park, .roles = ROLE_ANYONE, .listeners = ALL, .body_max_bytes = 65536 },
-	{ .method = "GET", .path = "/defer", .handle = defer, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/slow", .handle = slow, .roles = ROLE_ANYONE, .listeners = ALL },
+	{ .method = "GET",
+		.path = "/ping",
+		.handle = ping,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL,
+		.inline_ok = true },
+	{ .method = "GET",
+		.path = "/metrics",
+		.handle = metrics,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "POST",
+		.path = "/echo",
+		.handle = echo,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL,
+		.body_max_bytes = 200000 },
+	{ .method = "POST",
+		.path = "/json",
+		.handle = json_echo,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL,
+		.body_max_bytes = 1 << 20 },
+	{ .method = "GET",
+		.path = "/show/{id}",
+		.handle = show,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL,
+		.query = SHOW_QUERY },
+	{ .method = "GET",
+		.path = "/park",
+		.handle = park,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "POST",
+		.path = "/park",
+		.handle = park,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL,
+		.body_max_bytes = 65536 },
+	{ .method = "GET",
+		.path = "/defer",
+		.handle = defer,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "GET",
+		.path = "/slow",
+		.handle = slow,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
 	{ .method = "GET", .path = "/big", .handle = big, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/file", .handle = file, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/fail", .handle = break_down, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/busy", .handle = busy, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/silent", .handle = silent, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "GET", .path = "/unchanged", .handle = unchanged, .roles = ROLE_ANYONE, .listeners = ALL },
-	{ .method = "POST", .path = "/upload", .handle = upload, .roles = ROLE_ADMIN, .spool = true },
+	{ .method = "GET",
+		.path = "/file",
+		.handle = file,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "GET",
+		.path = "/fail",
+		.handle = break_down,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "GET",
+		.path = "/busy",
+		.handle = busy,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "GET",
+		.path = "/silent",
+		.handle = silent,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "GET",
+		.path = "/unchanged",
+		.handle = unchanged,
+		.roles = ROLE_ANYONE,
+		.listeners = ALL },
+	{ .method = "POST",
+		.path = "/upload",
+		.handle = upload,
+		.roles = ROLE_ADMIN,
+		.spool = true },
 	{ .method = "GET", .path = "/secret", .handle = ping, .roles = ROLE_ADMIN },
 	{ .method = "POST", .path = "/swap", .handle = swap, .roles = ROLE_ANYONE },
 	{ .method = NULL },
@@ -272,7 +340,8 @@ authorize(struct app *app, struct request *request, unsigned roles, struct err *
 
 	(void)app, (void)roles;
 	if (header == NULL || strcmp(header, "Bearer good") != 0)
-		return err_set(err, ERR_UNAUTHENTICATED, "credentials_missing", "Authorization: wanted");
+		return err_set(
+			err, ERR_UNAUTHENTICATED, "credentials_missing", "Authorization: wanted");
 	request_set_actor(request, "tester");
 	return OK;
 }
@@ -325,9 +394,13 @@ static int
 serve(const char *dir, char **limits, int count)
 {
 	static const char *const FIRST[] = { "one", "two" };
-	struct config config = { .connections_max = 2000, .connections_per_address_max = 500,
-		.first_request_timeout_ms = 10000, .idle_timeout_ms = 30000, .worker_threads = 2,
-		.upload_max_bytes = 8 << 20, .shutdown_timeout_ms = 5000 };
+	struct config config = { .connections_max = 2000,
+		.connections_per_address_max = 500,
+		.first_request_timeout_ms = 10000,
+		.idle_timeout_ms = 30000,
+		.worker_threads = 2,
+		.upload_max_bytes = 8 << 20,
+		.shutdown_timeout_ms = 5000 };
 	struct app app = { .dir = dir };
 	struct http_setup setup = { .config = &config, .app = &app, .authorize = authorize };
 	struct router *router;
@@ -350,7 +423,8 @@ serve(const char *dir, char **limits, int count)
 	setup.https_fd = listen_on("127.0.0.1", &https);
 	setup.stations_fd = listen_on("0.0.0.0", &stations);
 	setup.http_fd = listen_on("127.0.0.1", &http);
-	if (http_start(&app.http, &setup, &err) != OK || set_certificates(&app, FIRST, 2, &err) != OK) {
+	if (http_start(&app.http, &setup, &err) != OK ||
+		set_certificates(&app, FIRST, 2, &err) != OK) {
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
@@ -371,7 +445,8 @@ real_clients_get_what_they_are_promised(void **state)
 	pid_t child;
 
 	(void)state;
-	(void)snprintf(script, sizeof(script), "%.*s/http_live.py", (int)(slash - __FILE__), __FILE__);
+	(void)snprintf(
+		script, sizeof(script), "%.*s/http_live.py", (int)(slash - __FILE__), __FILE__);
 	child = fork();
 	assert_true(child >= 0);
 	if (child == 0) {
