@@ -131,7 +131,7 @@ every_filter_finds_what_sql_finds(void **state)
 	    " WHEN 2 THEN 'superseded' WHEN 3 THEN 'held' WHEN 4 THEN 'pending_confirmation'"
 	    " ELSE 'active' END, CASE WHEN n %% 3 = 0 THEN 'short' ELSE 'device' END,"
 	    " 'fleet-' || n %% 500, true, 'CN=f', CASE WHEN n %% 4 = 0 THEN 'st2' ELSE 'st' END,"
-	    " CASE WHEN n %% 7 = 0 THEN 'm-search' END, e - interval '1 year', e,"
+	    " CASE WHEN n %% 7 = 0 AND n %% 4 <> 0 THEN 'm-search' END, e - interval '1 year', e,"
 	    " e - interval '1 year' + n %% 3 * interval '1 second', sha256(s), sha256(s), now(),"
 	    " '\\x00' FROM (SELECT n, e, ('\\x01' || lpad(to_hex(n %% 256), 2, '0') ||"
 	    " lpad(to_hex((extract(year FROM e) * 12 + extract(month FROM e) - 1)::int), 4, '0') ||"
@@ -186,7 +186,7 @@ memory_may_be_short(void **state)
 		struct db_admit_item item = ask("memory");
 		struct db_revoke_result result;
 		struct db_orphan orphan;
-		struct err err;
+		struct err why;
 		enum status status;
 		size_t count_found = 0;
 		size_t reaped;
@@ -194,25 +194,25 @@ memory_may_be_short(void **state)
 		item.replace = true;
 		MUST(db_tx_begin(&tx, world_pool, err));
 		mem_fail_at(n);
-		status = db_certificate_search(&tx, &filter, NULL, 4, page, &count_found, &next, &err);
+		status = db_certificate_search(&tx, &filter, NULL, 4, page, &count_found, &next, &why);
 		for (size_t i = 0; i < count_found; i++)
 			db_certificate_free(&page[i]);
 		if (status == OK)
-			status = db_issuance_admit(&tx, 1, &item, 1, &err);
+			status = db_issuance_admit(&tx, 1, &item, 1, &why);
 		if (status == OK) {
 			struct db_record_item record = record_of(&item);
 
-			status = db_issuance_record(&tx, &record, 1, &err);
+			status = db_issuance_record(&tx, &record, 1, &why);
 		}
 		if (status == OK)
 			status = db_revocation_revoke(&tx, &item.ref, REASON_KEY_COMPROMISE, world_now,
-				&result, &err);
+				&result, &why);
 		if (status == OK) {
 			item = ask("memory-2");
-			status = db_issuance_admit(&tx, 1, &item, 1, &err);
+			status = db_issuance_admit(&tx, 1, &item, 1, &why);
 		}
 		if (status == OK)
-			status = db_issuance_reap(&tx, 1, &item.ref, 1, &orphan, 1, &reaped, &err);
+			status = db_issuance_reap(&tx, 1, &item.ref, 1, &orphan, 1, &reaped, &why);
 		mem_fail_at(-1);
 		if (status == OK) {
 			assert_true(n > 20);
@@ -220,7 +220,7 @@ memory_may_be_short(void **state)
 			break;
 		}
 		/* Short memory while a row is read shows as a row that cannot be read. */
-		assert_true(status == ERR_UNAVAILABLE || strcmp(err.code, "database_shape") == 0);
+		assert_true(status == ERR_UNAVAILABLE || strcmp(why.code, "database_shape") == 0);
 		failed++;
 	}
 	assert_in_range(failed, 20, 199);
