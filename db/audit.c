@@ -188,7 +188,9 @@ db_audit_search(struct db_tx *tx, const struct db_audit_filter *filter,
 	struct db_audit_cursor *next, struct err *err)
 {
 	own(PGresult) rows = NULL;
-	bool from = cursor != NULL && cursor->set;
+	/* A copy, for next may be the same one. */
+	struct db_audit_cursor from = cursor != NULL && cursor->set ? *cursor
+		: (struct db_audit_cursor){ .set = false };
 	int64_t at_us = 0;
 	int by = filter->object != NULL ? AUDIT_SEARCH_OBJECT
 		: filter->actor != NULL ? AUDIT_SEARCH_ACTOR
@@ -198,8 +200,8 @@ db_audit_search(struct db_tx *tx, const struct db_audit_filter *filter,
 	TRY(db_run(tx, &SQL[by],
 		DB_PARAMS(db_text(filter->actor), db_text(filter->action), db_text(filter->object),
 			db_int64_or_null(filter->since_s), db_int64_or_null(filter->until_s),
-			from ? db_int64(cursor->at_us) : db_null(), db_int64(from ? cursor->lane : 0),
-			db_int64(from ? cursor->seq : 0), db_int64((int64_t)limit + 1)), &rows, err));
+			from.set ? db_int64(from.at_us) : db_null(), db_int64(from.lane),
+			db_int64(from.seq), db_int64((int64_t)limit + 1)), &rows, err));
 	TRY(read_records(rows, limit, out, count, &at_us, err));
 	if (*count > 0 && (size_t)db_rows(rows) > limit)
 		*next = (struct db_audit_cursor){ true, at_us, out[*count - 1].lane, out[*count - 1].seq };
