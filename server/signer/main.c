@@ -263,7 +263,11 @@ signer_main(int argc, char **argv)
 	if (process == NULL || pthread_mutex_init(&process->lock, NULL) != 0 ||
 	    pthread_cond_init(&process->changed, NULL) != 0)
 		return 1;
-	(void)mallopt(M_ARENA_MAX, 2); /* few threads, each with little to allocate */
+	/*
+	 * One arena: glibc opens /proc/sys/vm/overcommit_memory before it shrinks any other than the
+	 * first, which the system call filter answers with death. The threads allocate little.
+	 */
+	(void)mallopt(M_ARENA_MAX, 1);
 	process->channels[0] = (struct channel){ process, "issue", SIGNER_ISSUE_FD, NULL };
 	process->channels[1] = (struct channel){ process, "crl", SIGNER_CRL_FD, NULL };
 	status = prepare(process, &err);
