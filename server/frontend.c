@@ -34,6 +34,7 @@
 /* What is only a step behind (the signer, the session) is looked for often. */
 #define BRIEF_MS 5
 #define SESSION_RETRY_MS 500
+#define FIRST_LISTS_MS 10000
 #define SESSION_TICK_MS 1000
 /* So many lanes of the audit log: enough that servers seldom meet, few enough to verify quickly. */
 #define AUDIT_LANES 64
@@ -478,6 +479,24 @@ prepare(struct frontend *it, struct err *err)
 	return signer_link_new(&app->signer_crl, err);
 }
 
+/*
+ * On a first start, until every list has been published once: whoever waits for our word may then
+ * fetch what certificates point to. Not for ever: without lists the rest still works, and /readyz
+ * says so.
+ */
+static void
+wait_for_lists(struct frontend *it)
+{
+	int64_t end_ms = clock_mono_ms(it->app.clock) + FIRST_LISTS_MS;
+	struct crl_cache_health health;
+
+	do {
+		crl_cache_health(it->app.crls, it->app.issuing->issuer_id, &health);
+		if (health.missing > 0)
+			attend(it, BRIEF_MS);
+	} while (health.missing > 0 && !it->stopping && clock_mono_ms(it->app.clock) < end_ms);
+}
+
 static enum status
 start(struct frontend *it, struct err *err)
 {
@@ -497,6 +516,7 @@ start(struct frontend *it, struct err *err)
 	TRY(start_listeners(it, err));
 	TRY(insist(it, "tls_certificate_failed", first_tls, err));
 	TRY(thread(&it->tls_thread, &it->tls_started, tls_main, it, err));
+	wait_for_lists(it);
 	return process_send(PROCESS_CONTROL_FD, &word, sizeof(word), NULL, 0, err);
 }
 

@@ -166,7 +166,7 @@ find_bin(struct dev_postgres *postgres, struct err *err)
 	if (!found)
 		return err_set(err, ERR_NOT_FOUND, "postgres_missing",
 			"PostgreSQL's server programs are not installed (initdb, postgres): "
-		        "apt-get install"
+			"apt-get install"
 			" postgresql, or: make deps");
 	return OK;
 }
@@ -209,6 +209,8 @@ place(struct dev_postgres *postgres, const char *dir, struct err *err)
 	uint8_t hash[32];
 	char name[17];
 	ssize_t len;
+	const char *const remove_argv[] = { "/bin/rm", "-rf", "--", postgres->dir, NULL };
+	const struct dev_program remove_old = { .argv = remove_argv };
 
 	len = readlink(dir, real, sizeof(real) - 1);
 	if (len > 0) { /* an earlier run had to go elsewhere */
@@ -225,6 +227,8 @@ place(struct dev_postgres *postgres, const char *dir, struct err *err)
 	hex_encode(name, hash, 8);
 	(void)snprintf(postgres->dir, sizeof(postgres->dir), "%s/jitrca-dev-%s",
 		geteuid() == 0 ? "/var/lib" : "/var/tmp", name);
+	/* Without a link to it, it is of a dir that was removed: its CA is gone as well. */
+	TRY(dev_run(&remove_old, err));
 	TRY(own_dir(postgres->dir, err));
 	if (symlink(postgres->dir, dir) != 0)
 		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", dir, strerror(errno));

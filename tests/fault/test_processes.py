@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import pwd
 import re
 import signal
 import socket
@@ -300,3 +301,24 @@ def test_an_unknown_command_is_answered_with_the_nearest(own):
     result = subprocess.run([own.binary, "srve"], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "'serve'" in result.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give its children other users")
+def test_started_as_root_signer_and_frontend_run_as_other_users(cluster):
+    users = {"user_signer": "nobody", "user_frontend": "postgres"}
+    with Stack(cluster, config=users) as stack:
+        pids = stack.pids()
+        for role, name in (("signer", "nobody"), ("frontend", "postgres")):
+            status = pathlib.Path(f"/proc/{pids[role]}/status").read_text()
+            uids = set(re.search(r"^Uid:\s+(.*)$", status, re.M).group(1).split())
+            assert uids == {str(pwd.getpwnam(name).pw_uid)}, role
+            assert re.search(r"^CapEff:\s+0+$", status, re.M), role
+            assert re.search(r"^NoNewPrivs:\s+1$", status, re.M), role
+        os.kill(pids["frontend"], signal.SIGKILL)
+        wait_until(lambda: stack.pids().get("frontend") not in (None, pids["frontend"]) and ready(stack), "ready again")
+        # The orphans of a supervisor end although they changed their user.
+        pids = stack.pids()
+        os.kill(pids["supervisor"], signal.SIGKILL)
+        stack.process.wait()
+        for role in ("signer", "frontend"):
+            wait_until(lambda role=role: not alive(pids[role]), f"{role}'s end", 10)
