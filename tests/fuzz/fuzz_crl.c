@@ -1,0 +1,68 @@
+/*
+ * Any octets as a CRL: read or refused, and the walk in pieces (their length is the first octet) says
+ * the same as the walk at once.
+ */
+#include <assert.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "ca/crl.h"
+#include "ca/crl_walk.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static const uint8_t ALGORITHM[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03,
+	0x02 };
+static const uint8_t NAME[] = { 0x30, 0x15, 0x31, 0x13, 0x30, 0x11, 0x06, 0x03, 0x55, 0x04, 0x03,
+	0x0c, 0x0a, 'I', 's', 's', 'u', 'i', 'n', 'g', ' ', 'C', 'A' };
+static const uint8_t SKI[20] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 };
+
+static enum status
+walk_in(struct ca_crl_walk *walk, size_t piece, struct view tbs, struct err *err)
+{
+	const struct ca_tbs_issuer issuer = {
+		.ca_id = "issuing-1",
+		.subject = { NAME, sizeof(NAME) },
+		.ski = { SKI, sizeof(SKI) },
+		.algorithm = { ALGORITHM, sizeof(ALGORITHM) },
+	};
+
+	ca_crl_walk_begin(walk, &issuer, "http://ca.example.com", INT64_C(1795500000));
+	while (tbs.len > 0) {
+		size_t now = tbs.len < piece ? tbs.len : piece;
+
+		TRY(ca_crl_walk_add(walk, (struct view){ tbs.data, now }, err));
+		tbs.data += now;
+		tbs.len -= now;
+	}
+	return ca_crl_walk_end(walk, err);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	static struct ca_crl_walk whole, pieces;
+	struct err err = { .status = OK }, err2 = { .status = OK };
+	struct ca_crl_entry entry;
+	struct ca_crl_view crl;
+	struct view tbs;
+	bool more = true;
+	enum status a, b;
+
+	if (len < 1)
+		return 0;
+	tbs = (struct view){ data + 1, len - 1 };
+	a = walk_in(&whole, SIZE_MAX, tbs, &err);
+	b = walk_in(&pieces, (size_t)data[0] + 1, tbs, &err2);
+	assert(a == b);
+	assert(a == OK || strcmp(err.code, err2.code) == 0);
+	assert(a != OK || (whole.number == pieces.number && whole.scope == pieces.scope));
+
+	if (ca_crl_parse(&crl, tbs, &err) != OK)
+		assert(strcmp(err.code, "crl_malformed") == 0);
+	else
+		while (more && ca_crl_next(&crl.revoked, &entry, &more, &err) == OK)
+			assert(!more || entry.serial.len > 0);
+	(void)!ca_crl_keeps(tbs, tbs, NULL, NULL, &err);
+	return 0;
+}
