@@ -359,7 +359,7 @@ check_validity(const struct ca_cert_view *leaf, int64_t now_s, struct err *err)
 		return err_set(err, ERR_UNAUTHENTICATED, "certificate_not_yet_valid",
 			"certificate: RFC 5280 4.1.2.5: notBefore lies %lld s ahead",
 			(long long)(leaf->not_before_s - now_s));
-	if (now_s > leaf->not_after_s)
+	if (now_s >= leaf->not_after_s)
 		return err_set(err, ERR_UNAUTHENTICATED, "certificate_expired",
 			"certificate: RFC 5280 4.1.2.5: notAfter was %lld s ago",
 			(long long)(now_s - leaf->not_after_s));

@@ -171,7 +171,8 @@ check_time(const struct db_certificate *row, const struct ca_profile *profile, u
 			"client certificate: not valid yet");
 	if ((roles & ROLE_DEVICE_GRACE) != 0 && profile != NULL && profile->role == CA_ROLE_DEVICE)
 		grace_s = profile->grace_s;
-	if (now_s > row->not_after_s + grace_s)
+	/* The last second is over when it has begun, as OpenSSL and our status have it. */
+	if (now_s >= row->not_after_s + grace_s)
 		return err_set(err, ERR_UNAUTHENTICATED, "certificate_expired",
 			"client certificate: expired");
 	return OK;

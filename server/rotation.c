@@ -56,7 +56,7 @@ rotation_window(struct rotation_window *out, const struct ca_profile *profile, c
 	*out = (struct rotation_window){ .end_s = closes_s };
 	out->start_s = opens_s + offset_of(device_id, certificate_id, closes_s - opens_s);
 	out->due = now_s >= out->start_s;
-	if (now_s > not_after_s)
+	if (now_s >= not_after_s)
 		out->reason = ROTATION_EXPIRED;
 	else if (now_s >= closes_s)
 		out->reason = ROTATION_LATE;
