@@ -196,12 +196,13 @@ def raw(stack, data, port="stations"):
     context = ssl.create_default_context(cafile=stack.ca_bundle)
     with socket.create_connection(("127.0.0.1", stack.ports[port]), timeout=10) as plain, \
             context.wrap_socket(plain, server_hostname="localhost") as tls:
-        tls.sendall(data)
         answer = b""
-        while chunk := tls.recv(65536):
-            answer += chunk
-            if b"\r\n\r\n" in answer and (b"Connection: close" in answer or len(answer) > 200000):
-                break
+        try:
+            tls.sendall(data)
+            while chunk := tls.recv(65536):
+                answer += chunk
+        except (ssl.SSLError, ConnectionError):
+            pass  # cut while we were still sending: no answer, but no harm either
         return answer
 
 
@@ -211,7 +212,7 @@ def raw(stack, data, port="stations"):
     (b"Content-Length: -1\r\n", (b"400",)),
     (b"Content-Length: 99999999999999999999\r\n", (b"400", b"413")),
     (b"X: " + b"y" * 200000 + b"\r\n", (b"431", b"413", b"414")),
-])
+], ids=("both lengths", "two lengths", "negative", "huge", "long header"))
 def test_malformed_http(stack, head, statuses):
     answer = raw(stack, b"POST /v1/certificates HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + head + b"\r\nhello")
     assert answer[9:12] in statuses or answer == b"", answer[:300]

@@ -149,7 +149,8 @@ def test_a_batch_of_a_thousand(stack):
     with client.admin(stack) as boss:
         answer = boss.post("/v1/certificates/batch", json={"requests": requests})
         assert answer.status_code == 200
-        assert [result["status"] for result in answer.json()["results"]] == [201] * 1000
+        refused = [result for result in answer.json()["results"] if result["status"] != 201]
+        assert not refused, (len(refused), refused[:2])
         assert len({result["certificate"]["serial"] for result in answer.json()["results"]}) == 1000
         over = boss.post("/v1/certificates/batch", json={"requests": requests + requests[:1]})
         assert over.status_code == 413 and code(over) == "batch_too_large"

@@ -9,7 +9,7 @@ from harness.stack import Stack, wait_until
 @pytest.fixture(scope="module")
 def fast(cluster):
     """Certificates that live for seconds, so that expiry and grace are real."""
-    profile = {"device": {"validity": {"default": "3s", "maximum": "1h", "backdate": "1s"},
+    profile = {"device": {"validity": {"default": "3s", "max": "1h", "backdate": "1s"},
                           "renewal": {"before": "2s", "overlap": "1s", "grace": "1h"}}}
     with Stack(cluster, profiles=profile) as it:
         yield it
@@ -99,7 +99,7 @@ def test_a_late_device_is_told_to_rotate_at_once_and_grace_lets_it(fast):
 
 
 def test_without_grace_an_expired_device_is_refused(cluster):
-    profile = {"device": {"validity": {"default": "2s", "maximum": "1h", "backdate": "1s"},
+    profile = {"device": {"validity": {"default": "2s", "max": "1h", "backdate": "1s"},
                           "renewal": {"before": "1s", "overlap": "0s", "grace": "0s"}}}
     with Stack(cluster, profiles=profile) as it:
         key, old = new_device(it, "late-2")
