@@ -18,7 +18,7 @@
 #define LANE_CAP_EPOLL 120
 #define LANE_HARD_EPOLL 125
 /* From so many connections on, another lane is started, as long as there may be one. */
-#define LANE_CROWDED 64
+#define LANE_CROWDED 32
 
 static void library_log(void *cls, const char *fmt, va_list args) PRINTF(2, 0);
 static void
