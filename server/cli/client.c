@@ -76,6 +76,7 @@ add_token(curl_slist **list, const struct client_setup *setup, struct err *err)
 	enum status status;
 
 	if (setup->token_file != NULL) {
+		TRY(ca_init(err));
 		TRY(secret_read_file(&file, setup->token_file, TOKEN_MAX_BYTES, err));
 		token = (const char *)file.data;
 		len = file.len;
