@@ -117,7 +117,7 @@ array_oid(enum db_array_type type)
 	case ARRAY_BOOL: return OID_BOOL;
 	case ARRAY_UNSET: break;
 	}
-	assert(!"array without type");
+	assert(type != ARRAY_UNSET);
 	return 0;
 }
 

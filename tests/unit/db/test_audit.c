@@ -151,7 +151,8 @@ a_search_by_object_uses_its_index(void **state)
 	append(tx, 0, NOW, "ann", "issue", "dev-0", 0);
 	sql(tx, "INSERT INTO jitrca.audit_record SELECT 0, n, now(), 'a', 'b', '', sha256('')"
 		" FROM generate_series(2, 5000) n");
-	sql(tx, "INSERT INTO jitrca.audit_item SELECT 0, n, 0, 'dev-' || n, '' FROM generate_series(2, 5000) n");
+	sql(tx, "INSERT INTO jitrca.audit_item SELECT 0, n, 0, 'dev-' || n, ''"
+		" FROM generate_series(2, 5000) n");
 	sql(tx, "ANALYZE jitrca.audit_record, jitrca.audit_item");
 	(void)search(tx, (struct db_audit_filter){ .object = "nobody" }, &cursor, 1, seqs);
 	assert_ok(db_conn_exec(tx->conn, "plan", "EXPLAIN EXECUTE audit_search_object"

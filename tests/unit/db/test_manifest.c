@@ -262,7 +262,8 @@ a_hundred_thousand_lines_are_added_all_or_none(void **state)
 	assert_ok(db_manifest_find(&tx, "order-7", &found, err));
 	assert_int_equal(found.line_count, 100000);
 	assert_int_equal(sql_number(&tx, "SELECT count(*) FROM jitrca.manifest_line"), 100000);
-	assert_int_equal(sql_number(&tx, "SELECT count(*) FROM pg_class WHERE relname = 'manifest_upload'"), 0);
+	assert_int_equal(sql_number(&tx, "SELECT count(*) FROM pg_class"
+		" WHERE relname = 'manifest_upload'"), 0);
 	sql(&tx, "DELETE FROM jitrca.manifest_line");
 	sql(&tx, "DELETE FROM jitrca.manifest");
 	sql(&tx, "DELETE FROM jitrca.station");
@@ -313,14 +314,16 @@ an_export_has_all_lines_with_what_was_issued(void **state)
 		" not_after) VALUES ('ca', 'issuing', 'CN=ca', '', '{}', sha256('ca'), now(), now())");
 	sql(tx, "SELECT jitrca.ensure_month(2)");
 	sql(tx, "INSERT INTO jitrca.certificate (expiry_month, issuer_id, serial, status, profile, device_id,"
-		" subject, principal_id, not_before, not_after, issued_at, sha256, spki_sha256, status_at, der)"
+		" subject, principal_id, not_before, not_after, issued_at, sha256, spki_sha256,"
+		" status_at, der)"
 		" SELECT 2, issuer_id, decode('0100000200000000000000000000000' || n, 'hex'),"
 		" CASE n WHEN 3 THEN 'revoked' ELSE 'active' END, 'device', 'device-000000000' || n, 'CN=x',"
 		" 'line-1', now(), now() + (2 - n) * interval '1 hour', now(), sha256(n::text::bytea),"
 		" sha256(n::text::bytea), now(), ''"
 		" FROM jitrca.issuer, generate_series(1, 3) n WHERE ca_id = 'ca'");
 	sql(tx, "UPDATE jitrca.manifest_line l SET issuer_id = c.issuer_id, serial = c.serial,"
-		" used_at = to_timestamp(1795536842) FROM jitrca.certificate c WHERE c.device_id = l.device_id");
+		" used_at = to_timestamp(1795536842) FROM jitrca.certificate c"
+		" WHERE c.device_id = l.device_id");
 	/* Under way, or lost: a serial without a certificate. */
 	sql(tx, "UPDATE jitrca.manifest_line SET issuer_id = 1, serial = decode(repeat('01', 16), 'hex')"
 		" WHERE device_id = 'device-0000000009'");

@@ -184,8 +184,8 @@ a_connection_empties_the_search_path_and_has_timeouts(void **state)
 		"SELECT count(*) FILTER (WHERE setting = '\"\"') FROM pg_settings WHERE name = 'search_path'",
 		"SELECT (setting = '30000')::int FROM pg_settings WHERE name = 'statement_timeout'",
 		"SELECT (setting = '10000')::int FROM pg_settings WHERE name = 'lock_timeout'",
-		"SELECT (setting = '60000')::int FROM pg_settings"
-		" WHERE name = 'idle_in_transaction_session_timeout'",
+		("SELECT count(*) FROM pg_settings"
+		 " WHERE (name, setting) = ('idle_in_transaction_session_timeout', '60000')"),
 		"SELECT (setting = 'UTF8')::int FROM pg_settings WHERE name = 'client_encoding'",
 		"SELECT (setting = 'jitrca')::int FROM pg_settings WHERE name = 'application_name'",
 	};

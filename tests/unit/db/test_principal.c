@@ -333,7 +333,7 @@ stations_page_by_id(void **state)
 	size_t count;
 
 	for (int i = 3; i > 0; i--) {
-		char id[8];
+		char id[32];
 
 		(void)snprintf(id, sizeof(id), "line-%d", i);
 		struct db_station station = station_of(id);

@@ -146,8 +146,8 @@ an_array_has_a_limit(void **state)
 static void
 times_pass_to_the_second_and_the_microsecond(void **state)
 {
-	static const struct db_statement TIMES = STATEMENT("SELECT " SQL_S("t") ", " SQL_US("t") ", " SQL_US("u")
-		", " SQL_S(SQL_AT_S("$3")) " FROM (SELECT " SQL_AT_S("$1") " AS t, " SQL_AT_US("$2")
+	static const struct db_statement TIMES = STATEMENT("SELECT " SQL_S("t") ", " SQL_US("t")
+		", " SQL_US("u") ", " SQL_S(SQL_AT_S("$3")) " FROM (SELECT " SQL_AT_S("$1") " AS t, " SQL_AT_US("$2")
 		" AS u) x", 3, 4, ROWS_ONE);
 	static const int64_t SECONDS[] = { 0, -1, 1795536842, 253402300799, -62135596800 };
 	struct db_tx *tx = *state;
@@ -246,8 +246,8 @@ what_32_bits_cannot_hold_is_refused(void **state)
 static void
 a_status_is_read_by_its_name(void **state)
 {
-	static const struct db_statement ROW = STATEMENT("SELECT 'held'::text, NULL::text, 'lost'::text, 3, NULL::bytea",
-		0, 5, ROWS_ONE);
+	static const struct db_statement ROW = STATEMENT("SELECT 'held'::text, NULL::text,"
+		" 'lost'::text, 3, NULL::bytea", 0, 5, ROWS_ONE);
 	struct db_tx *tx = *state;
 	own(PGresult) rows = NULL;
 	struct db_cert_ref ref;
@@ -277,7 +277,8 @@ a_result_of_another_shape_is_our_fault(void **state)
 	struct db_tx *tx = *state;
 
 	for (size_t i = 0; i < COUNT_OF(CASES); i++)
-		assert_refused(db_run(tx, &CASES[i], DB_NO_PARAMS, NULL, err), ERR_INTERNAL, "database_shape");
+		assert_refused(db_run(tx, &CASES[i], DB_NO_PARAMS, NULL, err), ERR_INTERNAL,
+			"database_shape");
 }
 
 static void
