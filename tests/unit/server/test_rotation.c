@@ -111,8 +111,8 @@ what_is_due_depends_on_now(void **state)
 		{ start_s - 1, false, ROTATION_NOT_YET, 1 },
 		{ start_s, true, ROTATION_WINDOW, 0 },
 		{ not_after_s - 7 * DAY_S, true, ROTATION_LATE, 0 },
-		{ not_after_s, true, ROTATION_LATE, 0 },
-		{ not_after_s + 1, true, ROTATION_EXPIRED, 0 },
+		{ not_after_s - 1, true, ROTATION_LATE, 0 },
+		{ not_after_s, true, ROTATION_EXPIRED, 0 },
 	};
 
 	assert_in_range(start_s, not_after_s - 60 * DAY_S, not_after_s - 7 * DAY_S - 1);
