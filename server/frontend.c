@@ -469,9 +469,9 @@ prepare(struct frontend *it, struct err *err)
 
 	TRY(take_handover(it, err));
 	log_setup(STDERR_FILENO, app->config.log_level, "frontend");
+	TRY(ca_init(err));
 	TRY(tls_identity_new(&it->tls, &app->config, err));
 	TRY(process_drop(app->config.user_frontend, err));
-	TRY(ca_init(err));
 	TRY(catch_signals(it, err));
 	TRY(db_pool_new(&app->pool, app->config.database_url,
 		(unsigned)app->config.database_connections, err));
