@@ -506,6 +506,8 @@ start(struct frontend *it, struct err *err)
 	TRY(prepare(it, err));
 	TRY(insist(it, "database_away", check_database, err));
 	TRY(insist(it, "start_waits", load_cas, err));
+	/* Its handlers look at what is being built from here on; who asks waits in the backlog. */
+	close_waiting_room(it);
 	TRY(crl_cache_new(&app->crls, err));
 	if (crl_cache_refresh(app, err) != OK)
 		log_error(LOG_WARN, "crl_cache_not_filled", NULL, err);

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 
 import pytest
+import requests
 from cryptography import x509
 
 from harness.stack import Stack, wait_until
@@ -57,7 +58,6 @@ def test_a_revoked_one_is_not_shown_again(cluster):
         first = shown(stack, "https")
         stack.run("admin", "recover", "--config", stack.config)
         serial = format(first.serial_number, "032x")
-        import requests
         answer = requests.post(f"{stack.url}/v1/certificates/{serial}/revoke", json={"reason": "superseded"},
                                headers={"Authorization": f"Bearer {stack.admin_token}"}, verify=stack.ca_bundle, timeout=10)
         assert answer.status_code == 200, answer.text
