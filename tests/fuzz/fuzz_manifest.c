@@ -1,4 +1,4 @@
-/* Any octets as an uploaded manifest: it ends, and what comes out are ids. The first octet chooses the form. */
+/* Any octets as an uploaded manifest: it ends, and what comes out are ids. The first one is the form. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>

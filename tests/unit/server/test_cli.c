@@ -65,7 +65,8 @@ static const struct good GOOD[] = {
 	{ "manifest export m --issued true --out x", "GET", "/v1/manifests/m/export?issued=true", NULL },
 	{ "revocation create --station s --profile device --reason superseded --dry-run", "POST",
 	  "/v1/revocations",
-	  "{\"dry_run\":true,\"reason\":\"superseded\",\"selector\":{\"profile\":\"device\",\"station\":\"s\"}}" },
+	  "{\"dry_run\":true,\"reason\":\"superseded\","
+	  "\"selector\":{\"profile\":\"device\",\"station\":\"s\"}}" },
 	{ "audit verify", "GET", "/v1/audit/verify", NULL },
 };
 

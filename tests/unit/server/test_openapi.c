@@ -15,7 +15,8 @@
 static json_t *
 document(void)
 {
-	json_t *json = json_loadb((const char *)OPENAPI_JSON, OPENAPI_JSON_BYTES, JSON_REJECT_DUPLICATES, NULL);
+	json_t *json = json_loadb((const char *)OPENAPI_JSON, OPENAPI_JSON_BYTES,
+		JSON_REJECT_DUPLICATES, NULL);
 
 	assert_non_null(json);
 	return json;
@@ -179,8 +180,8 @@ bodies_and_the_plain_listener_are_those_of_the_table(void **state)
 			if ((json_object_get(operation, "requestBody") != NULL) != body)
 				fail_msg("%s %s: whether it takes a body differs", route->method, route->path);
 			if (json_is_true(json_object_get(operation, "x-plain-http")) != plain)
-				fail_msg("%s %s: whether it is on the plain listener differs", route->method,
-					route->path);
+				fail_msg("%s %s: whether the plain listener has it differs",
+					route->method, route->path);
 		}
 	json_decref(json);
 }
