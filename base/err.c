@@ -29,8 +29,12 @@ err_wrap(struct err *err, const char *fmt, ...)
 	va_start(args, fmt);
 	used = vsnprintf(err->text, sizeof(err->text), fmt, args);
 	va_end(args);
-	if (used >= 0 && (size_t)used < sizeof(err->text))
-		(void)snprintf(err->text + used, sizeof(err->text) - (size_t)used, ": %s", inner);
+	if (used >= 0 && (size_t)used < sizeof(err->text)) {
+		size_t left = sizeof(err->text) - (size_t)used;
+
+		/* Cut on purpose: the precision says so to the compiler too. */
+		(void)snprintf(err->text + used, left, ": %.*s", (int)(left > 3 ? left - 3 : 0), inner);
+	}
 	return err->status;
 }
 

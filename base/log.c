@@ -96,6 +96,8 @@ put_field(struct line *line, const struct log_field *field)
 {
 	char number[24];
 
+	if (field->kind == LOG_KIND_NONE)
+		return true;
 	put_text(line, ",\"");
 	put_text(line, field->key);
 	put_text(line, "\":");
@@ -118,6 +120,7 @@ put_field(struct line *line, const struct log_field *field)
 		put_text(line, field->value.flag ? "true" : "false");
 		break;
 	case LOG_KIND_END:
+	case LOG_KIND_NONE:
 		break;
 	}
 	return !line->full;

@@ -24,7 +24,7 @@ enum log_level {
 	LOG_ERROR,     /* wants a human */
 };
 
-enum log_kind { LOG_KIND_END = 0, LOG_KIND_STR, LOG_KIND_VIEW, LOG_KIND_INT, LOG_KIND_BOOL };
+enum log_kind { LOG_KIND_END = 0, LOG_KIND_NONE, LOG_KIND_STR, LOG_KIND_VIEW, LOG_KIND_INT, LOG_KIND_BOOL };
 
 struct log_field {
 	const char *key;
@@ -42,10 +42,14 @@ struct log_field {
 #define LOG_INT(k, v) { .key = (k), .kind = LOG_KIND_INT, .value.number = (int64_t)(v) }
 #define LOG_BOOL(k, v) { .key = (k), .kind = LOG_KIND_BOOL, .value.flag = (v) }
 
-/* request_id may be NULL. Fields may be none. A line over 8 KiB is cut, still valid JSON. */
+/*
+ * request_id may be NULL. Fields may be none (the first entry makes that legal C). A line over 8 KiB is
+ * cut, still valid JSON.
+ */
 #define log_event(level, event, request_id, ...)                                                   \
 	log_write((level), (event), (request_id),                                                  \
-		(const struct log_field[]){ __VA_ARGS__ __VA_OPT__(, ) { .kind = LOG_KIND_END } })
+		(const struct log_field[]){ { .kind = LOG_KIND_NONE }, ##__VA_ARGS__,              \
+			{ .kind = LOG_KIND_END } })
 
 void log_write(enum log_level level, const char *event, const char *request_id,
 	const struct log_field *fields);
