@@ -143,7 +143,7 @@ create(struct app *app, struct request *request, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) detail = NULL;
-	struct db_station station;
+	struct db_station station = { .profile_count = 0 };
 	const char *id = station.principal.principal_id;
 
 	TRY(read_station(&station, app, request, err));

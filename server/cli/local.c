@@ -50,7 +50,7 @@ local_options(int argc, char **argv, const char *usage, const char *about,
 	int found;
 
 	memset(table, 0, sizeof(table));
-	for (; options[count].name != NULL && count < OPTIONS_MAX; count++)
+	for (; count < OPTIONS_MAX && options[count].name != NULL; count++)
 		table[count] = (struct option){ options[count].name,
 			options[count].value != NULL ? required_argument : no_argument, NULL,
 			(int)count + 256 };
