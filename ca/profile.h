@@ -1,6 +1,6 @@
 /*
- * ca/profile.h - a certificate profile as a plain struct, and its checks. Reading the JSON files of certs/ into it
- * is the server's affair (server/profile/); what it means in a certificate is decided here and in
+ * ca/profile.h - a certificate profile as a plain struct, and its checks. Reading the files of certs/ into it
+ * it is the server's affair (server/profile/); what it means in a certificate is decided here and in
  * ca/tbs.c. A profile is known by the BLAKE2b-256 of the file that it came from.
  *
  * For all that permits, zero refuses: a key type that is not listed is not allowed.
