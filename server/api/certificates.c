@@ -434,6 +434,16 @@ history_free(history *h)
 }
 OWNER(history, history_free)
 
+/* That of the whole record, if it was written for one request. */
+static enum status
+add_request_id(json_t *event, const struct db_audit_record *record, struct err *err)
+{
+	own(json_t) body = json_loadb((const char *)record->body.data, record->body.len, 0, NULL);
+	json_t *found = json_object_get(body, "request_id");
+
+	return json_is_string(found) ? api_set(event, "request_id", json_incref(found), err) : OK;
+}
+
 static enum status
 add_event(void *arg, const char *object, struct view body, struct err *err)
 {
@@ -451,6 +461,8 @@ add_event(void *arg, const char *object, struct view body, struct err *err)
 	/* Records of rotations are shared by many devices: there the item knows better. */
 	if (json_object_get(event, "actor") == NULL)
 		TRY(api_set(event, "actor", json_string(h->record->actor), err));
+	if (json_object_get(event, "request_id") == NULL)
+		TRY(add_request_id(event, h->record, err));
 	return api_append(h->list, json_incref(event), err);
 }
 

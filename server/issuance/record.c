@@ -92,7 +92,7 @@ proof_issued(struct proofs *p, const struct round *round, const struct slot *slo
 	time_format(not_after, prepared->not_after_s);
 	hex_id(key, admitted->spki_sha256);
 	return proof_add(p, round->sign[slot->sign].sha256, item,
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?}", "change", "issued",
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s*, s:s*}", "change", "issued",
 			"device_id", item->request.device_id, "profile", item->profile->name,
 			"serial", serial, "not_after", not_after, "public_key", key,
 			"actor", item->actor, "request_id", item->request_id,
