@@ -20,8 +20,9 @@
 #define HEADER_MAX_BYTES 6
 
 /*
- * The list lies in one buffer as it will be: room for the headers, whose lengths are known last, the
- * fields in front, and the entries as they come. A million entries are neither copied nor held twice.
+ * The list lies in one buffer as it will be: room for the headers, whose lengths are known last,
+ * the fields in front, and the entries as they come. A million entries are neither copied nor held
+ * twice.
  */
 struct ca_crl {
 	char ca_id[CA_ID_BYTES];
@@ -31,7 +32,7 @@ struct ca_crl {
 	size_t entries_at;
 	struct serial last;
 	size_t count;
-	bool closed; /* ca_crl_sign has been called */
+	bool closed;            /* ca_crl_sign has been called */
 	struct der_writer time; /* work space */
 };
 
@@ -79,7 +80,8 @@ issuer_algorithm(struct view spki, struct view *algorithm, struct err *err)
 	TRY(ca_spki_check(verifier, spki, &type, err));
 	*algorithm = ca_key_type_algorithm(type);
 	if (algorithm->len == 0)
-		return err_set(err, ERR_ARGUMENT, "crl_issuer", "crl: the issuer's key is none of a CA");
+		return err_set(
+			err, ERR_ARGUMENT, "crl_issuer", "crl: the issuer's key is none of a CA");
 	return OK;
 }
 
@@ -102,8 +104,8 @@ make_front(struct ca_crl *crl, const struct ca_crl_head *head, const struct ca_c
 }
 
 static enum status
-make_extensions(struct ca_crl *crl, const struct ca_crl_head *head, const struct ca_cert_view *issuer,
-	struct err *err)
+make_extensions(struct ca_crl *crl, const struct ca_crl_head *head,
+	const struct ca_cert_view *issuer, struct err *err)
 {
 	own_struct(der_writer) w = { .status = OK };
 
@@ -139,13 +141,14 @@ static enum status
 check_head(const struct ca_crl_head *head, const struct ca_cert_view *issuer, struct err *err)
 {
 	if (strlen(head->ca_id) >= CA_ID_BYTES)
-		return err_set(err, ERR_ARGUMENT, "crl_issuer", "crl: ca_id: at most 64 octets wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "crl_issuer", "crl: ca_id: at most 64 octets wanted");
 	if (issuer->ski.len == 0)
 		return err_set(err, ERR_ARGUMENT, "crl_issuer",
 			"crl: the issuer has no subjectKeyIdentifier (RFC 5280 4.2.1.2)");
 	if (head->next_update_s <= head->this_update_s)
-		return err_set(err, ERR_ARGUMENT, "crl_times",
-			"crl: nextUpdate after thisUpdate wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "crl_times", "crl: nextUpdate after thisUpdate wanted");
 	if (head->number > INT64_MAX)
 		return err_set(err, ERR_ARGUMENT, "crl_number", "crl: cRLNumber under 2^63 wanted");
 	return OK;
@@ -183,8 +186,8 @@ put_entry(struct ca_crl *crl, const struct serial *serial, struct view time, int
 	struct err *err)
 {
 	/* 5.3.1: reasonCode, not critical, an ENUMERATED. */
-	static const uint8_t REASON[] = { 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15, 0x04, 0x03,
-		0x0a, 0x01 };
+	static const uint8_t REASON[] = { 0x30, 0x0c, 0x30, 0x0a, 0x06, 0x03, 0x55, 0x1d, 0x15,
+		0x04, 0x03, 0x0a, 0x01 };
 	uint8_t entry[ENTRY_MAX_BYTES] = { DER_SEQUENCE, 0, DER_INTEGER, SERIAL_BYTES };
 	size_t len = 4;
 
@@ -211,8 +214,9 @@ ca_crl_add(struct ca_crl *crl, const struct serial *serial, int64_t revoked_at_s
 		return err_set(err, ERR_ARGUMENT, "crl_reason",
 			"crl: RFC 5280 5.3.1: reasonCode %d is not for a list", reason);
 	if (serial->octets[0] < 0x01 || serial->octets[0] > 0x7f ||
-	    memcmp(serial->octets, crl->last.octets, SERIAL_BYTES) <= 0)
-		return err_set(err, ERR_ARGUMENT, "crl_serial", "crl: ascending serials of our form wanted");
+		memcmp(serial->octets, crl->last.octets, SERIAL_BYTES) <= 0)
+		return err_set(err, ERR_ARGUMENT, "crl_serial",
+			"crl: ascending serials of our form wanted");
 	der_writer_reset(&crl->time);
 	der_put_time(&crl->time, revoked_at_s);
 	TRY(der_finish(&crl->time, err));
@@ -245,7 +249,8 @@ put_header_before(uint8_t *data, size_t end, uint8_t tag, size_t len)
 	return end;
 }
 
-/* Puts front and headers before the entries, and extensions behind: the TBSCertList begins at *at. */
+/* Puts front and headers before the entries, and extensions behind: the TBSCertList begins at *at.
+ */
 static enum status
 close_tbs(struct ca_crl *crl, size_t *at, struct err *err)
 {
@@ -261,7 +266,8 @@ close_tbs(struct ca_crl *crl, size_t *at, struct err *err)
 }
 
 static enum status
-send_tbs(struct ca_crl *crl, struct ca_signer *signer, size_t at, struct bytes *tail, struct err *err)
+send_tbs(struct ca_crl *crl, struct ca_signer *signer, size_t at, struct bytes *tail,
+	struct err *err)
 {
 	TRY(ca_signer_crl_begin(signer, crl->ca_id, err));
 	while (at < crl->buf.len) {
@@ -307,8 +313,8 @@ read_extensions(struct der *tbs, uint64_t *number, struct err *err)
 	struct der tagged, list;
 	bool found = false;
 
-	TRY(der_enter(tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.1.2.7: crlExtensions", &tagged,
-		err));
+	TRY(der_enter(
+		tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.1.2.7: crlExtensions", &tagged, err));
 	TRY(der_enter(&tagged, DER_SEQUENCE, "RFC 5280 5.1.2.7: Extensions", &list, err));
 	TRY(der_end(&tagged, "RFC 5280 5.1.2.7: crlExtensions", err));
 	while (!der_at_end(&list)) { /* bounded by the list's length */
@@ -350,8 +356,8 @@ read_tbs(struct ca_crl_view *out, struct der *tbs, struct err *err)
 	TRY(der_time(tbs, "RFC 5280 5.1.2.5: nextUpdate", &out->next_update_s, err));
 	out->revoked = (struct view){ NULL, 0 };
 	if (der_next_is(tbs, DER_SEQUENCE))
-		TRY(der_take(tbs, DER_SEQUENCE, "RFC 5280 5.1.2.6: revokedCertificates", &out->revoked,
-			err));
+		TRY(der_take(tbs, DER_SEQUENCE, "RFC 5280 5.1.2.6: revokedCertificates",
+			&out->revoked, err));
 	TRY(read_extensions(tbs, &out->number, err));
 	return der_end(tbs, "RFC 5280 5.1.2: TBSCertList", err);
 }
@@ -387,7 +393,8 @@ read_reason(struct der *entry, int *reason, struct err *err)
 	TRY(der_octets(&one, "RFC 5280 5.3: extnValue", &octets, err));
 	TRY(der_end(&one, "RFC 5280 5.3: Extension", err));
 	if (!DER_OID_IS(oid, "\x55\x1d\x15") || critical)
-		return der_refuse(entry, err, "RFC 5280 5.3.1: a reasonCode that is not critical wanted");
+		return der_refuse(
+			entry, err, "RFC 5280 5.3.1: a reasonCode that is not critical wanted");
 	value = reader(octets);
 	TRY(der_take(&value, DER_ENUMERATED, "RFC 5280 5.3.1: reasonCode", &number, err));
 	TRY(der_end(&value, "RFC 5280 5.3.1: reasonCode", err));
@@ -427,7 +434,8 @@ next_of_ours(struct view *revoked, struct ca_crl_entry *entry, struct serial *se
 	if (!*more)
 		return OK;
 	if (entry->serial.len != SERIAL_BYTES)
-		return err_set(err, ERR_ARGUMENT, "crl_malformed", "crl: a serial that is not of our form");
+		return err_set(err, ERR_ARGUMENT, "crl_malformed",
+			"crl: a serial that is not of our form");
 	memcpy(serial->octets, entry->serial.data, SERIAL_BYTES);
 	return OK;
 }
@@ -458,13 +466,12 @@ ca_crl_keeps(struct view previous, struct view next,
 		TRY(next_of_ours(&before.revoked, &old, &old_serial, &more, err));
 		if (!more)
 			return OK;
-		while (more_new &&
-		    memcmp(new_serial.octets, old_serial.octets, SERIAL_BYTES) < 0)
+		while (more_new && memcmp(new_serial.octets, old_serial.octets, SERIAL_BYTES) < 0)
 			TRY(next_of_ours(&after.revoked, &new, &new_serial, &more_new, err));
 		if (more_new && serial_equal(&new_serial, &old_serial))
 			continue;
 		if (old.reason == 6 || has_expired(&old_serial, before.this_update_s) ||
-		    (dropped != NULL && dropped(arg, &old_serial)))
+			(dropped != NULL && dropped(arg, &old_serial)))
 			continue;
 		serial_format(text, &old_serial);
 		return err_set(err, ERR_CONFLICT, "crl_lost_entry",

@@ -70,8 +70,8 @@ read_header(struct view at, struct element *out, size_t *wanted, struct err *err
 }
 
 /*
- * Takes the next element, or only its header, out of pending and *in. *whole is empty while octets are
- * missing; else it points into one of the two and is good until the next call.
+ * Takes the next element, or only its header, out of pending and *in. *whole is empty while octets
+ * are missing; else it points into one of the two and is good until the next call.
  */
 static enum status
 take(struct ca_crl_walk *walk, struct view *in, bool header_only, struct element *element,
@@ -79,8 +79,9 @@ take(struct ca_crl_walk *walk, struct view *in, bool header_only, struct element
 {
 	*whole = (struct view){ NULL, 0 };
 	for (;;) {
-		struct view at = walk->pending_len > 0 ?
-			(struct view){ walk->pending, walk->pending_len } : *in;
+		struct view at = walk->pending_len > 0
+		                         ? (struct view){ walk->pending, walk->pending_len }
+		                         : *in;
 		size_t wanted, missing;
 
 		TRY(read_header(at, element, &wanted, err));
@@ -214,7 +215,7 @@ on_entry(struct ca_crl_walk *walk, struct view whole, struct err *err)
 	walk->entries_left -= whole.len;
 	TRY(ca_crl_next(&whole, &entry, &more, err));
 	if (entry.serial.len != SERIAL_BYTES || entry.serial.data[0] < 0x01 ||
-	    entry.serial.data[0] > 0x7f)
+		entry.serial.data[0] > 0x7f)
 		return err_set(err, ERR_ARGUMENT, "crl_serial",
 			"crl: userCertificate: 16 octets from 01 to 7f wanted");
 	memcpy(serial.octets, entry.serial.data, SERIAL_BYTES);
@@ -266,16 +267,16 @@ read_idp(struct ca_crl_walk *walk, struct der *value, struct err *err)
 	struct view url;
 
 	TRY(der_enter(value, DER_SEQUENCE, "RFC 5280 5.2.5: IDP", &inside, err));
-	TRY(der_enter(&inside, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: distributionPoint", &name,
-		err));
+	TRY(der_enter(&inside, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: distributionPoint",
+		&name, err));
 	TRY(der_end(&inside, "RFC 5280 5.2.5: distributionPoint alone", err));
 	TRY(der_enter(&name, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: fullName", &full, err));
 	TRY(der_end(&name, "RFC 5280 5.2.5: fullName", err));
 	TRY(der_take(&full, DER_CONTEXT(6), "RFC 5280 5.2.5: URI", &url, err));
 	TRY(der_end(&full, "RFC 5280 5.2.5: one URI", err));
 	for (unsigned shard = 0; shard < CRL_SCOPE_SHARDS; shard++) {
-		TRY(ca_crl_url(own_url, walk->public_http_url, walk->issuer.ca_id, (uint8_t)shard,
-			err));
+		TRY(ca_crl_url(
+			own_url, walk->public_http_url, walk->issuer.ca_id, (uint8_t)shard, err));
 		if (view_equal_text(url, own_url)) {
 			walk->scope = shard;
 			return OK;
@@ -291,7 +292,10 @@ struct crl_extension {
 	enum status (*read)(struct ca_crl_walk *walk, struct der *value, struct err *err);
 };
 
-#define OID(octets) { (const uint8_t *)(octets), sizeof(octets) - 1 }
+#define OID(octets)                                                                                \
+	{                                                                                          \
+		(const uint8_t *)(octets), sizeof(octets) - 1                                      \
+	}
 static const struct crl_extension EXTENSIONS[] = {
 	{ OID("\x55\x1d\x23"), false, true, read_aki },
 	{ OID("\x55\x1d\x14"), false, true, read_number },
@@ -314,8 +318,9 @@ read_extension(struct ca_crl_walk *walk, struct der *list, unsigned *seen, struc
 	while (index < COUNT_OF(EXTENSIONS) && !view_equal(oid, EXTENSIONS[index].oid))
 		index++;
 	if (index == COUNT_OF(EXTENSIONS) || (*seen & 1u << index) != 0 ||
-	    critical != EXTENSIONS[index].critical)
-		return malformed(err, "RFC 5280 5.2: an extension that is unknown, stands twice, or is"
+		critical != EXTENSIONS[index].critical)
+		return malformed(err,
+			"RFC 5280 5.2: an extension that is unknown, stands twice, or is"
 			" (not) critical");
 	*seen |= 1u << index;
 	value = reader(octets);
@@ -329,17 +334,18 @@ on_extensions(struct ca_crl_walk *walk, struct view whole, struct err *err)
 	struct der in = reader(whole), tagged, list;
 	unsigned seen = 0;
 
-	TRY(der_enter(&in, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.1.2.7: crlExtensions", &tagged,
-		err));
+	TRY(der_enter(
+		&in, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.1.2.7: crlExtensions", &tagged, err));
 	TRY(der_enter(&tagged, DER_SEQUENCE, "RFC 5280 5.1.2.7: Extensions", &list, err));
 	TRY(der_end(&tagged, "RFC 5280 5.1.2.7: crlExtensions", err));
 	while (!der_at_end(&list)) /* at most one of each in the table */
 		TRY(read_extension(walk, &list, &seen, err));
 	for (size_t i = 0; i < COUNT_OF(EXTENSIONS); i++)
 		if (EXTENSIONS[i].required && (seen & 1u << i) == 0)
-			return malformed(err, "RFC 5280 5.2: authorityKeyIdentifier and cRLNumber wanted");
+			return malformed(
+				err, "RFC 5280 5.2: authorityKeyIdentifier and cRLNumber wanted");
 	if (walk->scope != CRL_SCOPE_ALL && walk->entries > 0 &&
-	    (walk->shards_differ || walk->shard != walk->scope))
+		(walk->shards_differ || walk->shard != walk->scope))
 		return err_set(err, ERR_ARGUMENT, "crl_shard",
 			"crl: an entry of another shard than the distribution point's");
 	walk->state = CRL_WALK_DONE;
@@ -349,8 +355,8 @@ on_extensions(struct ca_crl_walk *walk, struct view whole, struct err *err)
 /* ---- the walk ---- */
 
 static enum status
-on_element(struct ca_crl_walk *walk, const struct element *element, struct view whole,
-	struct err *err)
+on_element(
+	struct ca_crl_walk *walk, const struct element *element, struct view whole, struct err *err)
 {
 	switch (walk->state) {
 	case CRL_WALK_OUTER: return on_outer(walk, element, err);
@@ -399,7 +405,8 @@ enum status
 ca_crl_walk_end(struct ca_crl_walk *walk, struct err *err)
 {
 	if (walk->state != CRL_WALK_DONE)
-		return err_set(err, ERR_ARGUMENT, "crl_truncated", "crl: the TBSCertList is cut off");
+		return err_set(
+			err, ERR_ARGUMENT, "crl_truncated", "crl: the TBSCertList is cut off");
 	if (walk->left > 0)
 		return malformed(err, "the TBSCertList is longer than its fields");
 	return OK;

@@ -1,12 +1,13 @@
 /*
- * ca/crl_walk.h - reads a TBSCertList (RFC 5280 5.1.2) that comes in pieces, before it is signed: every
- * field is checked, nothing larger than one field is kept. What hashes the pieces is the caller's.
+ * ca/crl_walk.h - reads a TBSCertList (RFC 5280 5.1.2) that comes in pieces, before it is signed:
+ * every field is checked, nothing larger than one field is kept. What hashes the pieces is the
+ * caller's.
  *
  * Refused, all ERR_ARGUMENT: crl_malformed (encoding, order of fields, unknown extensions, an empty
- * revokedCertificates), crl_version, crl_algorithm, crl_issuer, crl_times (thisUpdate in the future or
- * over an hour old; nextUpdate passed or over 31 days ahead), crl_serial (not of our form, or not
- * ascending), crl_reason, crl_aki, crl_idp, crl_shard (an entry of another shard than the IDP's),
- * crl_truncated.
+ * revokedCertificates), crl_version, crl_algorithm, crl_issuer, crl_times (thisUpdate in the future
+ * or over an hour old; nextUpdate passed or over 31 days ahead), crl_serial (not of our form, or
+ * not ascending), crl_reason, crl_aki, crl_idp, crl_shard (an entry of another shard than the
+ * IDP's), crl_truncated.
  */
 #ifndef CA_CRL_WALK_H
 #define CA_CRL_WALK_H
@@ -51,8 +52,8 @@ struct ca_crl_walk {
 	size_t pending_len;
 	struct serial last;
 	uint64_t entries;
-	uint8_t shard;         /* of the first entry … */
-	bool shards_differ;    /* … and whether another has another */
+	uint8_t shard;      /* of the first entry … */
+	bool shards_differ; /* … and whether another has another */
 
 	/* Good once ca_crl_walk_end said OK. */
 	uint64_t number;

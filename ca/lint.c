@@ -32,7 +32,7 @@ attribute_rule(struct view oid)
 {
 	for (size_t i = 0; i < COUNT_OF(ATTRIBUTES); i++)
 		if (oid.len == 3 && oid.data[0] == 0x55 && oid.data[1] == 0x04 &&
-		    oid.data[2] == ATTRIBUTES[i].arc)
+			oid.data[2] == ATTRIBUTES[i].arc)
 			return &ATTRIBUTES[i];
 	return NULL;
 }
@@ -44,8 +44,8 @@ is_printable_string(struct view text)
 
 	for (size_t i = 0; i < text.len; i++) {
 		uint8_t c = text.data[i];
-		bool alphanumeric = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-			(c >= 'a' && c <= 'z');
+		bool alphanumeric =
+			(c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 
 		if (!alphanumeric && memchr(OTHERS, c, sizeof(OTHERS) - 1) == NULL)
 			return false;
@@ -53,7 +53,8 @@ is_printable_string(struct view text)
 	return true;
 }
 
-/* How many octets of text the character at its front takes; 0: broken UTF-8 or a control character. */
+/* How many octets of text the character at its front takes; 0: broken UTF-8 or a control character.
+ */
 static size_t
 character_len(struct view text)
 {
@@ -63,10 +64,11 @@ character_len(struct view text)
 		return p[0] >= 0x20 && p[0] != 0x7f;
 	if (text.len >= 2 && p[0] >= 0xc2 && p[0] <= 0xdf && (p[1] & 0xc0) == 0x80)
 		return p[0] == 0xc2 && p[1] < 0xa0 ? 0 : 2; /* U+0080 to U+009F */
-	if (text.len >= 3 && (p[0] & 0xf0) == 0xe0 && (p[1] & 0xc0) == 0x80 && (p[2] & 0xc0) == 0x80)
+	if (text.len >= 3 && (p[0] & 0xf0) == 0xe0 && (p[1] & 0xc0) == 0x80 &&
+		(p[2] & 0xc0) == 0x80)
 		return (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) ? 0 : 3;
 	if (text.len >= 4 && p[0] >= 0xf0 && p[0] <= 0xf4 && (p[1] & 0xc0) == 0x80 &&
-	    (p[2] & 0xc0) == 0x80 && (p[3] & 0xc0) == 0x80)
+		(p[2] & 0xc0) == 0x80 && (p[3] & 0xc0) == 0x80)
 		return (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] >= 0x90) ? 0 : 4;
 	return 0;
 }
@@ -85,7 +87,8 @@ count_characters(struct view text, size_t *characters)
 	return true;
 }
 
-/* One RelativeDistinguishedName: a single attribute, of the type that stands there in the profile. */
+/* One RelativeDistinguishedName: a single attribute, of the type that stands there in the profile.
+ */
 static enum status
 lint_rdn(struct der *names, enum ca_rdn_type wanted, struct err *err)
 {
@@ -103,16 +106,21 @@ lint_rdn(struct der *names, enum ca_rdn_type wanted, struct err *err)
 	TRY(der_end(&pair, "subject: attribute", err));
 	rule = attribute_rule(oid);
 	if (rule == NULL || rule->type != wanted)
-		return der_refuse(names, err, "subject: an attribute of another type than the profile's");
+		return der_refuse(
+			names, err, "subject: an attribute of another type than the profile's");
 	if (tag != rule->tag)
-		return der_refuse(names, err, "subject: string type 0x%02x wanted, 0x%02x found"
-			" (RFC 5280 4.1.2.4)", rule->tag, (unsigned)tag);
+		return der_refuse(names, err,
+			"subject: string type 0x%02x wanted, 0x%02x found"
+			" (RFC 5280 4.1.2.4)",
+			rule->tag, (unsigned)tag);
 	if (!count_characters(value, &characters) ||
-	    (tag == DER_PRINTABLE_STRING && !is_printable_string(value)))
+		(tag == DER_PRINTABLE_STRING && !is_printable_string(value)))
 		return der_refuse(names, err, "subject: characters that the string must not hold");
 	if (characters == 0 || characters > rule->most || (rule->type == RDN_C && characters != 2))
-		return der_refuse(names, err, "subject: 1 to %zu characters wanted, %zu found"
-			" (RFC 5280 A.1)", rule->most, characters);
+		return der_refuse(names, err,
+			"subject: 1 to %zu characters wanted, %zu found"
+			" (RFC 5280 A.1)",
+			rule->most, characters);
 	return OK;
 }
 
@@ -163,7 +171,7 @@ is_visible_ascii(struct view text)
 {
 	for (size_t i = 0; i < text.len; i++)
 		if (text.data[i] <= 0x20 || text.data[i] >= 0x7f ||
-		    strchr("<>\"{}|\\^`", text.data[i]) != NULL)
+			strchr("<>\"{}|\\^`", text.data[i]) != NULL)
 			return false;
 	return text.len > 0;
 }
@@ -174,11 +182,12 @@ is_absolute_uri(struct view text)
 	const uint8_t *colon = text.len > 0 ? memchr(text.data, ':', text.len) : NULL;
 
 	if (colon == NULL || colon == text.data || colon == text.data + text.len - 1 ||
-	    !is_visible_ascii(text))
+		!is_visible_ascii(text))
 		return false;
 	for (const uint8_t *p = text.data; p < colon; p++)
-		if ((*p >= '0' && *p <= '9') || *p == '+' || *p == '-' || *p == '.' ? p == text.data :
-		    (*p | 0x20) < 'a' || (*p | 0x20) > 'z')
+		if ((*p >= '0' && *p <= '9') || *p == '+' || *p == '-' || *p == '.'
+				? p == text.data
+				: (*p | 0x20) < 'a' || (*p | 0x20) > 'z')
 			return false;
 	return true;
 }
@@ -217,7 +226,8 @@ lint_basic_constraints(const struct ca_lint *lint, struct der *value, struct err
 	return der_end(&inside, "RFC 5280 4.2.1.9: basicConstraints: not a CA", err);
 }
 
-/* The kind of a SubjectPublicKeyInfo by its algorithm (RFC 3279 2.3.1, RFC 5480 2.1, RFC 8410 3). */
+/* The kind of a SubjectPublicKeyInfo by its algorithm (RFC 3279 2.3.1, RFC 5480 2.1, RFC 8410 3).
+ */
 enum key_kind { KEY_KIND_NONE, KEY_KIND_RSA, KEY_KIND_EC, KEY_KIND_ED25519 };
 
 static enum key_kind
@@ -228,8 +238,8 @@ key_kind(const struct ca_lint *lint)
 	struct err err;
 
 	if (der_enter(&in, DER_SEQUENCE, "spki", &info, &err) != OK ||
-	    der_enter(&info, DER_SEQUENCE, "algorithm", &algorithm, &err) != OK ||
-	    der_oid(&algorithm, "algorithm", &oid, &err) != OK)
+		der_enter(&info, DER_SEQUENCE, "algorithm", &algorithm, &err) != OK ||
+		der_oid(&algorithm, "algorithm", &oid, &err) != OK)
 		return KEY_KIND_NONE;
 	if (DER_OID_IS(oid, "\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01"))
 		return KEY_KIND_RSA;
@@ -243,8 +253,8 @@ lint_key_usage(const struct ca_lint *lint, struct der *value, struct err *err)
 {
 	static const unsigned FITS[] = {
 		[KEY_KIND_NONE] = 0,
-		[KEY_KIND_RSA] = KU_DIGITAL_SIGNATURE | KU_CONTENT_COMMITMENT | KU_KEY_ENCIPHERMENT |
-			KU_DATA_ENCIPHERMENT,
+		[KEY_KIND_RSA] = KU_DIGITAL_SIGNATURE | KU_CONTENT_COMMITMENT |
+		                 KU_KEY_ENCIPHERMENT | KU_DATA_ENCIPHERMENT,
 		[KEY_KIND_EC] = KU_DIGITAL_SIGNATURE | KU_CONTENT_COMMITMENT | KU_KEY_AGREEMENT,
 		[KEY_KIND_ED25519] = KU_DIGITAL_SIGNATURE | KU_CONTENT_COMMITMENT,
 	};
@@ -256,11 +266,42 @@ lint_key_usage(const struct ca_lint *lint, struct der *value, struct err *err)
 	if ((bits & (KU_KEY_CERT_SIGN | KU_CRL_SIGN)) != 0)
 		return der_refuse(value, err, "RFC 5280 4.2.1.3: keyUsage: of a CA");
 	if ((bits & ~fits) != 0)
-		return der_refuse(value, err, "RFC 3279 2.3, RFC 5480 3: keyUsage: 0x%x does not fit the"
-			" key", bits);
+		return der_refuse(value, err,
+			"RFC 3279 2.3, RFC 5480 3: keyUsage: 0x%x does not fit the"
+			" key",
+			bits);
 	if (bits != (lint->profile->key_usage & fits))
 		return der_refuse(value, err, "keyUsage: the profile's wanted, 0x%x found", bits);
 	return OK;
+}
+
+/* Is the OID with these contents the dotted text? Arc by arc; it has been checked to be well-formed. */
+static bool
+is_oid(struct view contents, const char *dotted)
+{
+	uint64_t arc = 0, wanted = 0, first;
+	const char *rest = dotted;
+	size_t i = 0;
+
+	for (first = 0; *rest >= '0' && *rest <= '9'; rest++)
+		first = first * 10 + (uint64_t)(*rest - '0');
+	wanted = first * 40; /* X.690 8.19.4: the first two arcs are one number */
+	while (i < contents.len) {
+		uint64_t number = 0;
+
+		if (*rest != '.')
+			return false;
+		for (rest++; *rest >= '0' && *rest <= '9'; rest++)
+			number = number * 10 + (uint64_t)(*rest - '0');
+		wanted += number;
+		for (arc = 0; i < contents.len && contents.data[i] >= 0x80; i++)
+			arc = arc << 7 | (contents.data[i] & 0x7fu);
+		if (i == contents.len || (arc << 7 | contents.data[i]) != wanted)
+			return false;
+		i++;
+		wanted = 0;
+	}
+	return *rest == '\0';
 }
 
 static enum status
@@ -270,14 +311,12 @@ lint_eku(const struct ca_lint *lint, struct der *value, struct err *err)
 
 	TRY(der_enter(value, DER_SEQUENCE, "4.2.1.12: extKeyUsage", &list, err));
 	for (size_t i = 0; i < lint->profile->eku_count; i++) {
-		char text[64];
 		struct view oid;
 
 		TRY(der_oid(&list, "4.2.1.12: extKeyUsage", &oid, err));
-		der_oid_text(text, sizeof(text), oid);
-		if (strcmp(text, lint->profile->eku[i]) != 0)
-			return der_refuse(value, err, "extKeyUsage: the profile's %.32s wanted, %s found",
-				lint->profile->eku[i], text);
+		if (!is_oid(oid, lint->profile->eku[i]))
+			return der_refuse(value, err, "extKeyUsage: the profile's %.31s wanted",
+				lint->profile->eku[i]);
 	}
 	return der_end(&list, "extKeyUsage: the profile's", err);
 }
@@ -295,8 +334,8 @@ lint_ski(const struct ca_lint *lint, struct der *value, struct err *err)
 	TRY(der_bits(&info, "spki: key", &key, err));
 	ca_sha256(digest, key);
 	if (!view_equal(id, (struct view){ digest, 20 })) /* RFC 7093 2, method 1 */
-		return der_refuse(value, err,
-			"RFC 5280 4.2.1.2: subjectKeyIdentifier: not that of the key");
+		return der_refuse(
+			value, err, "RFC 5280 4.2.1.2: subjectKeyIdentifier: not that of the key");
 	return OK;
 }
 
@@ -325,7 +364,8 @@ lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
 	TRY(der_enter(value, DER_SEQUENCE, "4.2.1.13: cRLDistributionPoints", &points, err));
 	TRY(der_enter(&points, DER_SEQUENCE, "4.2.1.13: DistributionPoint", &point, err));
 	TRY(der_end(&points, "4.2.1.13: one DistributionPoint", err));
-	TRY(der_enter(&point, DER_CONTEXT_CONSTRUCTED(0), "4.2.1.13: distributionPoint", &name, err));
+	TRY(der_enter(
+		&point, DER_CONTEXT_CONSTRUCTED(0), "4.2.1.13: distributionPoint", &name, err));
 	TRY(der_end(&point, "4.2.1.13: distributionPoint without reasons and cRLIssuer", err));
 	TRY(der_enter(&name, DER_CONTEXT_CONSTRUCTED(0), "4.2.1.13: fullName", &full, err));
 	TRY(der_end(&name, "4.2.1.13: fullName", err));
@@ -334,7 +374,8 @@ lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
 	(void)snprintf(wanted, sizeof(wanted), "%s/crl/%s/%02x.crl", lint->public_http_url,
 		lint->ca_id, (unsigned)lint->serial->octets[1]);
 	if (!view_equal_text(url, wanted))
-		return der_refuse(value, err, "RFC 5280 4.2.1.13: cRLDistributionPoints: not the shard of"
+		return der_refuse(value, err,
+			"RFC 5280 4.2.1.13: cRLDistributionPoints: not the shard of"
 			" the serial");
 	return OK;
 }
@@ -394,7 +435,8 @@ lint_san(const struct ca_lint *lint, struct der *value, struct err *err)
 			return der_refuse(value, err,
 				"RFC 5280 4.2.1.6: subjectAltName: a name that is not valid");
 		if (!in_profile)
-			return der_refuse(value, err, "subjectAltName: a type that the profile does not"
+			return der_refuse(value, err,
+				"subjectAltName: a type that the profile does not"
 				" have");
 	}
 	return OK;
@@ -434,7 +476,10 @@ must_have_san(const struct ca_lint *lint)
 	return false;
 }
 
-#define OID(octets) { (const uint8_t *)(octets), sizeof(octets) - 1 }
+#define OID(octets)                                                                                \
+	{                                                                                          \
+		(const uint8_t *)(octets), sizeof(octets) - 1                                      \
+	}
 static const struct extension_rule EXTENSIONS[] = {
 	{ "basicConstraints", OID("\x55\x1d\x13"), true, lint_basic_constraints, NULL },
 	{ "keyUsage", OID("\x55\x1d\x0f"), true, lint_key_usage, always },
@@ -442,7 +487,8 @@ static const struct extension_rule EXTENSIONS[] = {
 	{ "subjectKeyIdentifier", OID("\x55\x1d\x0e"), false, lint_ski, always },
 	{ "authorityKeyIdentifier", OID("\x55\x1d\x23"), false, lint_aki, always },
 	{ "cRLDistributionPoints", OID("\x55\x1d\x1f"), false, lint_cdp, has_cdp },
-	{ "authorityInfoAccess", OID("\x2b\x06\x01\x05\x05\x07\x01\x01"), false, lint_aia, has_aia },
+	{ "authorityInfoAccess", OID("\x2b\x06\x01\x05\x05\x07\x01\x01"), false, lint_aia,
+		has_aia },
 	{ "subjectAltName", OID("\x55\x1d\x11"), false, lint_san, must_have_san },
 };
 
@@ -497,15 +543,17 @@ lint_extensions(const struct ca_lint *lint, struct der *tbs, struct err *err)
 	struct der tagged, list;
 	unsigned seen = 0;
 
-	TRY(der_enter(tbs, DER_CONTEXT_CONSTRUCTED(3), "RFC 5280 4.1.2.9: extensions", &tagged, err));
+	TRY(der_enter(
+		tbs, DER_CONTEXT_CONSTRUCTED(3), "RFC 5280 4.1.2.9: extensions", &tagged, err));
 	TRY(der_enter(&tagged, DER_SEQUENCE, "RFC 5280 4.1.2.9: Extensions", &list, err));
 	TRY(der_end(&tagged, "RFC 5280 4.1.2.9: extensions", err));
 	while (!der_at_end(&list)) /* at most one of each in the table */
 		TRY(lint_extension(lint, &list, &seen, err));
 	for (size_t i = 0; i < COUNT_OF(EXTENSIONS); i++)
 		if (EXTENSIONS[i].wanted != NULL && EXTENSIONS[i].wanted(lint) &&
-		    (seen & 1u << i) == 0)
-			return der_refuse(tbs, err, "extension %s: wanted, not found", EXTENSIONS[i].name);
+			(seen & 1u << i) == 0)
+			return der_refuse(
+				tbs, err, "extension %s: wanted, not found", EXTENSIONS[i].name);
 	return OK;
 }
 
@@ -522,13 +570,15 @@ lint_version_and_serial(const struct ca_lint *lint, struct der *tbs, struct err 
 	TRY(der_number(&version, "RFC 5280 4.1.2.1: version", &number, err));
 	TRY(der_end(&version, "RFC 5280 4.1.2.1: version", err));
 	if (number != 2)
-		return der_refuse(tbs, err, "RFC 5280 4.1.2.1: version: 2 wanted, %" PRIu64 " found",
-			number);
+		return der_refuse(
+			tbs, err, "RFC 5280 4.1.2.1: version: 2 wanted, %" PRIu64 " found", number);
 	TRY(der_integer(tbs, "RFC 5280 4.1.2.2: serialNumber", &serial, err));
 	if (serial.len != 16 || serial.data[0] < 0x01 || serial.data[0] > 0x7f)
-		return der_refuse(tbs, err, "RFC 5280 4.1.2.2: serialNumber: 16 octets from 01 to 7f"
+		return der_refuse(tbs, err,
+			"RFC 5280 4.1.2.2: serialNumber: 16 octets from 01 to 7f"
 			" wanted");
-	if (!view_equal(serial, (struct view){ lint->serial->octets, sizeof(lint->serial->octets) }))
+	if (!view_equal(
+		    serial, (struct view){ lint->serial->octets, sizeof(lint->serial->octets) }))
 		return der_refuse(tbs, err, "serialNumber: not the one that was drawn");
 	return OK;
 }
@@ -552,7 +602,7 @@ lint_validity(const struct ca_lint *lint, struct der *tbs, struct err *err)
 		return der_refuse(tbs, err, "validity: longer than the profile's");
 	end = civil_from_s(not_after_s);
 	if (lint->serial->octets[2] * 256 + lint->serial->octets[3] !=
-	    end.year * 12 + (int64_t)end.month - 1)
+		end.year * 12 + (int64_t)end.month - 1)
 		return der_refuse(tbs, err, "serialNumber: another month than notAfter's");
 	return OK;
 }
@@ -568,13 +618,15 @@ ca_lint_tbs(const struct ca_lint *lint, struct view tbs_der, struct err *err)
 	TRY(lint_version_and_serial(lint, &tbs, err));
 	TRY(der_take_whole(&tbs, DER_SEQUENCE, "RFC 5280 4.1.2.3: signature", &whole, err));
 	if (!view_equal(whole, lint->issuer_algorithm))
-		return der_refuse(&tbs, err, "RFC 5280 4.1.2.3: signature: not the issuer's algorithm");
+		return der_refuse(
+			&tbs, err, "RFC 5280 4.1.2.3: signature: not the issuer's algorithm");
 	TRY(der_take_whole(&tbs, DER_SEQUENCE, "RFC 5280 4.1.2.4: issuer", &whole, err));
 	if (!view_equal(whole, lint->issuer_subject))
 		return der_refuse(&tbs, err, "RFC 5280 4.1.2.4: issuer: not the CA's subject");
 	TRY(lint_validity(lint, &tbs, err));
 	TRY(lint_subject(lint, &tbs, err));
-	TRY(der_take_whole(&tbs, DER_SEQUENCE, "RFC 5280 4.1.2.7: subjectPublicKeyInfo", &whole, err));
+	TRY(der_take_whole(
+		&tbs, DER_SEQUENCE, "RFC 5280 4.1.2.7: subjectPublicKeyInfo", &whole, err));
 	if (!view_equal(whole, lint->spki))
 		return der_refuse(&tbs, err,
 			"RFC 5280 4.1.2.7: subjectPublicKeyInfo: not the key that was checked");

@@ -17,12 +17,12 @@ struct ca_lint {
 	const struct ca_profile *profile;
 	const char *ca_id;
 	const char *public_http_url;
-	struct view issuer_subject;   /* Name, DER, of the issuer's certificate */
+	struct view issuer_subject; /* Name, DER, of the issuer's certificate */
 	struct view issuer_ski;
 	struct view issuer_algorithm; /* what the issuer signs with, DER */
 	int64_t issuer_not_before_s, issuer_not_after_s;
-	struct view spki;             /* the key that was found sound */
-	const struct serial *serial;  /* that was drawn */
+	struct view spki;            /* the key that was found sound */
+	const struct serial *serial; /* that was drawn */
 };
 
 /* ERR_ARGUMENT certificate_lint: the text names the rule. */

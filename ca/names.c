@@ -88,7 +88,7 @@ fits_string_type(enum ca_rdn_type type, struct view value)
 {
 	if (type == RDN_C) /* ISO 3166 alpha-2 */
 		return value.len == 2 && value.data[0] >= 'A' && value.data[0] <= 'Z' &&
-			value.data[1] >= 'A' && value.data[1] <= 'Z';
+		       value.data[1] >= 'A' && value.data[1] <= 'Z';
 	if (ca_rdn_rule(type)->string == DER_PRINTABLE_STRING) /* X.680 41.4 */
 		return consists_of(value, " '()+,-./:=?");
 	return true;
@@ -101,9 +101,11 @@ ca_rdn_check(enum ca_rdn_type type, struct view value, struct err *err)
 	size_t characters;
 
 	if (rule == NULL)
-		return err_set(err, ERR_ARGUMENT, "name_invalid", "subject: an unknown attribute type");
+		return err_set(
+			err, ERR_ARGUMENT, "name_invalid", "subject: an unknown attribute type");
 	if (value.len == 0)
-		return err_set(err, ERR_ARGUMENT, "name_empty", "subject %s: no value", rule->label);
+		return err_set(
+			err, ERR_ARGUMENT, "name_empty", "subject %s: no value", rule->label);
 	if (!ca_text_is_clean(value, &characters))
 		return err_set(err, ERR_ARGUMENT, "name_invalid",
 			"subject %s: UTF-8 without control characters wanted", rule->label);
@@ -112,9 +114,10 @@ ca_rdn_check(enum ca_rdn_type type, struct view value, struct err *err)
 			"subject %s: X.520: at most %zu characters wanted, %zu found", rule->label,
 			rule->most, characters);
 	if (characters < rule->least || !fits_string_type(type, value))
-		return err_set(err, ERR_ARGUMENT, "name_invalid", "subject %s: %s wanted", rule->label,
-			type == RDN_C ? "two capital letters (ISO 3166)" :
-			"letters, digits and ' ()+,-./:=? (PrintableString)");
+		return err_set(err, ERR_ARGUMENT, "name_invalid", "subject %s: %s wanted",
+			rule->label,
+			type == RDN_C ? "two capital letters (ISO 3166)"
+				      : "letters, digits and ' ()+,-./:=? (PrintableString)");
 	return OK;
 }
 
@@ -127,7 +130,7 @@ static bool
 is_dns_label(struct view label)
 {
 	return label.len >= 1 && label.len <= DNS_LABEL_MAX && consists_of(label, "-") &&
-		label.data[0] != '-' && label.data[label.len - 1] != '-';
+	       label.data[0] != '-' && label.data[label.len - 1] != '-';
 }
 
 static bool
@@ -169,7 +172,7 @@ is_uri(struct view uri)
 	while (scheme < uri.len && uri.data[scheme] != ':')
 		scheme++;
 	return scheme + 1 < uri.len && consists_of((struct view){ uri.data, scheme }, "+-.") &&
-		consists_of(uri, "-._~:/?#[]@!$&'()*+,;=%");
+	       consists_of(uri, "-._~:/?#[]@!$&'()*+,;=%");
 }
 
 /* RFC 5321 4.1.2: a dot-string in front of the @. */
@@ -184,7 +187,7 @@ is_mailbox(struct view mail)
 	local = (struct view){ mail.data, (size_t)(at - mail.data) };
 	domain = (struct view){ at + 1, mail.len - local.len - 1 };
 	if (local.len < 1 || local.len > 64 || !consists_of(local, ".!#$%&'*+-/=?^_`{|}~") ||
-	    local.data[0] == '.' || local.data[local.len - 1] == '.')
+		local.data[0] == '.' || local.data[local.len - 1] == '.')
 		return false;
 	for (size_t i = 1; i < local.len; i++)
 		if (local.data[i] == '.' && local.data[i - 1] == '.')

@@ -1,8 +1,8 @@
 /*
  * ca/names.h - the values of subject attributes and alternative names, as they may stand in a
  * certificate: X.520 string types and upper bounds, RFC 5280 4.1.2.4, 4.2.1.6 and appendix A.1.
- * Used where certificates are built (ca/tbs.c) and profiles checked (ca/profile.c); ca/lint.c has its
- * own reading of the same rules.
+ * Used where certificates are built (ca/tbs.c) and profiles checked (ca/profile.c); ca/lint.c has
+ * its own reading of the same rules.
  *
  * Not checked: Unicode normalisation, whether a host exists.
  */
@@ -15,8 +15,8 @@
 #include "ca/profile.h"
 
 struct ca_rdn_rule {
-	const char *label;  /* "CN" */
-	const char *oid;    /* dotted */
+	const char *label; /* "CN" */
+	const char *oid;   /* dotted */
 	enum der_tag string;
 	size_t least, most; /* characters; X.520's upper bounds */
 };
@@ -37,7 +37,7 @@ bool ca_text_is_clean(struct view text, size_t *characters);
  * hyphens; no wildcards, for values may come from a request), IPv4 or IPv6 text, URI with a scheme,
  * mailbox.
  */
-MUST_USE enum status ca_san_put(struct der_writer *w, enum ca_san_type type, struct view value,
-	struct err *err);
+MUST_USE enum status ca_san_put(
+	struct der_writer *w, enum ca_san_type type, struct view value, struct err *err);
 
 #endif

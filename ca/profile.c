@@ -11,7 +11,7 @@
 #define CENTURY_S ((int64_t)100 * 365 * DAY_S)
 
 static enum status PRINTF(3, 4)
-refuse(const struct ca_profile *profile, struct err *err, const char *fmt, ...)
+	refuse(const struct ca_profile *profile, struct err *err, const char *fmt, ...)
 {
 	char text[ERR_TEXT_BYTES];
 	va_list args;
@@ -19,7 +19,8 @@ refuse(const struct ca_profile *profile, struct err *err, const char *fmt, ...)
 	va_start(args, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	return err_set(err, ERR_ARGUMENT, "profile_invalid", "profile %.32s: %s", profile->name, text);
+	return err_set(
+		err, ERR_ARGUMENT, "profile_invalid", "profile %.32s: %s", profile->name, text);
 }
 
 /* A text of ours that ends inside of its array and holds only these characters. */
@@ -92,8 +93,9 @@ ca_template_expand(char *out, size_t size, const char *template, const struct ca
 			break;
 		rest++;
 		name = strcspn(rest, "}");
-		fits = append(out, size, &used, view_text(value_of(
-			(struct view){ (const uint8_t *)rest, name }, profile, request)));
+		fits = append(out, size, &used,
+			view_text(value_of(
+				(struct view){ (const uint8_t *)rest, name }, profile, request)));
 		rest += name + (rest[name] == '}');
 	}
 	if (!fits)
@@ -110,10 +112,10 @@ is_known_name(struct view name)
 	const size_t prefix = sizeof(ATTRIBUTES) - 1;
 
 	if (view_equal_text(name, "device_id") || view_equal_text(name, "profile") ||
-	    view_equal_text(name, "thing_type"))
+		view_equal_text(name, "thing_type"))
 		return true;
 	if (name.len <= prefix || name.len > prefix + 32 ||
-	    memcmp(name.data, ATTRIBUTES, prefix) != 0)
+		memcmp(name.data, ATTRIBUTES, prefix) != 0)
 		return false;
 	for (size_t i = prefix; i < name.len; i++)
 		if (strchr(LOWER DIGITS "_", name.data[i]) == NULL)
@@ -132,8 +134,8 @@ check_template(const struct ca_profile *profile, const char *field, size_t index
 		return refuse(profile, err, "%s[%zu].value: 1 to %d octets wanted", field, index,
 			CA_TEMPLATE_BYTES - 1);
 	if (!ca_text_is_clean((struct view){ (const uint8_t *)text, len }, &characters))
-		return refuse(profile, err, "%s[%zu].value: UTF-8 without control characters wanted",
-			field, index);
+		return refuse(profile, err,
+			"%s[%zu].value: UTF-8 without control characters wanted", field, index);
 	while ((rest += strcspn(rest, "{}")), *rest != '\0') {
 		const char *end = strchr(rest, '}');
 		struct view name;
@@ -143,9 +145,10 @@ check_template(const struct ca_profile *profile, const char *field, size_t index
 				index);
 		name = (struct view){ (const uint8_t *)rest + 1, (size_t)(end - rest - 1) };
 		if (!is_known_name(name))
-			return refuse(profile, err, "%s[%zu].value: {device_id}, {profile}, {thing_type}"
-				" or {attributes.NAME} wanted, {%.*s} found", field, index,
-				(int)name.len, rest + 1);
+			return refuse(profile, err,
+				"%s[%zu].value: {device_id}, {profile}, {thing_type}"
+				" or {attributes.NAME} wanted, {%.*s} found",
+				field, index, (int)name.len, rest + 1);
 		rest = end + 1;
 	}
 	return OK;
@@ -182,7 +185,8 @@ check_who(const struct ca_profile *p, struct err *err)
 	if (p->role < CA_ROLE_NONE || p->role > CA_ROLE_ADMIN)
 		return refuse(p, err, "role: none, device, station or admin wanted");
 	if (p->issuable_by == 0 || (p->issuable_by & ~(unsigned)ASKERS_ALL) != 0)
-		return refuse(p, err, "issuable_by: at least one of station, admin, device, server wanted");
+		return refuse(p, err,
+			"issuable_by: at least one of station, admin, device, server wanted");
 	if ((p->issuable_by & ASKER_STATION) != 0 && p->role == CA_ROLE_ADMIN)
 		return refuse(p, err, "issuable_by: a station must not make administrators");
 	return OK;
@@ -194,14 +198,16 @@ check_keys(const struct ca_profile *p, struct err *err)
 	if (p->key_types == 0 || (p->key_types & ~(unsigned)KEY_TYPES_ALL) != 0)
 		return refuse(p, err, "key_types: at least one known key type wanted");
 	if ((p->key_usage & KEY_USAGES_CA) != 0)
-		return refuse(p, err, "key_usage: keyCertSign and cRLSign are for CAs"
+		return refuse(p, err,
+			"key_usage: keyCertSign and cRLSign are for CAs"
 			" (RFC 5280 4.2.1.3); no profile makes one");
 	if (p->key_usage == 0 || (p->key_usage & ~(unsigned)KEY_USAGES_ALL) != 0)
 		return refuse(p, err, "key_usage: at least one known usage wanted");
 	for (unsigned type = 1; type <= KEY_ED25519; type <<= 1) {
 		if ((p->key_types & type) != 0 &&
-		    ca_key_usage_for(p->key_usage, (enum ca_key_type)type) == 0)
-			return refuse(p, err, "key_usage: no usage is left for a key type of key_types"
+			ca_key_usage_for(p->key_usage, (enum ca_key_type)type) == 0)
+			return refuse(p, err,
+				"key_usage: no usage is left for a key type of key_types"
 				" (RFC 3279 2.3, RFC 5480 3, RFC 8410 5)");
 	}
 	return OK;
@@ -221,8 +227,8 @@ check_eku(const struct ca_profile *p, struct err *err)
 			return refuse(p, err, "extended_key_usage[%zu]: too long", i);
 		der_put_oid(&w, p->eku[i]);
 		if (strcmp(p->eku[i], "2.5.29.37.0") == 0)
-			return refuse(p, err, "extended_key_usage[%zu]: anyExtendedKeyUsage permits all",
-				i);
+			return refuse(p, err,
+				"extended_key_usage[%zu]: anyExtendedKeyUsage permits all", i);
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(p->eku[i], p->eku[j]) == 0)
 				return refuse(p, err, "extended_key_usage[%zu]: %s stands twice", i,
@@ -244,8 +250,10 @@ check_names(const struct ca_profile *p, struct err *err)
 			COUNT_OF(p->subject));
 	for (size_t i = 0; i < p->subject_count; i++) {
 		if (ca_rdn_rule(p->subject[i].type) == NULL)
-			return refuse(p, err, "subject[%zu].type: CN, O, OU, C, serialNumber, L or ST"
-				" wanted", i);
+			return refuse(p, err,
+				"subject[%zu].type: CN, O, OU, C, serialNumber, L or ST"
+				" wanted",
+				i);
 		for (size_t j = 0; j < i; j++)
 			if (p->subject[i].type == p->subject[j].type)
 				return refuse(p, err, "subject[%zu].type: %s stands twice", i,
@@ -292,15 +300,17 @@ check_policy(const struct ca_profile *p, struct err *err)
 		return refuse(p, err, "csr_extensions: ignore or refuse wanted");
 	/* What may administer, or speak for this server, is never made without a limit. */
 	if (p->hourly_cap == 0 && p->role != CA_ROLE_DEVICE && p->role != CA_ROLE_STATION)
-		return refuse(p, err, "hourly_cap: above zero wanted unless the role is device or station");
+		return refuse(p, err,
+			"hourly_cap: above zero wanted unless the role is device or station");
 	if (!is_word(p->thing_type, sizeof(p->thing_type), THING_TYPE))
 		return refuse(p, err, "thing_type: at most 128 of a-z A-Z 0-9 : _ - wanted");
 	if (p->policy_count > COUNT_OF(p->policies))
 		return refuse(p, err, "policies: at most %zu wanted", COUNT_OF(p->policies));
 	for (size_t i = 0; i < p->policy_count; i++)
 		if (p->policies[i][0] == '\0' ||
-		    !is_word(p->policies[i], sizeof(p->policies[i]), POLICY))
-			return refuse(p, err, "policies[%zu]: 1 to 128 of a-z A-Z 0-9 _+=,.@- wanted", i);
+			!is_word(p->policies[i], sizeof(p->policies[i]), POLICY))
+			return refuse(
+				p, err, "policies[%zu]: 1 to 128 of a-z A-Z 0-9 _+=,.@- wanted", i);
 	return OK;
 }
 

@@ -13,8 +13,8 @@ check_batch(size_t count, struct err *err)
 }
 
 enum status
-ca_signer_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t count,
-	struct err *err)
+ca_signer_prepare(
+	struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
 {
 	TRY(check_batch(count, err));
 	return signer->ops->prepare(signer, items, count, err);
@@ -89,5 +89,5 @@ void
 ca_signer_free(struct ca_signer *signer)
 {
 	if (signer != NULL)
-		signer->ops->free(signer);
+		signer->ops->end(signer);
 }

@@ -251,7 +251,8 @@ fill_shared(struct ca_signer_shared *shared, struct err *err)
 
 	if (count > ISSUERS_MAX || setup->profile_count > CA_PROFILES_MAX)
 		return err_set(err, ERR_TOO_LARGE, "signer_setup",
-			"signer: at most %d CAs and %d profiles wanted", ISSUERS_MAX, CA_PROFILES_MAX);
+			"signer: at most %d CAs and %d profiles wanted", ISSUERS_MAX,
+			CA_PROFILES_MAX);
 	for (size_t i = 0; i < setup->profile_count; i++)
 		TRY(ca_profile_check(&setup->profiles[i], err));
 	for (size_t i = 0; i < count; i++)
@@ -260,8 +261,8 @@ fill_shared(struct ca_signer_shared *shared, struct err *err)
 }
 
 enum status
-ca_signer_shared_new(struct ca_signer_shared **out, const struct ca_signer_setup *setup,
-	struct err *err)
+ca_signer_shared_new(
+	struct ca_signer_shared **out, const struct ca_signer_setup *setup, struct err *err)
 {
 	struct ca_signer_shared *shared = mem_zalloc(sizeof(*shared));
 	enum status status;
@@ -368,7 +369,8 @@ sweep(struct local *local, int64_t now_ms)
 }
 
 static enum status
-keep(struct local *local, const struct prepared *from, struct ca_prepare_item *item, struct err *err)
+keep(struct local *local, const struct prepared *from, struct ca_prepare_item *item,
+	struct err *err)
 {
 	struct prepared *slot;
 	size_t at;
@@ -394,8 +396,8 @@ keep(struct local *local, const struct prepared *from, struct ca_prepare_item *i
 /* ---- prepare ---- */
 
 static enum status
-find_profile(const struct local *local, const struct ca_prepare_item *item, size_t *out,
-	struct err *err)
+find_profile(
+	const struct local *local, const struct ca_prepare_item *item, size_t *out, struct err *err)
 {
 	const struct ca_signer_setup *setup = &local->shared->setup;
 
@@ -406,7 +408,7 @@ find_profile(const struct local *local, const struct ca_prepare_item *item, size
 			continue;
 		/* One asker, and one that the profile names. */
 		if (item->asker == 0 || (item->asker & (item->asker - 1)) != 0 ||
-		    (profile->issuable_by & item->asker) == 0)
+			(profile->issuable_by & item->asker) == 0)
 			return err_set(err, ERR_DENIED, "profile_not_allowed",
 				"profile %s: not for who asks", profile->name);
 		return OK;
@@ -419,7 +421,7 @@ find_issuer(const struct local *local, const char *ca_id, size_t *out, struct er
 {
 	for (*out = 0; *out < local->shared->issuer_count; (*out)++)
 		if (strcmp(local->shared->issuers[*out].entry->ca_id, ca_id) == 0 &&
-		    local->keys[*out] != NULL)
+			local->keys[*out] != NULL)
 			return OK;
 	return err_set(err, ERR_DENIED, "ca_unknown", "ca %.64s: no key of that CA is here", ca_id);
 }
@@ -448,13 +450,14 @@ decide_validity(const struct local *local, const struct ca_tbs_issuer *issuer,
 	int64_t validity_s = item->validity_s != 0 ? item->validity_s : profile->validity_default_s;
 
 	if (now_s >= issuer->not_after_s)
-		return err_set(err, ERR_UNAVAILABLE, "ca_expired", "ca %s: it has expired",
-			issuer->ca_id);
+		return err_set(
+			err, ERR_UNAVAILABLE, "ca_expired", "ca %s: it has expired", issuer->ca_id);
 	if (now_s < issuer->not_before_s)
 		return err_set(err, ERR_UNAVAILABLE, "ca_not_yet_valid",
 			"ca %s: it is not valid yet; is the clock right?", issuer->ca_id);
 	if (validity_s < 0)
-		return err_set(err, ERR_ARGUMENT, "validity_invalid", "validity: above zero wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "validity_invalid", "validity: above zero wanted");
 	if (validity_s > profile->validity_max_s)
 		return err_set(err, ERR_ARGUMENT, "validity_too_long",
 			"validity: at most %" PRId64 " s wanted by profile %s, %" PRId64 " found",
@@ -518,8 +521,8 @@ prepare_one(struct local *local, struct ca_prepare_item *item, struct err *err)
 	profile = &shared->setup.profiles[slot.profile];
 	issuer = &shared->issuers[slot.issuer];
 	if (issuer->templates[slot.profile] == NULL)
-		return err_set(err, ERR_DENIED, "ca_unknown", "ca %s: a root issues no certificates",
-			issuer->entry->ca_id);
+		return err_set(err, ERR_DENIED, "ca_unknown",
+			"ca %s: a root issues no certificates", issuer->entry->ca_id);
 	TRY(check_key(local, profile, item->spki, &key_type, slot.spki_sha256, err));
 	TRY(decide_validity(local, &issuer->tbs, profile, item, err));
 	TRY(serial_draw(&item->serial, item->not_after_s, shared->setup.entropy, err));
@@ -532,7 +535,8 @@ prepare_one(struct local *local, struct ca_prepare_item *item, struct err *err)
 }
 
 static enum status
-local_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
+local_prepare(
+	struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
 {
 	struct local *local = local_of(signer);
 	uint64_t prepared = 0;
@@ -550,14 +554,15 @@ local_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t co
 
 /* Certificate (RFC 5280 4.1): the bytes that were linted, and a signature over them. */
 static enum status
-sign_tbs(struct local *local, const struct prepared *slot, struct ca_sign_item *item, struct err *err)
+sign_tbs(struct local *local, const struct prepared *slot, struct ca_sign_item *item,
+	struct err *err)
 {
 	struct der_writer *w = &local->writer;
 	uint8_t signature[CA_SIGNATURE_MAX_BYTES];
 	size_t signature_len;
 
-	TRY(ca_key_sign(local->keys[slot->issuer], view_of(&slot->tbs), signature, &signature_len,
-		err));
+	TRY(ca_key_sign(
+		local->keys[slot->issuer], view_of(&slot->tbs), signature, &signature_len, err));
 	der_writer_reset(w);
 	der_open(w, DER_SEQUENCE);
 	der_put_raw(w, view_of(&slot->tbs));
@@ -684,7 +689,8 @@ claim_number(struct ca_signer_shared *shared, size_t issuer, const struct ca_crl
 	(void)pthread_mutex_unlock(&shared->lock);
 	if (walk->number <= before)
 		return err_set(err, ERR_ARGUMENT, "crl_number",
-			"crl: RFC 5280 5.2.3: cRLNumber above %" PRIu64 " wanted, %" PRIu64 " found",
+			"crl: RFC 5280 5.2.3: cRLNumber above %" PRIu64 " wanted, %" PRIu64
+			" found",
 			before, walk->number);
 	return OK;
 }
@@ -783,7 +789,7 @@ static const struct ca_signer_ops LOCAL_OPS = {
 	.crl_end = local_crl_end,
 	.block_key = local_block_key,
 	.info = local_info,
-	.free = local_free,
+	.end = local_free,
 };
 
 static enum status
@@ -811,7 +817,8 @@ ca_signer_local(struct ca_signer **out, struct ca_signer_shared *shared, struct 
 	/* A TBS, and around it a signature. */
 	der_writer_init(&local->writer, TBS_MAX_BYTES + CA_SIGNATURE_MAX_BYTES + 128);
 	while (local->free_count < PREPARED_MAX) {
-		local->free_slots[local->free_count] = (uint16_t)(PREPARED_MAX - 1 - local->free_count);
+		local->free_slots[local->free_count] =
+			(uint16_t)(PREPARED_MAX - 1 - local->free_count);
 		local->free_count++;
 	}
 	status = fill_local(local, err);

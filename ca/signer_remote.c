@@ -51,8 +51,10 @@ ask(struct remote *remote, unsigned type, struct wire_reader *answer, struct err
 	if (status != OK)
 		return lost(remote, err, why.text);
 	if (got != (type | WIRE_ANSWER))
-		return lost(remote, err, got == 0 ? "the connection is closed" : "an answer to another"
-			" question");
+		return lost(remote, err,
+			got == 0 ? "the connection is closed"
+				 : "an answer to another"
+				   " question");
 	*answer = (struct wire_reader){ .rest = buf_view(&remote->in) };
 	status = wire_get_err(answer, err);
 	if (answer->failed)
@@ -87,14 +89,15 @@ static enum status
 check_item(const struct ca_prepare_item *item, struct err *err)
 {
 	if (item->spki.len > WIRE_SPKI_MAX_BYTES || strlen(item->ca_id) >= CA_ID_BYTES ||
-	    item->request->attribute_count > CA_ATTRIBUTES_MAX)
+		item->request->attribute_count > CA_ATTRIBUTES_MAX)
 		return err_set(err, ERR_ARGUMENT, "signer_request",
 			"signer: a key, a CA's id or attributes over their limits");
 	return OK;
 }
 
 static enum status
-remote_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
+remote_prepare(
+	struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
 {
 	struct remote *remote = remote_of(signer);
 	struct wire_reader answer;
@@ -113,8 +116,8 @@ remote_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t c
 
 /* All or nothing: certificates of a batch whose answer broke are freed. */
 static enum status
-read_signed(struct remote *remote, struct wire_reader *answer, struct ca_sign_item *items, size_t count,
-	struct err *err)
+read_signed(struct remote *remote, struct wire_reader *answer, struct ca_sign_item *items,
+	size_t count, struct err *err)
 {
 	for (size_t i = 0; i < count; i++) {
 		enum status status = wire_get_signed(answer, &items[i], err);
@@ -249,7 +252,7 @@ static const struct ca_signer_ops REMOTE_OPS = {
 	.crl_end = remote_crl_end,
 	.block_key = remote_block_key,
 	.info = remote_info,
-	.free = remote_free,
+	.end = remote_free,
 };
 
 static enum status

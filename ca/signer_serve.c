@@ -19,8 +19,8 @@ struct server {
 };
 
 /*
- * Each reads its question and writes its answer. What it returns is about the connection: ERR_ARGUMENT
- * (signer_protocol) ends it. What the signer says goes into the answer.
+ * Each reads its question and writes its answer. What it returns is about the connection:
+ * ERR_ARGUMENT (signer_protocol) ends it. What the signer says goes into the answer.
  */
 typedef enum status handle_fn(struct server *server, struct err *err);
 
@@ -194,7 +194,8 @@ answer(struct server *server, unsigned type, struct err *err)
 		return err_set(err, ERR_ARGUMENT, "signer_protocol",
 			"signer: unknown message of type %u", type);
 	if (!server->greeted && type != WIRE_HELLO)
-		return err_set(err, ERR_ARGUMENT, "signer_protocol", "signer: a greeting wanted first");
+		return err_set(
+			err, ERR_ARGUMENT, "signer_protocol", "signer: a greeting wanted first");
 	server->question = (struct wire_reader){ .rest = buf_view(&server->in) };
 	wire_begin(&server->answer, type | WIRE_ANSWER);
 	TRY(HANDLERS[type](server, err));

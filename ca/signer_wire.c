@@ -274,7 +274,8 @@ wire_get_prepare(struct wire_reader *r, struct ca_prepare_item *item, struct ca_
 	request->attribute_count = wire_get_count(r, CA_ATTRIBUTES_MAX);
 	for (size_t i = 0; i < request->attribute_count; i++) {
 		wire_get_text(r, request->attributes[i].name, sizeof(request->attributes[i].name));
-		wire_get_text(r, request->attributes[i].value, sizeof(request->attributes[i].value));
+		wire_get_text(
+			r, request->attributes[i].value, sizeof(request->attributes[i].value));
 	}
 	item->request = request;
 	item->validity_s = (int64_t)wire_get_u64(r);
@@ -438,8 +439,8 @@ wire_send(int fd, const struct wire_writer *w, int64_t deadline_ms, struct err *
 	size_t sent = 0;
 
 	while (sent < w->buf.len) {
-		ssize_t now = send(fd, w->buf.data + sent, w->buf.len - sent,
-			MSG_NOSIGNAL | MSG_DONTWAIT);
+		ssize_t now = send(
+			fd, w->buf.data + sent, w->buf.len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (now > 0)
 			sent += (size_t)now;
@@ -484,7 +485,8 @@ wire_receive(int fd, struct buf *in, unsigned *type, int64_t deadline_ms, struct
 		return OK;
 	if (got < sizeof(header))
 		return away(err, "the connection ended within a message");
-	len = (size_t)header[0] << 24 | (size_t)header[1] << 16 | (size_t)header[2] << 8 | header[3];
+	len = (size_t)header[0] << 24 | (size_t)header[1] << 16 | (size_t)header[2] << 8 |
+	      header[3];
 	if (len > WIRE_MESSAGE_MAX_BYTES || header[4] == 0)
 		return err_set(err, ERR_ARGUMENT, "signer_protocol",
 			"signer: a message of at most %zu octets and a type wanted",

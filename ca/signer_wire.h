@@ -1,8 +1,8 @@
 /*
- * ca/signer_wire.h - what the signer's client (ca/signer_remote.c) and server (ca/signer_serve.c) say to
- * each other over a stream socket. A message is its length (4 octets), its type (1) and its fields; all
- * numbers are big-endian, texts and octets have their length in front. An answer has the type of its
- * question with WIRE_ANSWER added, and begins with a status.
+ * ca/signer_wire.h - what the signer's client (ca/signer_remote.c) and server (ca/signer_serve.c)
+ * say to each other over a stream socket. A message is its length (4 octets), its type (1) and its
+ * fields; all numbers are big-endian, texts and octets have their length in front. An answer has
+ * the type of its question with WIRE_ANSWER added, and begins with a status.
  *
  *   HELLO      magic, version            -> version
  *   PREPARE    count, items              -> an outcome an item
@@ -14,9 +14,9 @@
  *   BLOCK      SHA-256 of a public key   ->
  *   INFO                                 -> struct ca_signer_info
  *
- * The first message must be HELLO. A message that is too long, of an unknown type, or whose fields do
- * not fill it exactly is ERR_ARGUMENT signer_protocol: whoever reads it closes. A reader keeps its first
- * failure; what it gives after that is zero. Nothing here allocates but the buffers.
+ * The first message must be HELLO. A message that is too long, of an unknown type, or whose fields
+ * do not fill it exactly is ERR_ARGUMENT signer_protocol: whoever reads it closes. A reader keeps
+ * its first failure; what it gives after that is zero. Nothing here allocates but the buffers.
  */
 #ifndef CA_SIGNER_WIRE_H
 #define CA_SIGNER_WIRE_H
@@ -63,7 +63,8 @@ void wire_begin(struct wire_writer *w, unsigned type);
 void wire_put_u8(struct wire_writer *w, uint8_t value);
 void wire_put_u16(struct wire_writer *w, size_t value);
 void wire_put_u64(struct wire_writer *w, uint64_t value);
-void wire_put_octets(struct wire_writer *w, const uint8_t *data, size_t len); /* of a fixed number */
+void wire_put_octets(
+	struct wire_writer *w, const uint8_t *data, size_t len); /* of a fixed number */
 void wire_put_view(struct wire_writer *w, struct view value);
 void wire_put_text(struct wire_writer *w, const char *text);
 void wire_put_err(struct wire_writer *w, enum status status, const struct err *err);
@@ -79,7 +80,7 @@ uint8_t wire_get_u8(struct wire_reader *r);
 size_t wire_get_u16(struct wire_reader *r);
 uint64_t wire_get_u64(struct wire_reader *r);
 void wire_get_octets(struct wire_reader *r, uint8_t *out, size_t len);
-struct view wire_get_view(struct wire_reader *r, size_t most); /* borrowed */
+struct view wire_get_view(struct wire_reader *r, size_t most);     /* borrowed */
 void wire_get_text(struct wire_reader *r, char *out, size_t size); /* without NUL inside */
 bool wire_get_bool(struct wire_reader *r);
 /* OK, or another status with its err; anything else fails. */
@@ -92,30 +93,30 @@ MUST_USE enum status wire_done(const struct wire_reader *r, struct err *err);
 
 void wire_put_prepare(struct wire_writer *w, const struct ca_prepare_item *item);
 /* Fills item's In half; the request goes to *request, the ca_id to *ca_id, spki borrows from r. */
-void wire_get_prepare(struct wire_reader *r, struct ca_prepare_item *item, struct ca_request *request,
-	char ca_id[CA_ID_BYTES]);
+void wire_get_prepare(struct wire_reader *r, struct ca_prepare_item *item,
+	struct ca_request *request, char ca_id[CA_ID_BYTES]);
 void wire_put_prepared(struct wire_writer *w, const struct ca_prepare_item *item);
 void wire_get_prepared(struct wire_reader *r, struct ca_prepare_item *item);
 void wire_put_signed(struct wire_writer *w, const struct ca_sign_item *item);
 /* The caller frees item->der. */
-MUST_USE enum status wire_get_signed(struct wire_reader *r, struct ca_sign_item *item,
-	struct err *err);
+MUST_USE enum status wire_get_signed(
+	struct wire_reader *r, struct ca_sign_item *item, struct err *err);
 void wire_put_info(struct wire_writer *w, const struct ca_signer_info *info);
-MUST_USE enum status wire_get_info(struct wire_reader *r, struct ca_signer_info *info,
-	struct err *err);
+MUST_USE enum status wire_get_info(
+	struct wire_reader *r, struct ca_signer_info *info, struct err *err);
 
 /* ---- the socket ---- */
 
 /* Sends what wire_end finished. deadline_ms on CLOCK_SYSTEM's mono_ms, or 0: waits. ERR_UNAVAILABLE
  * signer_away. */
-MUST_USE enum status wire_send(int fd, const struct wire_writer *w, int64_t deadline_ms,
-	struct err *err);
+MUST_USE enum status wire_send(
+	int fd, const struct wire_writer *w, int64_t deadline_ms, struct err *err);
 /*
- * Receives one message: *type, and its fields in in->data (grown, kept from one to the next). The end
- * of the stream between two messages is OK with *type 0. ERR_UNAVAILABLE signer_away; ERR_ARGUMENT
- * signer_protocol.
+ * Receives one message: *type, and its fields in in->data (grown, kept from one to the next). The
+ * end of the stream between two messages is OK with *type 0. ERR_UNAVAILABLE signer_away;
+ * ERR_ARGUMENT signer_protocol.
  */
-MUST_USE enum status wire_receive(int fd, struct buf *in, unsigned *type, int64_t deadline_ms,
-	struct err *err);
+MUST_USE enum status wire_receive(
+	int fd, struct buf *in, unsigned *type, int64_t deadline_ms, struct err *err);
 
 #endif

@@ -10,16 +10,18 @@
 /* Key usages differ by kind of key, so the extensions in front come in three editions. */
 enum { KIND_EC, KIND_RSA, KIND_EDWARDS, KIND_COUNT };
 static const enum ca_key_type KIND_EXAMPLE[KIND_COUNT] = {
-	[KIND_EC] = KEY_EC_P256, [KIND_RSA] = KEY_RSA_3072, [KIND_EDWARDS] = KEY_ED25519,
+	[KIND_EC] = KEY_EC_P256,
+	[KIND_RSA] = KEY_RSA_3072,
+	[KIND_EDWARDS] = KEY_ED25519,
 };
 
 struct ca_tbs_template {
 	const struct ca_profile *profile;
-	struct bytes names;                    /* signature AlgorithmIdentifier, issuer Name */
-	struct bytes rdn_types[8];             /* their OIDs, in the order of profile->subject */
-	struct bytes extensions[KIND_COUNT];   /* BC, KU, EKU, AKI, AIA */
-	char crl_url[TBS_URL_MAX_BYTES];       /* of shard 00 … */
-	size_t crl_shard_at;                   /* … and where its two digits stand */
+	struct bytes names;                  /* signature AlgorithmIdentifier, issuer Name */
+	struct bytes rdn_types[8];           /* their OIDs, in the order of profile->subject */
+	struct bytes extensions[KIND_COUNT]; /* BC, KU, EKU, AKI, AIA */
+	char crl_url[TBS_URL_MAX_BYTES];     /* of shard 00 … */
+	size_t crl_shard_at;                 /* … and where its two digits stand */
 };
 
 static size_t
@@ -44,8 +46,8 @@ ca_tbs_template_free(struct ca_tbs_template *template)
 }
 
 enum status
-ca_crl_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url, const char *ca_id, uint8_t shard,
-	struct err *err)
+ca_crl_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url, const char *ca_id,
+	uint8_t shard, struct err *err)
 {
 	int len = snprintf(out, TBS_URL_MAX_BYTES, "%s/crl/%s/%02x.crl", public_http_url, ca_id,
 		(unsigned)shard);
@@ -92,7 +94,8 @@ put_aia(struct der_writer *w, const char *url)
 
 static enum status
 write_fixed_extensions(struct der_writer *w, const struct ca_profile *profile,
-	const struct ca_tbs_issuer *issuer, const char *ca_url, enum ca_key_type type, struct err *err)
+	const struct ca_tbs_issuer *issuer, const char *ca_url, enum ca_key_type type,
+	struct err *err)
 {
 	der_writer_reset(w);
 	extension_open(w, "2.5.29.19", true); /* 4.2.1.9: basicConstraints, not a CA */
@@ -129,24 +132,24 @@ make_extensions(struct ca_tbs_template *template, struct der_writer *w,
 	const struct ca_tbs_issuer *issuer, const char *public_http_url, struct err *err)
 {
 	char ca_url[TBS_URL_MAX_BYTES];
-	int len = snprintf(ca_url, sizeof(ca_url), "%s/v1/cas/%s/certificate", public_http_url,
-		issuer->ca_id);
+	int len = snprintf(
+		ca_url, sizeof(ca_url), "%s/v1/cas/%s/certificate", public_http_url, issuer->ca_id);
 
 	if (len < 0 || (size_t)len >= sizeof(ca_url))
 		return err_set(err, ERR_TOO_LARGE, "url_too_long",
 			"certificate url of %.64s: at most %d octets wanted", issuer->ca_id,
 			TBS_URL_MAX_BYTES - 1);
 	for (size_t kind = 0; kind < KIND_COUNT; kind++) {
-		TRY(write_fixed_extensions(w, template->profile, issuer, ca_url,
-			KIND_EXAMPLE[kind], err));
+		TRY(write_fixed_extensions(
+			w, template->profile, issuer, ca_url, KIND_EXAMPLE[kind], err));
 		TRY(bytes_copy(&template->extensions[kind], buf_view(&w->buf), err));
 	}
 	return OK;
 }
 
 static enum status
-make_names(struct ca_tbs_template *template, struct der_writer *w, const struct ca_tbs_issuer *issuer,
-	struct err *err)
+make_names(struct ca_tbs_template *template, struct der_writer *w,
+	const struct ca_tbs_issuer *issuer, struct err *err)
 {
 	const struct ca_profile *profile = template->profile;
 
@@ -192,8 +195,8 @@ static enum status
 expand(char out[EXPANDED_MAX_BYTES], const char *text, const struct ca_tbs_template *template,
 	const struct ca_request *request, struct err *err)
 {
-	enum status status = ca_template_expand(out, EXPANDED_MAX_BYTES, text, template->profile,
-		request, err);
+	enum status status =
+		ca_template_expand(out, EXPANDED_MAX_BYTES, text, template->profile, request, err);
 
 	/* The caller's input is to blame, whatever the limit is called. */
 	return status == ERR_TOO_LARGE ? (err->status = ERR_ARGUMENT) : status;
@@ -246,7 +249,8 @@ put_san(struct der_writer *w, const struct ca_san *san, const char *value, struc
 	}
 }
 
-/* 4.2.1.6: subjectAltName; not critical, for the subject is never empty. Absent without any name. */
+/* 4.2.1.6: subjectAltName; not critical, for the subject is never empty. Absent without any name.
+ */
 static enum status
 put_sans(struct der_writer *w, const struct ca_tbs_template *template,
 	const struct ca_request *request, struct err *err)
@@ -282,7 +286,7 @@ put_distribution_point(struct der_writer *w, const struct ca_tbs_template *templ
 	char url[TBS_URL_MAX_BYTES];
 	char digits[3];
 
-	(void)snprintf(url, sizeof(url), "%s", template->crl_url);
+	memcpy(url, template->crl_url, sizeof(url));
 	hex_encode(digits, &shard, 1);
 	memcpy(url + template->crl_shard_at, digits, 2);
 	extension_open(w, "2.5.29.31", false);
@@ -322,7 +326,8 @@ put_extensions(struct der_writer *w, const struct ca_tbs_template *template,
 /* RFC 5280 4.1, field by field. */
 static enum status
 build(struct der_writer *w, const struct ca_tbs_template *template,
-	const struct ca_tbs_fields *fields, size_t *subject_at, size_t *subject_len, struct err *err)
+	const struct ca_tbs_fields *fields, size_t *subject_at, size_t *subject_len,
+	struct err *err)
 {
 	der_writer_reset(w);
 	der_open(w, DER_SEQUENCE);
@@ -356,7 +361,8 @@ ca_tbs_build(struct der_writer *w, const struct ca_tbs_template *template,
 	/* The writer may have room for more: a signature comes around it. */
 	if (status == ERR_TOO_LARGE || (status == OK && w->buf.len > TBS_MAX_BYTES))
 		return err_set(err, ERR_TOO_LARGE, "certificate_too_large",
-			"tbs: at most %d octets wanted; shorten names or lists of names", TBS_MAX_BYTES);
+			"tbs: at most %d octets wanted; shorten names or lists of names",
+			TBS_MAX_BYTES);
 	TRY(status);
 	*subject = (struct view){ w->buf.data + at, len };
 	return OK;

@@ -1,10 +1,12 @@
 /*
- * ca/tbs.h - builds TBSCertificates (RFC 5280 4.1) as DER: what never changes between certificates of
- * an issuer and a profile is encoded once into a template, the rest is written beside it. No OpenSSL
- * objects. Identity comes from the authorised request and the profile, never from a CSR (invariant 10).
+ * ca/tbs.h - builds TBSCertificates (RFC 5280 4.1) as DER: what never changes between certificates
+ * of an issuer and a profile is encoded once into a template, the rest is written beside it. No
+ * OpenSSL objects. Identity comes from the authorised request and the profile, never from a CSR
+ * (invariant 10).
  *
- * Left to others: whether the key is sound (ca/spki.h), whether the result keeps the rules (ca/lint.h),
- * times and serial (ca/signer_local.c). Threads: a template is only read once it is made.
+ * Left to others: whether the key is sound (ca/spki.h), whether the result keeps the rules
+ * (ca/lint.h), times and serial (ca/signer_local.c). Threads: a template is only read once it is
+ * made.
  */
 #ifndef CA_TBS_H
 #define CA_TBS_H
@@ -47,8 +49,8 @@ struct ca_tbs_fields {
 };
 
 /*
- * Writes one TBSCertificate into w, which is reset first. *subject is its Name within w. ERR_ARGUMENT
- * name_empty, name_invalid, name_too_long; ERR_TOO_LARGE certificate_too_large.
+ * Writes one TBSCertificate into w, which is reset first. *subject is its Name within w.
+ * ERR_ARGUMENT name_empty, name_invalid, name_too_long; ERR_TOO_LARGE certificate_too_large.
  */
 MUST_USE enum status ca_tbs_build(struct der_writer *w, const struct ca_tbs_template *template,
 	const struct ca_tbs_fields *fields, struct view *subject, struct err *err);

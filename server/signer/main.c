@@ -41,7 +41,8 @@ struct signer_process {
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
-	size_t warm; /* channels whose thread has done everything that needs more than it may later */
+	size_t warm; /* channels whose thread has done everything that needs more than it may later
+	              */
 	bool go;
 };
 
@@ -70,8 +71,8 @@ misbehave(const char *where)
 /* ---- channels ---- */
 
 /*
- * Makes OpenSSL set up its random generators and fetch its algorithms in this thread: later it may not
- * open a file. The key is thrown away: no CA's key signs what is not on record.
+ * Makes OpenSSL set up its random generators and fetch its algorithms in this thread: later it may
+ * not open a file. The key is thrown away: no CA's key signs what is not on record.
  */
 static enum status
 warm_up(struct err *err)
@@ -82,7 +83,8 @@ warm_up(struct err *err)
 	own(ca_key) key = NULL;
 
 	TRY(ca_key_generate(&key, KEY_EC_P256, err));
-	return ca_key_sign(key, (struct view){ DATA, sizeof(DATA) }, signature, &signature_len, err);
+	return ca_key_sign(
+		key, (struct view){ DATA, sizeof(DATA) }, signature, &signature_len, err);
 }
 
 static void
@@ -101,7 +103,8 @@ static NORETURN void
 leave(const struct channel *channel, enum status status, const struct err *err)
 {
 	if (status == OK)
-		log_event(LOG_INFO, "signer_channel_closed", NULL, LOG_STR("channel", channel->name));
+		log_event(
+			LOG_INFO, "signer_channel_closed", NULL, LOG_STR("channel", channel->name));
 	else
 		log_error(LOG_ERROR, "signer_channel_failed", NULL, err);
 	_exit(status == OK ? 0 : 1);
@@ -129,16 +132,18 @@ start_channels(struct signer_process *process, struct err *err)
 {
 	pthread_attr_t attributes;
 	bool started = pthread_attr_init(&attributes) == 0 &&
-		pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0;
+	               pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0;
 
 	for (size_t i = 0; started && i < COUNT_OF(process->channels); i++) {
 		pthread_t thread;
 
-		started = pthread_create(&thread, &attributes, channel_run, &process->channels[i]) == 0;
+		started = pthread_create(
+				  &thread, &attributes, channel_run, &process->channels[i]) == 0;
 	}
 	(void)pthread_attr_destroy(&attributes);
 	if (!started)
-		return err_set(err, ERR_UNAVAILABLE, "process_start", "signer: no thread can be started");
+		return err_set(
+			err, ERR_UNAVAILABLE, "process_start", "signer: no thread can be started");
 	(void)pthread_mutex_lock(&process->lock);
 	while (process->warm < COUNT_OF(process->channels))
 		(void)pthread_cond_wait(&process->changed, &process->lock);
@@ -195,7 +200,8 @@ load(struct signer_process *process, struct view kek, struct err *err)
 			.public_http_url = process->config.public_http_url,
 			.clock = &CLOCK_SYSTEM,
 			.entropy = &ENTROPY_SYSTEM,
-		}, err);
+		},
+		err);
 }
 
 /* What a restart would only repeat. */
@@ -203,7 +209,7 @@ static int
 exit_status(const struct err *err)
 {
 	if (err->status == ERR_INTERNAL || view_equal_text(view_text(err->code), "out_of_memory") ||
-	    view_equal_text(view_text(err->code), "process_away"))
+		view_equal_text(view_text(err->code), "process_away"))
 		return 1;
 	return PROCESS_EXIT_CONFIG;
 }
@@ -261,11 +267,11 @@ signer_main(int argc, char **argv)
 	(void)argv;
 	log_setup(STDERR_FILENO, LOG_INFO, "signer");
 	if (process == NULL || pthread_mutex_init(&process->lock, NULL) != 0 ||
-	    pthread_cond_init(&process->changed, NULL) != 0)
+		pthread_cond_init(&process->changed, NULL) != 0)
 		return 1;
 	/*
-	 * One arena: glibc opens /proc/sys/vm/overcommit_memory before it shrinks any other than the
-	 * first, which the system call filter answers with death. The threads allocate little.
+	 * One arena: glibc opens /proc/sys/vm/overcommit_memory before it shrinks any other than
+	 * the first, which the system call filter answers with death. The threads allocate little.
 	 */
 	(void)mallopt(M_ARENA_MAX, 1);
 	process->channels[0] = (struct channel){ process, "issue", SIGNER_ISSUE_FD, NULL };

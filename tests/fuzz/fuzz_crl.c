@@ -1,6 +1,6 @@
 /*
- * Any octets as a CRL: read or refused, and the walk in pieces (their length is the first octet) says
- * the same as the walk at once.
+ * Any octets as a CRL: read or refused, and the walk in pieces (their length is the first octet)
+ * says the same as the walk at once.
  */
 #include <assert.h>
 #include <stdint.h>
@@ -11,11 +11,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static const uint8_t ALGORITHM[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03,
-	0x02 };
+static const uint8_t ALGORITHM[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04,
+	0x03, 0x02 };
 static const uint8_t NAME[] = { 0x30, 0x15, 0x31, 0x13, 0x30, 0x11, 0x06, 0x03, 0x55, 0x04, 0x03,
 	0x0c, 0x0a, 'I', 's', 's', 'u', 'i', 'n', 'g', ' ', 'C', 'A' };
-static const uint8_t SKI[20] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20 };
+static const uint8_t SKI[20] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+	20 };
 
 static enum status
 walk_in(struct ca_crl_walk *walk, size_t piece, struct view tbs, struct err *err)

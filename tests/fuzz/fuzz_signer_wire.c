@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 /* What serves the requests holds no keys: the parser in front of it is what is looked at. */
 static enum status
-refuse_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
+refuse_prepare(
+	struct ca_signer *signer, struct ca_prepare_item *items, size_t count, struct err *err)
 {
 	(void)signer;
 	(void)err;
@@ -29,7 +30,8 @@ refuse_prepare(struct ca_signer *signer, struct ca_prepare_item *items, size_t c
 		assert(strlen(request->device_id) < CA_ID_BYTES);
 		assert(request->attribute_count <= CA_ATTRIBUTES_MAX);
 		for (size_t j = 0; j < request->attribute_count; j++)
-			assert(strlen(request->attributes[j].value) < sizeof(request->attributes[j].value));
+			assert(strlen(request->attributes[j].value) <
+				sizeof(request->attributes[j].value));
 		for (size_t j = 0; j < items[i].spki.len; j++)
 			assert(items[i].spki.data[j] <= 0xff); /* reads every octet */
 		items[i].status = err_set(&items[i].refusal, ERR_DENIED, "profile_unknown", "no");
@@ -101,16 +103,21 @@ no_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err)
 }
 
 static const struct ca_signer_ops OPS = {
-	.prepare = refuse_prepare, .sign = refuse_sign, .drop = accept_drop,
-	.crl_begin = accept_begin, .crl_add = accept_add, .crl_end = give_tail,
-	.block_key = accept_block, .info = no_info,
+	.prepare = refuse_prepare,
+	.sign = refuse_sign,
+	.drop = accept_drop,
+	.crl_begin = accept_begin,
+	.crl_add = accept_add,
+	.crl_end = give_tail,
+	.block_key = accept_block,
+	.info = no_info,
 };
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const uint8_t HELLO[] = { 0, 0, 0, 10, WIRE_HELLO, 0, 0, 0, 0, 0x6a, 0x72, 0x63, 0x6b, 0,
-		WIRE_VERSION };
+	static const uint8_t HELLO[] = { 0, 0, 0, 10, WIRE_HELLO, 0, 0, 0, 0, 0x6a, 0x72, 0x63,
+		0x6b, 0, WIRE_VERSION };
 	struct ca_signer signer = { .ops = &OPS };
 	struct err err;
 	int pair[2];
@@ -120,7 +127,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		abort();
-	if ((data[0] & 1) != 0 && send(pair[0], HELLO, sizeof(HELLO), MSG_NOSIGNAL) != (ssize_t)sizeof(HELLO))
+	if ((data[0] & 1) != 0 &&
+		send(pair[0], HELLO, sizeof(HELLO), MSG_NOSIGNAL) != (ssize_t)sizeof(HELLO))
 		abort();
 	if (len > 1 && send(pair[0], data + 1, len - 1, MSG_NOSIGNAL) != (ssize_t)(len - 1))
 		abort();

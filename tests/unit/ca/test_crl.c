@@ -10,7 +10,8 @@
 static struct serial
 serial_of(uint8_t shard, int32_t month, uint32_t number)
 {
-	struct serial serial = { { 0x11, shard, (uint8_t)(month >> 8), (uint8_t)(month & 255), 0 } };
+	struct serial serial = { { 0x11, shard, (uint8_t)(month >> 8), (uint8_t)(month & 255),
+		0 } };
 
 	for (size_t i = 0; i < 4; i++)
 		serial.octets[12 + i] = (uint8_t)(number >> 8 * (3 - i) & 255);
@@ -37,8 +38,8 @@ head_of(struct fixture *f, uint64_t number, const char *url)
 }
 
 static enum status
-make_list(struct fixture *f, const struct ca_crl_head *head, const struct serial *serials, size_t count,
-	int reason, struct bytes *der, struct err *err)
+make_list(struct fixture *f, const struct ca_crl_head *head, const struct serial *serials,
+	size_t count, int reason, struct bytes *der, struct err *err)
 {
 	struct ca_crl *crl = NULL;
 	enum status status = ca_crl_begin(&crl, head, err);
@@ -79,7 +80,8 @@ openssl_and_certtool_read_every_list(void **state)
 		head = head_of(&f, 1, NULL);
 		assert_ok(make_list(&f, &head, NULL, 0, 0, &empty, &err));
 		write_file(f.dir, "list.crl", view_of(&empty));
-		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
+		assert_int_equal(
+			run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
 
 		item = fixture_item(&f, 0, &request);
 		assert_ok(ca_signer_prepare(f.signer, &item, 1, &err));
@@ -91,7 +93,8 @@ openssl_and_certtool_read_every_list(void **state)
 		head = head_of(&f, 2, NULL);
 		assert_ok(make_list(&f, &head, &item.serial, 1, 1, &full, &err));
 		write_file(f.dir, "list.crl", view_of(&full));
-		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
+		assert_int_equal(
+			run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
 
 		/* The shard's list serves the certificate that names it. */
 		(void)snprintf(url, sizeof(url), URL "/crl/issuing-1/%02x.crl",
@@ -99,7 +102,8 @@ openssl_and_certtool_read_every_list(void **state)
 		head = head_of(&f, 1, url);
 		assert_ok(make_list(&f, &head, &item.serial, 1, 6, &shard, &err));
 		write_file(f.dir, "list.crl", view_of(&shard));
-		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
+		assert_int_equal(
+			run("sh tests/unit/ca/check_openssl.sh crl %s %d", f.dir, (int)NOW_S), 0);
 		fixture_end(&f);
 	}
 }
@@ -174,7 +178,8 @@ the_builder_refuses(void **state)
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 8, &err), ERR_ARGUMENT, "crl_reason");
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 11, &err), ERR_ARGUMENT, "crl_reason");
 	assert_refused(ca_crl_add(crl, &a, NOW_S, -1, &err), ERR_ARGUMENT, "crl_reason");
-	assert_refused(ca_crl_add(crl, &a, INT64_C(-9999999999), 0, &err), ERR_ARGUMENT, "time_range");
+	assert_refused(
+		ca_crl_add(crl, &a, INT64_C(-9999999999), 0, &err), ERR_ARGUMENT, "time_range");
 	assert_ok(ca_crl_add(crl, &b, NOW_S, 0, &err));
 	assert_refused(ca_crl_add(crl, &b, NOW_S, 0, &err), ERR_ARGUMENT, "crl_serial");
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 0, &err), ERR_ARGUMENT, "crl_serial");
@@ -246,7 +251,8 @@ a_list_needs_a_beginning(void **state)
 	assert_refused(ca_signer_crl_end(f.signer, &tail, &err), ERR_ARGUMENT, "crl_state");
 	assert_ok(ca_signer_crl_begin(f.signer, "issuing-1", &err));
 	assert_ok(ca_signer_crl_begin(f.signer, "issuing-1", &err)); /* begins anew */
-	assert_refused(ca_signer_crl_add(f.signer, VIEW(WRONG), &err), ERR_ARGUMENT, "crl_malformed");
+	assert_refused(
+		ca_signer_crl_add(f.signer, VIEW(WRONG), &err), ERR_ARGUMENT, "crl_malformed");
 	assert_refused(ca_signer_crl_add(f.signer, VIEW(WRONG), &err), ERR_ARGUMENT, "crl_state");
 	assert_ok(ca_signer_crl_begin(f.signer, "issuing-1", &err));
 	assert_refused(ca_signer_crl_end(f.signer, &tail, &err), ERR_ARGUMENT, "crl_truncated");
@@ -255,7 +261,8 @@ a_list_needs_a_beginning(void **state)
 
 /* ---- the walk refuses each broken field ---- */
 
-#define FRONT "020101 | 300a06082a8648ce3d040302 | "                                               \
+#define FRONT                                                                                      \
+	"020101 | 300a06082a8648ce3d040302 | "                                                     \
 	"3015 3113 3011 0603550403 0c0a 49737375696e67204341 | "
 #define TIMES "170d3236313132343036303030305a 170d3236313230313036303030305a | "
 #define SERIAL_A "0210 1107 5f04 000000000000000000000001"
@@ -306,69 +313,95 @@ walk_in(size_t piece, struct view tbs, struct ca_crl_walk *walk, struct err *err
 
 	ca_crl_walk_begin(walk, &issuer, URL, NOW_S);
 	for (size_t at = 0; at < tbs.len; at += piece)
-		TRY(ca_crl_walk_add(walk, (struct view){ tbs.data + at,
-			tbs.len - at < piece ? tbs.len - at : piece }, err));
+		TRY(ca_crl_walk_add(walk,
+			(struct view){ tbs.data + at, tbs.len - at < piece ? tbs.len - at : piece },
+			err));
 	return ca_crl_walk_end(walk, err);
 }
 
 static void
 the_walk_refuses_each_broken_field(void **state)
 {
-	static const struct { const char *hex, *want_code; } CASES[] = {
+	static const struct {
+		const char *hex, *want_code;
+	} CASES[] = {
 		{ FRONT TIMES "3046 " ENTRY_A ENTRY_B EXTENSIONS, NULL },
 		{ FRONT TIMES EXTENSIONS, NULL },
 		{ FRONT TIMES "3023 " ENTRY_A EXTENSIONS, NULL },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a0106" EXTENSIONS, NULL },
-		{ FRONT TIMES "3023 " ENTRY_A "a05b 3059 " AKI NUMBER "302a 0603551d1c 0101ff 0420 301e a01c"
-		  "a01a 8618 687474703a2f2f63612e6578616d706c652e636f6d2f6372", "crl_idp" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d15 0403 0a0106" EXTENSIONS,
+			NULL },
+		{ FRONT TIMES "3023 " ENTRY_A "a05b 3059 " AKI NUMBER
+			      "302a 0603551d1c 0101ff 0420 301e a01c"
+			      "a01a 8618 687474703a2f2f63612e6578616d706c652e636f6d2f6372",
+			"crl_idp" },
 		{ "020100 | 300a06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS, "crl_version" },
-		{ "020200ff | 300a06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS, "crl_version" },
+		{ "020200ff | 300a06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS,
+			"crl_version" },
 		{ "300a06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS, "crl_malformed" },
-		{ "020101 | 300a06082a8648ce3d040303" TIMES EXTENSIONS EXTENSIONS, "crl_algorithm" },
-		{ "020101 | 300a06082a8648ce3d040302 | 3000" TIMES EXTENSIONS EXTENSIONS, "crl_issuer" },
-		{ FRONT "170d3236313132343036303030315a 170d3236313230313036303030305a" EXTENSIONS, "crl_times" },
-		{ FRONT "170d3236313132343034353935395a 170d3236313230313036303030305a" EXTENSIONS, "crl_times" },
-		{ FRONT "170d3236313132343036303030305a 170d3236313132343036303030305a" EXTENSIONS, "crl_times" },
-		{ FRONT "170d3236313132343036303030305a 170d3236313232363036303030305a" EXTENSIONS, "crl_times" },
+		{ "020101 | 300a06082a8648ce3d040303" TIMES EXTENSIONS EXTENSIONS,
+			"crl_algorithm" },
+		{ "020101 | 300a06082a8648ce3d040302 | 3000" TIMES EXTENSIONS EXTENSIONS,
+			"crl_issuer" },
+		{ FRONT "170d3236313132343036303030315a 170d3236313230313036303030305a" EXTENSIONS,
+			"crl_times" },
+		{ FRONT "170d3236313132343034353935395a 170d3236313230313036303030305a" EXTENSIONS,
+			"crl_times" },
+		{ FRONT "170d3236313132343036303030305a 170d3236313132343036303030305a" EXTENSIONS,
+			"crl_times" },
+		{ FRONT "170d3236313132343036303030305a 170d3236313232363036303030305a" EXTENSIONS,
+			"crl_times" },
 		{ FRONT "170b323631313234303630305a 170d3236313230313036303030305a" EXTENSIONS,
-		  "crl_malformed" },
+			"crl_malformed" },
 		{ FRONT "170d3236313132343036303030305a" EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3000" EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3046 " ENTRY_B ENTRY_A EXTENSIONS, "crl_serial" },
 		{ FRONT TIMES "3046 " ENTRY_A ENTRY_A EXTENSIONS, "crl_serial" },
 		{ FRONT TIMES "3014 3012 020101" WHEN EXTENSIONS, "crl_serial" },
-		{ FRONT TIMES "3023 3021 0210 9107 5f04 000000000000000000000001" WHEN EXTENSIONS, "crl_serial" },
+		{ FRONT TIMES "3023 3021 0210 9107 5f04 000000000000000000000001" WHEN EXTENSIONS,
+			"crl_serial" },
 		{ FRONT TIMES "3014 3012 " SERIAL_A EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3022 " ENTRY_A EXTENSIONS, "crl_malformed" },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a0108" EXTENSIONS, "crl_reason" },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a0107" EXTENSIONS, "crl_reason" },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a0100" EXTENSIONS,
-		  "crl_malformed" },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a010b" EXTENSIONS,
-		  "crl_malformed" },
-		{ FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d18 0403 0a0101" EXTENSIONS,
-		  "crl_malformed" },
-		{ FRONT TIMES "3034 3032 " SERIAL_A WHEN "300f 300d 0603551d15 0101ff 0403 0a0101" EXTENSIONS,
-		  "crl_malformed" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d15 0403 0a0108" EXTENSIONS,
+			"crl_reason" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d15 0403 0a0107" EXTENSIONS,
+			"crl_reason" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d15 0403 0a0100" EXTENSIONS,
+			"crl_malformed" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d15 0403 0a010b" EXTENSIONS,
+			"crl_malformed" },
+		{ FRONT TIMES "3031 302f " SERIAL_A WHEN
+			      "300c 300a 0603551d18 0403 0a0101" EXTENSIONS,
+			"crl_malformed" },
+		{ FRONT TIMES "3034 3032 " SERIAL_A WHEN
+			      "300f 300d 0603551d15 0101ff 0403 0a0101" EXTENSIONS,
+			"crl_malformed" },
 		{ FRONT TIMES "3025 3023 " SERIAL_A WHEN "0500" EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A, "crl_truncated" },
 		{ FRONT TIMES "3023 " ENTRY_A "a00e 300c " NUMBER, "crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A "a023 3021 " AKI, "crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A "a03b 3039 " AKI NUMBER NUMBER, "crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A "a02f 302d 301f 0603551d23 0418 3016 8014"
-		  "ff02030405060708090a0b0c0d0e0f1011121314" NUMBER, "crl_aki" },
+			      "ff02030405060708090a0b0c0d0e0f1011121314" NUMBER,
+			"crl_aki" },
 		{ FRONT TIMES "3023 " ENTRY_A "a032 3030 " AKI "300d 0603551d14 0101ff 0403 020109",
-		  "crl_malformed" },
+			"crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A "a03b 3039 " AKI NUMBER "300a 06032a0304 0403 020109",
-		  "crl_malformed" },
-		{ FRONT TIMES "3023 " ENTRY_A "a02f 302d " AKI "300a 0603551d14 0403 0201ff", "crl_malformed" },
+			"crl_malformed" },
+		{ FRONT TIMES "3023 " ENTRY_A "a02f 302d " AKI "300a 0603551d14 0403 0201ff",
+			"crl_malformed" },
 		{ FRONT TIMES EXTENSIONS "0500", "crl_malformed" },
 		{ FRONT TIMES "3023 " ENTRY_A "3023 " ENTRY_A EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "30821003 " ENTRY_A EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3080 " ENTRY_A EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "308123 " ENTRY_A EXTENSIONS, "crl_malformed" },
 		{ FRONT TIMES "3085000000002300 " ENTRY_A EXTENSIONS, "crl_malformed" },
-		{ "020101 | 30822000 06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS, "crl_malformed" },
+		{ "020101 | 30822000 06082a8648ce3d040302" TIMES EXTENSIONS EXTENSIONS,
+			"crl_malformed" },
 	};
 	static const size_t PIECES[] = { 1, 2, 7, 64, 1024 };
 
@@ -386,10 +419,12 @@ the_walk_refuses_each_broken_field(void **state)
 				assert_int_equal(walk.number, 9);
 				assert_int_equal(walk.scope, CRL_SCOPE_ALL);
 			} else if (CASES[i].want_code == NULL || status != ERR_ARGUMENT ||
-			    strcmp(err.code, CASES[i].want_code) != 0) {
-				fail_msg("case %zu in pieces of %zu: %s wanted, %s found: %s", i, PIECES[j],
+				   strcmp(err.code, CASES[i].want_code) != 0) {
+				fail_msg("case %zu in pieces of %zu: %s wanted, %s found: %s", i,
+					PIECES[j],
 					CASES[i].want_code != NULL ? CASES[i].want_code : "OK",
-					status == OK ? "OK" : err.code, status == OK ? "" : err.text);
+					status == OK ? "OK" : err.code,
+					status == OK ? "" : err.text);
 			}
 		}
 	}
@@ -411,14 +446,15 @@ the_walk_holds_the_outer_length(void **state)
 	octets[2]++;
 	assert_ok(walk_in(64, tbs, &walk, &err));
 	for (size_t len = 0; len < tbs.len; len++)
-		assert_refused(walk_in(16, (struct view){ tbs.data, len }, &walk, &err), ERR_ARGUMENT,
-			"crl_truncated");
+		assert_refused(walk_in(16, (struct view){ tbs.data, len }, &walk, &err),
+			ERR_ARGUMENT, "crl_truncated");
 	octets[0] = 0x31;
 	assert_refused(walk_in(64, tbs, &walk, &err), ERR_ARGUMENT, "crl_malformed");
 	{
 		static const uint8_t HUGE_LIST[] = { 0x30, 0x84, 0x7f, 0xff, 0xff, 0xff };
 
-		assert_refused(walk_in(64, VIEW(HUGE_LIST), &walk, &err), ERR_ARGUMENT, "crl_malformed");
+		assert_refused(
+			walk_in(64, VIEW(HUGE_LIST), &walk, &err), ERR_ARGUMENT, "crl_malformed");
 	}
 }
 
@@ -440,8 +476,8 @@ a_broken_list_is_not_read(void **state)
 	head = head_of(&f, 1, NULL);
 	assert_ok(make_list(&f, &head, &one, 1, 0, &der, &err));
 	for (size_t len = 0; len < der.len; len++)
-		assert_refused(ca_crl_parse(&view, (struct view){ der.data, len }, &err), ERR_ARGUMENT,
-			"crl_malformed");
+		assert_refused(ca_crl_parse(&view, (struct view){ der.data, len }, &err),
+			ERR_ARGUMENT, "crl_malformed");
 	for (size_t i = 0; i < der.len; i++) {
 		der.data[i] ^= 0x20; /* no crash; most are refused, some only mean another thing */
 		(void)(ca_crl_parse(&view, view_of(&der), &err) == OK);
@@ -489,15 +525,16 @@ an_entry_must_not_be_lost(void **state)
 	assert_ok(make_list(&f, &head, all, 3, 6, &held, &err));
 	assert_ok(ca_crl_keeps(view_of(&before), view_of(&same), NULL, NULL, &err));
 	assert_ok(ca_crl_keeps(view_of(&none), view_of(&same), NULL, NULL, &err));
-	assert_refused(ca_crl_keeps(view_of(&before), view_of(&fewer), NULL, NULL, &err), ERR_CONFLICT,
-		"crl_lost_entry");
+	assert_refused(ca_crl_keeps(view_of(&before), view_of(&fewer), NULL, NULL, &err),
+		ERR_CONFLICT, "crl_lost_entry");
 	assert_non_null(strstr(err.text, "11075f")); /* names the serial */
-	assert_refused(ca_crl_keeps(view_of(&before), view_of(&none), NULL, NULL, &err), ERR_CONFLICT,
-		"crl_lost_entry");
-	assert_refused(ca_crl_keeps(view_of(&same), view_of(&before), NULL, NULL, &err), ERR_CONFLICT,
-		"crl_lost_entry");
+	assert_refused(ca_crl_keeps(view_of(&before), view_of(&none), NULL, NULL, &err),
+		ERR_CONFLICT, "crl_lost_entry");
+	assert_refused(ca_crl_keeps(view_of(&same), view_of(&before), NULL, NULL, &err),
+		ERR_CONFLICT, "crl_lost_entry");
 	assert_ok(ca_crl_keeps(view_of(&same), view_of(&before), drop_second, &all[3], &err));
-	assert_ok(ca_crl_keeps(view_of(&held), view_of(&none), NULL, NULL, &err)); /* a hold is lifted */
+	assert_ok(ca_crl_keeps(
+		view_of(&held), view_of(&none), NULL, NULL, &err)); /* a hold is lifted */
 	/* Expired before the previous list: it has been on one list since. */
 	all[0] = serial_of(7, expiry_month(NOW_S - 40 * DAY_S), 0);
 	head.number++;
@@ -565,8 +602,11 @@ a_large_list_is_quick(void **state)
 		(double)(clock_mono_us() - begin_us) / 1000);
 	ca_crl_free(crl);
 	write_file(f.dir, "list.crl", view_of(&der));
-	assert_int_equal(run("openssl crl -inform DER -in %s/list.crl -noout -CAfile %s/issuing-1.crt"
-		" 2>&1 | grep -q 'verify OK'", f.dir, f.dir), 0);
+	assert_int_equal(
+		run("openssl crl -inform DER -in %s/list.crl -noout -CAfile %s/issuing-1.crt"
+		    " 2>&1 | grep -q 'verify OK'",
+			f.dir, f.dir),
+		0);
 	fixture_end(&f);
 }
 

@@ -5,8 +5,22 @@
 
 /* A TBSCertificate taken apart, so that one field can be exchanged. */
 enum part { VERSION, SERIAL, ALGORITHM_ID, ISSUER, VALIDITY, SUBJECT, SPKI, FIELD_COUNT };
-enum { BC = 100, KU, EKU, AKI, AIA, SKI, CDP, SAN, EXT_COUNT_END, EXT_NEW, WHOLE_EXTENSIONS, AFTER_SPKI, AT_END,
-	AROUND };
+enum {
+	BC = 100,
+	KU,
+	EKU,
+	AKI,
+	AIA,
+	SKI,
+	CDP,
+	SAN,
+	EXT_COUNT_END,
+	EXT_NEW,
+	WHOLE_EXTENSIONS,
+	AFTER_SPKI,
+	AT_END,
+	AROUND
+};
 #define EXT_COUNT (EXT_COUNT_END - BC)
 
 struct good {
@@ -26,8 +40,10 @@ build_good(struct good *good, struct view spki, enum ca_key_type type)
 	struct ca_tbs_issuer issuer = fixture_issuer();
 	own(ca_tbs_template) template = NULL;
 	own_struct(der_writer) w = { .status = OK };
-	struct ca_tbs_fields fields = { .spki = spki, .key_type = type,
-		.not_before_s = NOW_S - 300, .not_after_s = NOW_S + YEAR_S };
+	struct ca_tbs_fields fields = { .spki = spki,
+		.key_type = type,
+		.not_before_s = NOW_S - 300,
+		.not_after_s = NOW_S + YEAR_S };
 	struct der in, tbs, tagged, list;
 	struct view subject;
 	struct err err;
@@ -53,11 +69,16 @@ build_good(struct good *good, struct view spki, enum ca_key_type type)
 	assert_true(der_at_end(&list));
 
 	good->lint = (struct ca_lint){
-		.profile = &good->profile, .ca_id = issuer.ca_id, .public_http_url = URL,
-		.issuer_subject = issuer.subject, .issuer_ski = issuer.ski,
+		.profile = &good->profile,
+		.ca_id = issuer.ca_id,
+		.public_http_url = URL,
+		.issuer_subject = issuer.subject,
+		.issuer_ski = issuer.ski,
 		.issuer_algorithm = issuer.algorithm,
-		.issuer_not_before_s = issuer.not_before_s, .issuer_not_after_s = issuer.not_after_s,
-		.spki = spki, .serial = &good->serial,
+		.issuer_not_before_s = issuer.not_before_s,
+		.issuer_not_after_s = issuer.not_after_s,
+		.spki = spki,
+		.serial = &good->serial,
 	};
 }
 
@@ -112,7 +133,10 @@ compose(const struct good *good, int what, struct view with)
 static void
 what_we_build_is_clean(void **state)
 {
-	static const struct { struct view spki; enum ca_key_type type; } KEYS[] = {
+	static const struct {
+		struct view spki;
+		enum ca_key_type type;
+	} KEYS[] = {
 		{ { SPKI_P256, sizeof(SPKI_P256) }, KEY_EC_P256 },
 		{ { SPKI_RSA, sizeof(SPKI_RSA) }, KEY_RSA_3072 },
 	};
@@ -128,11 +152,13 @@ what_we_build_is_clean(void **state)
 	}
 }
 
-
 static void
 each_rule_refuses_its_mutation(void **state)
 {
-	static const struct { int what; const char *hex, *want; } CASES[] = {
+	static const struct {
+		int what;
+		const char *hex, *want;
+	} CASES[] = {
 		/* 4.1.2.1 */
 		{ VERSION, "", "version" },
 		{ VERSION, "a003 020101", "4.1.2.1: version: 2 wanted" },
@@ -146,46 +172,75 @@ each_rule_refuses_its_mutation(void **state)
 		{ ALGORITHM_ID, "300a 0608 2a8648ce3d040303", "issuer's algorithm" },
 		{ ALGORITHM_ID, "300c 0608 2a8648ce3d040302 0500", "issuer's algorithm" },
 		{ ISSUER, "3000", "4.1.2.4: issuer" },
-		{ ISSUER, "3015 3113 3011 0603550403 130a 49737375696e67204341", "4.1.2.4: issuer" },
+		{ ISSUER, "3015 3113 3011 0603550403 130a 49737375696e67204341",
+			"4.1.2.4: issuer" },
 		/* 4.1.2.5 */
-		{ VALIDITY, "301e 170d3236313132343036343030305a 170d3236313132333036343030305a", "empty" },
-		{ VALIDITY, "3022 180f32303236313132343036343030305a 180f32303237313132343036343030305a",
-		  "UTCTime wanted" },
-		{ VALIDITY, "301c 170b323631313234303634305a 170d3237313132343036343030305a", "notBefore" },
+		{ VALIDITY, "301e 170d3236313132343036343030305a 170d3236313132333036343030305a",
+			"empty" },
+		{ VALIDITY,
+			"3022 180f32303236313132343036343030305a "
+		        "180f32303237313132343036343030305a",
+			"UTCTime wanted" },
+		{ VALIDITY, "301c 170b323631313234303634305a 170d3237313132343036343030305a",
+			"notBefore" },
 		{ VALIDITY, "301e 170d3236303132343036343030305a 170d3237313132343036343030305a",
-		  "past the issuer's" },
-		{ VALIDITY, "3020 170d3236313132343036343030305a 180f32303630313132343036343030305a",
-		  "past the issuer's" },
+			"past the issuer's" },
+		{ VALIDITY,
+			"3020 170d3236313132343036343030305a 180f32303630313132343036343030305a",
+			"past the issuer's" },
 		{ VALIDITY, "301e 170d3236313132343036343030305a 170d3331313132343036343030305a",
-		  "longer than the profile's" },
+			"longer than the profile's" },
 		{ VALIDITY, "301e 170d3236313132343036343030305a 170d3237303132343036343030305a",
-		  "another month" },
+			"another month" },
 		/* 4.1.2.6 and A.1 */
 		{ SUBJECT, "3000", "subject: empty" },
-		{ SUBJECT, "3025 3110 300e 0603550403 1307 736e2d30303031|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "string type" },
-		{ SUBJECT, "3025 3110 300e 0603550403 0c07 736e2d30300031|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "characters" },
-		{ SUBJECT, "3025 3110 300e 0603550403 0c07 736e2d3030ff31|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "characters" },
-		{ SUBJECT, "3025 3110 300e 0603550403 0c07 736e2d30c28531|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "characters" },
-		{ SUBJECT, "3025 3110 300e 0603550403 0c07 736eeda0803031|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "characters" },
-		{ SUBJECT, "301e 3109 3007 0603550403 0c00|31 11 300f 0603 55040a 0c08 4578616d706c6554",
-		  "1 to 64 characters" },
+		{ SUBJECT,
+			"3025 3110 300e 0603550403 1307 736e2d30303031|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"string type" },
+		{ SUBJECT,
+			"3025 3110 300e 0603550403 0c07 736e2d30300031|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"characters" },
+		{ SUBJECT,
+			"3025 3110 300e 0603550403 0c07 736e2d3030ff31|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"characters" },
+		{ SUBJECT,
+			"3025 3110 300e 0603550403 0c07 736e2d30c28531|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"characters" },
+		{ SUBJECT,
+			"3025 3110 300e 0603550403 0c07 736eeda0803031|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"characters" },
+		{ SUBJECT,
+			"301e 3109 3007 0603550403 0c00|31 11 300f 0603 55040a 0c08 "
+		        "4578616d706c6554",
+			"1 to 64 characters" },
 		{ SUBJECT, "3012 3110 300e 0603550403 0c07 736e2d30303031", "subject" },
-		{ SUBJECT, "3025 3110 300e 060355040b 0c07 736e2d30303031|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "another type than the profile's" },
-		{ SUBJECT, "3031 3110 300e 0603550403 0c07 736e2d30303031|31 13 3011 0603 55040a 0c0a"
-		  "4578616d706c65205431|310a 3008 060355040b 0c0161", "what the profile says" },
-		{ SUBJECT, "3025 3123 300e 0603550403 0c07 736e2d30303031|3011 0603 55040a 0c0a"
-		  "4578616d706c65205431", "one attribute" },
-		{ SUBJECT, "3064 314d 304b 0603550403 0c44 6161616161616161616161616161616161616161616161616161"
-		  "61616161616161616161616161616161616161616161616161616161616161616161616161616161616161|"
-		  "31 13 3011 0603 55040a 0c0a 4578616d706c65205431", "1 to 64 characters" },
+		{ SUBJECT,
+			"3025 3110 300e 060355040b 0c07 736e2d30303031|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"another type than the profile's" },
+		{ SUBJECT,
+			"3031 3110 300e 0603550403 0c07 736e2d30303031|31 13 3011 0603 55040a 0c0a"
+			"4578616d706c65205431|310a 3008 060355040b 0c0161",
+			"what the profile says" },
+		{ SUBJECT,
+			"3025 3123 300e 0603550403 0c07 736e2d30303031|3011 0603 55040a 0c0a"
+			"4578616d706c65205431",
+			"one attribute" },
+		{ SUBJECT,
+			"3064 314d 304b 0603550403 0c44 "
+		        "6161616161616161616161616161616161616161616161616161"
+			"61616161616161616161616161616161616161616161616161616161616161616161616161"
+		        "616161616161|"
+			"31 13 3011 0603 55040a 0c0a 4578616d706c65205431",
+			"1 to 64 characters" },
 		/* 4.1.2.7, 4.1.2.8 */
-		{ SPKI, "3017 300d 06092a864886f70d0101010500 0306 00 3003020111", "key that was checked" },
+		{ SPKI, "3017 300d 06092a864886f70d0101010500 0306 00 3003020111",
+			"key that was checked" },
 		{ AFTER_SPKI, "8103 000102", "extensions" },
 		{ AFTER_SPKI, "8203 000102", "extensions" },
 		/* 4.1.2.9 */
@@ -216,27 +271,35 @@ each_rule_refuses_its_mutation(void **state)
 		{ KU, "300e 0603551d0f 0101ff 0404 03020080", "keyUsage" },
 		/* 4.2.1.12 */
 		{ EKU, "", "extKeyUsage: wanted" },
-		{ EKU, "3013 0603551d25 040c 300a 0608 2b06010505070301", "profile's 1.3.6.1.5.5.7.3.2" },
-		{ EKU, "301d 0603551d25 0416 3014 0608 2b06010505070302 0608 2b06010505070301", "profile's" },
+		{ EKU, "3013 0603551d25 040c 300a 0608 2b06010505070301",
+			"profile's 1.3.6.1.5.5.7.3.2" },
+		{ EKU, "301d 0603551d25 0416 3014 0608 2b06010505070302 0608 2b06010505070301",
+			"profile's" },
 		{ EKU, "3016 0603551d25 0101ff 040c 300a 0608 2b06010505070302", "critical FALSE" },
 		{ EKU, "3009 0603551d25 0402 3000", "extKeyUsage" },
 		/* 4.2.1.1, 4.2.1.2 */
 		{ AKI, "", "authorityKeyIdentifier: wanted" },
 		{ AKI, "301f 0603551d23 0418 3016 8014 ff02030405060708090a0b0c0d0e0f1011121314",
-		  "not the issuer's key" },
-		{ AKI, "3022 0603551d23 041b 3019 8014 0102030405060708090a0b0c0d0e0f1011121314 820101",
-		  "keyIdentifier alone" },
+			"not the issuer's key" },
+		{ AKI,
+			"3022 0603551d23 041b 3019 8014 0102030405060708090a0b0c0d0e0f1011121314 "
+		        "820101",
+			"keyIdentifier alone" },
 		{ SKI, "", "subjectKeyIdentifier: wanted" },
 		{ SKI, "301d 0603551d0e 0416 0414 0102030405060708090a0b0c0d0e0f1011121314",
-		  "not that of the key" },
+			"not that of the key" },
 		/* 4.2.1.13, 4.2.2.1 */
 		{ CDP, "", "cRLDistributionPoints: wanted" },
-		{ CDP, "3023 0603551d1f 041c 301a 3018 a016 a014 8612 687474703a2f2f63612e6578616d706c652e",
-		  "shard of the serial" },
+		{ CDP,
+			"3023 0603551d1f 041c 301a 3018 a016 a014 8612 "
+		        "687474703a2f2f63612e6578616d706c652e",
+			"shard of the serial" },
 		{ CDP, "3013 0603551d1f 040c 300a 3008 a206 8204 61626364", "distributionPoint" },
 		{ AIA, "", "authorityInfoAccess: wanted" },
-		{ AIA, "3021 06082b06010505070101 0415 3013 3011 06082b06010505073001 8605 687474703a",
-		  "issuer's certificate" },
+		{ AIA,
+			"3021 06082b06010505070101 0415 3013 3011 06082b06010505073001 8605 "
+		        "687474703a",
+			"issuer's certificate" },
 		/* 4.2.1.6 */
 		{ SAN, "", "subjectAltName: wanted" },
 		{ SAN, "3009 0603551d11 0402 3000", "subjectAltName: empty" },
@@ -278,27 +341,55 @@ each_rule_refuses_its_mutation(void **state)
 		if (strcmp(want, "DEFAULT|FALSE") == 0)
 			want = "FALSE, the default";
 		if (status != ERR_ARGUMENT || strcmp(err.code, "certificate_lint") != 0 ||
-		    strstr(err.text, want) == NULL)
+			strstr(err.text, want) == NULL)
 			fail_msg("case %zu (%s): '%s' wanted, '%s' found", i, CASES[i].hex, want,
 				status == OK ? "OK" : err.text);
 	}
 	bytes_free(&good.tbs);
 }
 
-static void no_cdp(struct ca_profile *p) { p->crl_distribution_point = false; }
-static void no_aia(struct ca_profile *p) { p->authority_information_access = false; }
-static void no_san(struct ca_profile *p) { p->san_count = 0; }
-static void no_eku(struct ca_profile *p) { p->eku_count = 0; }
-static void other_usage(struct ca_profile *p) { p->key_usage = KU_CONTENT_COMMITMENT; }
-static void other_san(struct ca_profile *p) { p->san[0].type = p->san[1].type = SAN_URI; }
-static void short_validity(struct ca_profile *p) { p->validity_max_s = DAY_S; }
+static void
+no_cdp(struct ca_profile *p)
+{
+	p->crl_distribution_point = false;
+}
+static void
+no_aia(struct ca_profile *p)
+{
+	p->authority_information_access = false;
+}
+static void
+no_san(struct ca_profile *p)
+{
+	p->san_count = 0;
+}
+static void
+no_eku(struct ca_profile *p)
+{
+	p->eku_count = 0;
+}
+static void
+other_usage(struct ca_profile *p)
+{
+	p->key_usage = KU_CONTENT_COMMITMENT;
+}
+static void
+other_san(struct ca_profile *p)
+{
+	p->san[0].type = p->san[1].type = SAN_URI;
+}
+static void
+short_validity(struct ca_profile *p)
+{
+	p->validity_max_s = DAY_S;
+}
 
 /* What a profile does not have must not be there. */
 static void
 another_profile_refuses_the_same_certificate(void **state)
 {
-	static void (*const OTHERS[])(struct ca_profile *) = { no_cdp, no_aia, no_san, no_eku, other_usage,
-		other_san, short_validity };
+	static void (*const OTHERS[])(struct ca_profile *) = { no_cdp, no_aia, no_san, no_eku,
+		other_usage, other_san, short_validity };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(OTHERS); i++) {
@@ -313,7 +404,8 @@ another_profile_refuses_the_same_certificate(void **state)
 	}
 }
 
-/* Whatever octet is changed, the certificate is refused or what it says is the same subject's: no crash. */
+/* Whatever octet is changed, the certificate is refused or what it says is the same subject's: no
+ * crash. */
 static void
 no_single_octet_can_break_the_reader(void **state)
 {
@@ -333,7 +425,8 @@ no_single_octet_can_break_the_reader(void **state)
 		{
 			struct err err;
 
-			assert_refused(ca_lint_tbs(&good.lint, (struct view){ good.tbs.data, i }, &err),
+			assert_refused(
+				ca_lint_tbs(&good.lint, (struct view){ good.tbs.data, i }, &err),
 				ERR_ARGUMENT, "certificate_lint");
 		}
 	}

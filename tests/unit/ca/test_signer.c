@@ -69,7 +69,8 @@ openssl_and_certtool_accept_what_is_signed(void **state)
 		assert_memory_equal(digest, item.tbs_sha256, 32);
 		write_pem(f.dir, "leaf.pem", "CERTIFICATE", view_of(&signed_item.der));
 		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh leaf %s %lld", f.dir,
-			(long long)NOW_S), 0);
+					 (long long)NOW_S),
+			0);
 		bytes_free(&signed_item.der);
 		fixture_end(&f);
 	}
@@ -77,16 +78,56 @@ openssl_and_certtool_accept_what_is_signed(void **state)
 
 /* ---- refusals of prepare ---- */
 
-static void unknown_profile(struct ca_prepare_item *item) { item->profile_hash[31] ^= 1; }
-static void unknown_ca(struct ca_prepare_item *item) { item->ca_id = "issuing-2"; }
-static void root_ca(struct ca_prepare_item *item) { item->ca_id = "root"; }
-static void wrong_asker(struct ca_prepare_item *item) { item->asker = ASKER_SERVER; }
-static void no_asker(struct ca_prepare_item *item) { item->asker = (enum ca_asker)0; }
-static void two_askers(struct ca_prepare_item *item) { item->asker = (enum ca_asker)(ASKER_ADMIN | ASKER_STATION); }
-static void cut_key(struct ca_prepare_item *item) { item->spki.len--; }
-static void no_key(struct ca_prepare_item *item) { item->spki.len = 0; }
-static void long_validity(struct ca_prepare_item *item) { item->validity_s = (int64_t)4 * YEAR_S; }
-static void negative_validity(struct ca_prepare_item *item) { item->validity_s = -1; }
+static void
+unknown_profile(struct ca_prepare_item *item)
+{
+	item->profile_hash[31] ^= 1;
+}
+static void
+unknown_ca(struct ca_prepare_item *item)
+{
+	item->ca_id = "issuing-2";
+}
+static void
+root_ca(struct ca_prepare_item *item)
+{
+	item->ca_id = "root";
+}
+static void
+wrong_asker(struct ca_prepare_item *item)
+{
+	item->asker = ASKER_SERVER;
+}
+static void
+no_asker(struct ca_prepare_item *item)
+{
+	item->asker = (enum ca_asker)0;
+}
+static void
+two_askers(struct ca_prepare_item *item)
+{
+	item->asker = (enum ca_asker)(ASKER_ADMIN | ASKER_STATION);
+}
+static void
+cut_key(struct ca_prepare_item *item)
+{
+	item->spki.len--;
+}
+static void
+no_key(struct ca_prepare_item *item)
+{
+	item->spki.len = 0;
+}
+static void
+long_validity(struct ca_prepare_item *item)
+{
+	item->validity_s = (int64_t)4 * YEAR_S;
+}
+static void
+negative_validity(struct ca_prepare_item *item)
+{
+	item->validity_s = -1;
+}
 
 static void
 off_curve(struct ca_prepare_item *item)
@@ -101,10 +142,10 @@ off_curve(struct ca_prepare_item *item)
 static void
 ed25519(struct ca_prepare_item *item)
 {
-	static const uint8_t SPKI[44] = { 0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21,
-		0x00, 0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe, 0xd3, 0xc9, 0x64,
-		0x07, 0x3a, 0x0e, 0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf, 0x02, 0x1a, 0x68, 0xf7,
-		0x07, 0x51, 0x1a };
+	static const uint8_t SPKI[44] = { 0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70,
+		0x03, 0x21, 0x00, 0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7, 0xd5, 0x4b, 0xfe,
+		0xd3, 0xc9, 0x64, 0x07, 0x3a, 0x0e, 0xe1, 0x72, 0xf3, 0xda, 0xa6, 0x23, 0x25, 0xaf,
+		0x02, 0x1a, 0x68, 0xf7, 0x07, 0x51, 0x1a };
 
 	item->spki = VIEW(SPKI);
 }
@@ -186,7 +227,8 @@ validity_stays_within_the_issuers(void **state)
 		struct ca_cert_view view;
 		struct err err;
 
-		assert_ok(ca_cert_parse(&view, view_of(&ca_keystore_at(f.keystore, 0)->certificate), &err));
+		assert_ok(ca_cert_parse(
+			&view, view_of(&ca_keystore_at(f.keystore, 0)->certificate), &err));
 		end_s = view.not_after_s;
 		f.clock.fixed_s = view.not_before_s + 10; /* backdated no further than the issuer */
 		item = prepare_one(&f, 0, &request);
@@ -375,7 +417,8 @@ a_bad_setup_stops_the_start(void **state)
 	assert_refused(ca_signer_shared_new(&shared, &setup, &err), ERR_TOO_LARGE, "signer_setup");
 	setup = fixture_setup(&f);
 	f.profiles[0].key_types = 0;
-	assert_refused(ca_signer_shared_new(&shared, &setup, &err), ERR_ARGUMENT, "profile_invalid");
+	assert_refused(
+		ca_signer_shared_new(&shared, &setup, &err), ERR_ARGUMENT, "profile_invalid");
 	fixture_end(&f);
 }
 
@@ -468,8 +511,8 @@ cost_beside_the_bare_signature(void **state)
 	for (size_t i = 0; i < ROUNDS; i++)
 		assert_ok(ca_key_sign(key, VIEW(SPKI_P256), signature, &len, &err));
 	bare_us = clock_mono_us() - begin_us;
-	print_message("prepare and sign %.1f us, bare signature %.1f us\n", (double)whole_us / ROUNDS,
-		(double)bare_us / ROUNDS);
+	print_message("prepare and sign %.1f us, bare signature %.1f us\n",
+		(double)whole_us / ROUNDS, (double)bare_us / ROUNDS);
 	ca_key_free(key);
 	fixture_end(&f);
 }

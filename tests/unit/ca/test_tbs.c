@@ -78,14 +78,16 @@ the_body_equals_the_kept_file(void **state)
 static void
 names_that_must_not_stand_in_a_certificate_are_refused(void **state)
 {
-	static const struct { const char *device_id, *model, *ip, *want_code; } CASES[] = {
+	static const struct {
+		const char *device_id, *model, *ip, *want_code;
+	} CASES[] = {
 		{ "", "T1", "192.0.2.1", "name_empty" },
 		{ "a\tb", "T1", "192.0.2.1", "name_invalid" },
 		{ "a b", "T1", "192.0.2.1", "name_invalid" }, /* its host name */
 		{ "a", "T1", "192.0.2", "name_invalid" },
 		{ "a", "T1", "192.0.2.1,,192.0.2.2", "name_empty" },
-		{ "a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "192.0.2.1",
-		  "name_too_long" },
+		{ "a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+			"192.0.2.1", "name_too_long" },
 	};
 
 	(void)state;
@@ -140,14 +142,19 @@ long_lists_of_names_are_refused(void **state)
 			memcpy(value + at, "1.2.3.44,", 10);
 	}
 	made.profile.san_count = 1;
-	made.profile.san[0] = (struct ca_san){ .type = SAN_IP, .each = true,
-		.value = "{attributes.a0}{attributes.a1}{attributes.a2}{attributes.a3}{attributes.a4}"
-			"{attributes.a5}{attributes.a6}{attributes.a7}{attributes.a8}{attributes.a9}"
-			"{attributes.a10}{attributes.a11}{attributes.a12}1.1.1.1" };
+	made.profile.san[0] = (struct ca_san){ .type = SAN_IP,
+		.each = true,
+		.value = "{attributes.a0}{attributes.a1}{attributes.a2}{attributes.a3}{attributes."
+		         "a4}"
+			 "{attributes.a5}{attributes.a6}{attributes.a7}{attributes.a8}{attributes."
+		         "a9}"
+			 "{attributes.a10}{attributes.a11}{attributes.a12}1.1.1.1" };
 	der_writer_init(&w, 8192);
 	assert_refused(build(&made, &w, &err), ERR_ARGUMENT, "name_too_long"); /* of one template */
-	memcpy(made.profile.san[0].value, "{attributes.a0}{attributes.a1}{attributes.a2}{attributes.a3}"
-		"{attributes.a4}{attributes.a5}{attributes.a6}{attributes.a7}1.1.1.1", 128);
+	memcpy(made.profile.san[0].value,
+		"{attributes.a0}{attributes.a1}{attributes.a2}{attributes.a3}"
+		"{attributes.a4}{attributes.a5}{attributes.a6}{attributes.a7}1.1.1.1",
+		128);
 	assert_ok(build(&made, &w, &err));
 	for (size_t i = 1; i < 8; i++)
 		made.profile.san[i] = made.profile.san[0];
@@ -178,7 +185,8 @@ addresses_have_a_limit(void **state)
 	{
 		char out[TBS_URL_MAX_BYTES];
 
-		assert_refused(ca_crl_url(out, url, "an-id-of-some-length", 0, &err), ERR_TOO_LARGE, "url_too_long");
+		assert_refused(ca_crl_url(out, url, "an-id-of-some-length", 0, &err), ERR_TOO_LARGE,
+			"url_too_long");
 		assert_ok(ca_crl_url(out, URL, "x", 0xaf, &err));
 		assert_string_equal(out, URL "/crl/x/af.crl");
 	}

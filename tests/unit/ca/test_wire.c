@@ -12,7 +12,7 @@
 struct served {
 	struct fixture fixture;
 	pthread_t thread;
-	int fd;       /* the server's */
+	int fd; /* the server's */
 	int client;
 	enum status status;
 	struct err err;
@@ -115,14 +115,17 @@ a_remote_signer_does_what_a_local_one_does(void **state)
 	/* A list in several pieces. */
 	{
 		struct ca_crl_head head = {
-			.ca_id = "issuing-1", .issuer_certificate = view_of(&info.cas[0].certificate),
-			.number = 1, .this_update_s = NOW_S, .next_update_s = NOW_S + DAY_S,
+			.ca_id = "issuing-1",
+			.issuer_certificate = view_of(&info.cas[0].certificate),
+			.number = 1,
+			.this_update_s = NOW_S,
+			.next_update_s = NOW_S + DAY_S,
 		};
 
 		assert_ok(ca_crl_begin(&crl, &head, &err));
 		for (uint32_t i = 1; i < 20000; i++) {
-			struct serial serial = { { 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, (uint8_t)(i >> 16),
-				(uint8_t)(i >> 8 & 255), (uint8_t)(i & 255) } };
+			struct serial serial = { { 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+				(uint8_t)(i >> 16), (uint8_t)(i >> 8 & 255), (uint8_t)(i & 255) } };
 
 			assert_ok(ca_crl_add(crl, &serial, NOW_S, 1, &err));
 		}
@@ -133,7 +136,8 @@ a_remote_signer_does_what_a_local_one_does(void **state)
 	assert_refused(ca_signer_crl_add(remote, VIEW(SPKI_P256), &err), ERR_ARGUMENT, "crl_state");
 	{
 		/* One that must be cut on its way. */
-		own_struct(bytes) zeros = { mem_zalloc(WIRE_PIECE_MAX_BYTES + 1), WIRE_PIECE_MAX_BYTES + 1 };
+		own_struct(bytes)
+			zeros = { mem_zalloc(WIRE_PIECE_MAX_BYTES + 1), WIRE_PIECE_MAX_BYTES + 1 };
 
 		assert_ok(ca_signer_crl_begin(remote, "issuing-1", &err));
 		assert_refused(ca_signer_crl_add(remote, view_of(&zeros), &err), ERR_ARGUMENT,
@@ -165,30 +169,38 @@ send_all(int fd, const void *data, size_t len)
 static void
 the_server_closes_on_what_is_not_the_protocol(void **state)
 {
-	static const struct { const char *data; size_t len; bool greet; const char *want_code; } CASES[] = {
+	static const struct {
+		const char *data;
+		size_t len;
+		bool greet;
+		const char *want_code;
+	} CASES[] = {
 #define BYTES(text) text, sizeof(text) - 1
 		{ BYTES(""), false, NULL },
 		{ BYTES(""), true, NULL },
-		{ BYTES("\0\0"), false, "signer_away" },               /* ends within a header */
-		{ BYTES("\0\0\0\x05\x01"), false, "signer_away" },     /* ends within a message */
-		{ BYTES("\0\0\0\0\x09"), false, "signer_protocol" },   /* no greeting */
+		{ BYTES("\0\0"), false, "signer_away" },             /* ends within a header */
+		{ BYTES("\0\0\0\x05\x01"), false, "signer_away" },   /* ends within a message */
+		{ BYTES("\0\0\0\0\x09"), false, "signer_protocol" }, /* no greeting */
 		{ BYTES("\0\0\0\x0a\x01\0\0\0\0\x6a\x72\x63\x6b\0\x02"), false, "signer_protocol" },
 		{ BYTES("\0\0\0\x0a\x01\0\0\0\0\x6a\x72\x63\x6c\0\x01"), false, "signer_protocol" },
-		{ BYTES("\0\0\0\x0b\x01\0\0\0\0\x6a\x72\x63\x6b\0\x01\0"), false, "signer_protocol" },
-		{ BYTES(HELLO), true, "signer_protocol" },             /* twice */
+		{ BYTES("\0\0\0\x0b\x01\0\0\0\0\x6a\x72\x63\x6b\0\x01\0"), false,
+			"signer_protocol" },
+		{ BYTES(HELLO), true, "signer_protocol" },              /* twice */
 		{ BYTES("\0\x10\0\x01\x02"), true, "signer_protocol" }, /* over 1 MiB */
 		{ BYTES("\xff\xff\xff\xff\x02"), true, "signer_protocol" },
 		{ BYTES("\0\0\0\0\0"), true, "signer_protocol" },
-		{ BYTES("\0\0\0\0\x0a"), true, "signer_protocol" },    /* unknown */
-		{ BYTES("\0\0\0\0\x81"), true, "signer_protocol" },    /* an answer */
-		{ BYTES("\0\0\0\0\x02"), true, "signer_protocol" },    /* no count */
+		{ BYTES("\0\0\0\0\x0a"), true, "signer_protocol" },           /* unknown */
+		{ BYTES("\0\0\0\0\x81"), true, "signer_protocol" },           /* an answer */
+		{ BYTES("\0\0\0\0\x02"), true, "signer_protocol" },           /* no count */
 		{ BYTES("\0\0\0\x02\x02\x01\x01"), true, "signer_protocol" }, /* 257 items */
-		{ BYTES("\0\0\0\x02\x02\0\x01"), true, "signer_protocol" },   /* one, and nothing of it */
+		{ BYTES("\0\0\0\x02\x02\0\x01"), true,
+			"signer_protocol" }, /* one, and nothing of it */
 		{ BYTES("\0\0\0\x02\x03\0\x01"), true, "signer_protocol" },
-		{ BYTES("\0\0\0\x03\x03\0\0\0"), true, "signer_protocol" },   /* more than it has */
+		{ BYTES("\0\0\0\x03\x03\0\0\0"), true, "signer_protocol" }, /* more than it has */
 		{ BYTES("\0\0\0\x02\x04\0\x01"), true, "signer_protocol" },
 		{ BYTES("\0\0\0\x04\x05\xff\xff\xff\xff"), true, "signer_protocol" },
-		{ BYTES("\0\0\0\x06\x05\0\0\0\x02\x61\0"), true, "signer_protocol" }, /* NUL in a text */
+		{ BYTES("\0\0\0\x06\x05\0\0\0\x02\x61\0"), true,
+			"signer_protocol" }, /* NUL in a text */
 		{ BYTES("\0\0\0\x04\x06\xff\xff\xff\xff"), true, "signer_protocol" },
 		{ BYTES("\0\0\0\x01\x07\0"), true, "signer_protocol" },
 		{ BYTES("\0\0\0\x01\x08\0"), true, "signer_protocol" },
@@ -210,7 +222,8 @@ the_server_closes_on_what_is_not_the_protocol(void **state)
 		}
 		send_all(served.client, CASES[i].data, CASES[i].len);
 		assert_int_equal(shutdown(served.client, SHUT_WR), 0);
-		assert_int_equal(recv(served.client, answer, sizeof(answer), 0), 0); /* nothing said */
+		assert_int_equal(
+			recv(served.client, answer, sizeof(answer), 0), 0); /* nothing said */
 		assert_int_equal(pthread_join(served.thread, NULL), 0);
 		(void)close(served.client);
 		if (CASES[i].want_code == NULL)
@@ -272,28 +285,35 @@ ask(struct ca_signer *remote, size_t what, struct err *err)
 static void
 the_client_gives_up_on_what_is_not_the_protocol(void **state)
 {
-	static const struct { unsigned what; const char *data; size_t len; } CASES[] = {
+	static const struct {
+		unsigned what;
+		const char *data;
+		size_t len;
+	} CASES[] = {
 		{ WIRE_DROP, BYTES("") },
 		{ WIRE_DROP, BYTES("\0\0\0\x01") },
 		{ WIRE_DROP, BYTES("\0\0\0\x05\x84\x01") },
 		{ WIRE_DROP, BYTES("\xff\xff\xff\xff\x84\x01") },
-		{ WIRE_DROP, BYTES("\0\0\0\x01\x83\x01") },         /* to another question */
-		{ WIRE_DROP, BYTES("\0\0\0\0\x84") },               /* no status */
-		{ WIRE_DROP, BYTES("\0\0\0\x02\x84\x01\0") },       /* and more */
-		{ WIRE_DROP, BYTES("\0\0\0\x01\x84\x0a") },         /* no such status */
-		{ WIRE_DROP, BYTES("\0\0\0\x01\x84\x02") },         /* an error without its text */
+		{ WIRE_DROP, BYTES("\0\0\0\x01\x83\x01") },   /* to another question */
+		{ WIRE_DROP, BYTES("\0\0\0\0\x84") },         /* no status */
+		{ WIRE_DROP, BYTES("\0\0\0\x02\x84\x01\0") }, /* and more */
+		{ WIRE_DROP, BYTES("\0\0\0\x01\x84\x0a") },   /* no such status */
+		{ WIRE_DROP, BYTES("\0\0\0\x01\x84\x02") },   /* an error without its text */
 		{ WIRE_DROP, BYTES("\0\0\0\x12\x84\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0") },
 		{ WIRE_PREPARE, BYTES("\0\0\0\x01\x82\x01") },
 		{ WIRE_PREPARE, BYTES("\0\0\0\x02\x82\x01\x01") },
 		{ WIRE_SIGN, BYTES("\0\0\0\x01\x83\x01") },
-		{ WIRE_SIGN, BYTES("\0\0\0\x27\x83\x01\x01\0\0\0\x01" "x" "01234567890123456789012345678901") },
+		{ WIRE_SIGN, BYTES("\0\0\0\x27\x83\x01\x01\0\0\0\x01"
+				   "x"
+				   "01234567890123456789012345678901") },
 		{ WIRE_SIGN, BYTES("\0\0\0\x06\x83\x01\x01\xff\xff\xff\xff") },
 		{ WIRE_CRL_END, BYTES("\0\0\0\x01\x87\x01") },
 		{ WIRE_CRL_END, BYTES("\0\0\0\x05\x87\x01\0\0\x10\0") },
 		{ WIRE_CRL_END, BYTES("\0\0\0\x07\x87\x01\0\0\0\x01xx") },
 		{ WIRE_INFO, BYTES("\0\0\0\x01\x89\x01") },
-		{ WIRE_INFO, BYTES("\0\0\0\x03\x89\x01\0\x09") },   /* nine CAs */
-		{ WIRE_INFO, BYTES("\0\0\0\x0f\x89\x01\0\x01\0\0\0\x01" "a\x02\x01\0\0\0\0\0") },
+		{ WIRE_INFO, BYTES("\0\0\0\x03\x89\x01\0\x09") }, /* nine CAs */
+		{ WIRE_INFO, BYTES("\0\0\0\x0f\x89\x01\0\x01\0\0\0\x01"
+				   "a\x02\x01\0\0\0\0\0") },
 		{ WIRE_INFO, BYTES("\0\0\0\x05\x89\x01\0\0\0\xff") },
 	};
 
@@ -323,7 +343,11 @@ the_client_gives_up_on_what_is_not_the_protocol(void **state)
 static void
 a_greeting_must_be_answered_rightly(void **state)
 {
-	static const struct { const char *data; size_t len; const char *want_code; } CASES[] = {
+	static const struct {
+		const char *data;
+		size_t len;
+		const char *want_code;
+	} CASES[] = {
 		{ BYTES(""), "signer_away" },
 		{ BYTES("\0\0\0\x03\x81\x01\0\x02"), "signer_away" },
 		{ BYTES("\0\0\0\x01\x81\x01"), "signer_away" },
@@ -366,8 +390,8 @@ a_deadline_that_has_passed_is_a_signer_away(void **state)
 	for (size_t i = 0; i < 7000; i++)
 		wire_put_octets(&w, SPKI_P256, sizeof(SPKI_P256));
 	assert_ok(wire_end(&w, &err));
-	assert_refused(wire_send(pair[0], &w, clock_mono_ms(&CLOCK_SYSTEM) + 20, &err), ERR_UNAVAILABLE,
-		"signer_away");
+	assert_refused(wire_send(pair[0], &w, clock_mono_ms(&CLOCK_SYSTEM) + 20, &err),
+		ERR_UNAVAILABLE, "signer_away");
 	for (size_t i = 0; i < 10000; i++)
 		wire_put_octets(&w, SPKI_P256, sizeof(SPKI_P256));
 	assert_refused(wire_end(&w, &err), ERR_TOO_LARGE, "signer_message");

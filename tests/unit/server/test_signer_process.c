@@ -154,7 +154,7 @@ wait_ready(struct running *r)
 	uint8_t word = 0;
 
 	return poll(&ready, 1, UNTIL_MS) == 1 && recv(r->control, &word, 1, 0) == 1 &&
-		word == PROCESS_READY;
+	       word == PROCESS_READY;
 }
 
 static void
@@ -176,8 +176,10 @@ static void
 issue_one(struct running *r)
 {
 	struct ca_request request = { .device_id = "sn-0001" };
-	struct ca_prepare_item item = { .ca_id = "issuing-1", .spki = VIEW(SPKI_P256),
-		.request = &request, .asker = ASKER_STATION };
+	struct ca_prepare_item item = { .ca_id = "issuing-1",
+		.spki = VIEW(SPKI_P256),
+		.request = &request,
+		.asker = ASKER_STATION };
 	struct ca_signer *signer = NULL;
 	struct ca_sign_item done;
 	struct err err;
@@ -216,6 +218,50 @@ a_confined_signer_signs_with_every_kind_of_key(void **state)
 		assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
 		running_end(&r);
 	}
+}
+
+/* The heap grows and shrinks under the filter: whatever malloc asks of the kernel must be allowed.
+ */
+static void
+a_confined_signer_survives_full_batches(void **state)
+{
+	enum { ROUNDS = 16 }; /* as much as may be prepared at once */
+	static struct ca_prepare_item items[SIGNER_BATCH_MAX];
+	static uint64_t handles[ROUNDS][SIGNER_BATCH_MAX];
+	struct ca_request request = { .device_id = "sn-0001" };
+	struct ca_signer *signer = NULL;
+	struct running r;
+	struct err err;
+
+	(void)state;
+	running_prepare(&r, KEY_EC_P256);
+	running_start(&r);
+	assert_true(wait_ready(&r));
+	assert_ok(ca_signer_remote(&signer, r.issue, &err));
+	r.issue = -1;
+	for (size_t turn = 0; turn < 2; turn++) {
+		for (size_t round = 0; round < ROUNDS; round++) {
+			for (size_t i = 0; i < SIGNER_BATCH_MAX; i++) {
+				items[i] = (struct ca_prepare_item){ .ca_id = "issuing-1",
+					.spki = VIEW(SPKI_P256),
+					.request = &request,
+					.asker = ASKER_STATION };
+				for (size_t j = 0; j < r.profile_count; j++)
+					if (strcmp(r.profiles[j].name, "device") == 0)
+						memcpy(items[i].profile_hash, r.profiles[j].hash,
+							32);
+			}
+			assert_ok(ca_signer_prepare(signer, items, SIGNER_BATCH_MAX, &err));
+			for (size_t i = 0; i < SIGNER_BATCH_MAX; i++) {
+				assert_int_equal(items[i].status, OK);
+				handles[round][i] = items[i].handle;
+			}
+		}
+		for (size_t round = 0; round < ROUNDS; round++)
+			assert_ok(ca_signer_drop(signer, handles[round], SIGNER_BATCH_MAX, &err));
+	}
+	ca_signer_free(signer);
+	running_end(&r);
 }
 
 static void
@@ -326,11 +372,31 @@ nothing_is_left_to_it_but_its_sockets(void **state)
 }
 
 /* Each of these, in a process with another thread, after the filter. */
-static void call_socket(void) { (void)socket(AF_INET, SOCK_STREAM, 0); }
-static void call_open(void) { (void)open("/etc/hostname", O_RDONLY | O_CLOEXEC); }
-static void call_fork(void) { (void)fork(); }
-static void call_kill(void) { (void)kill(getpid(), 0); }
-static void call_ptrace(void) { (void)ptrace(PTRACE_TRACEME, 0, NULL, NULL); }
+static void
+call_socket(void)
+{
+	(void)socket(AF_INET, SOCK_STREAM, 0);
+}
+static void
+call_open(void)
+{
+	(void)open("/etc/hostname", O_RDONLY | O_CLOEXEC);
+}
+static void
+call_fork(void)
+{
+	(void)fork();
+}
+static void
+call_kill(void)
+{
+	(void)kill(getpid(), 0);
+}
+static void
+call_ptrace(void)
+{
+	(void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+}
 
 static void
 call_exec(void)
@@ -382,7 +448,7 @@ confined_child(void (*call)(void), bool other_thread)
 
 	(void)pthread_barrier_init(&breaker.confined, NULL, 2);
 	if (process_harden(&err) != OK || pthread_create(&thread, NULL, break_out, &breaker) != 0 ||
-	    confine_system_calls(&err) != OK)
+		confine_system_calls(&err) != OK)
 		_exit(99);
 	if (!other_thread) {
 		call();
@@ -396,13 +462,16 @@ confined_child(void (*call)(void), bool other_thread)
 	}
 }
 
-static void call_nothing(void) { }
+static void
+call_nothing(void)
+{
+}
 
 static void
 a_forbidden_call_is_the_end(void **state)
 {
-	static void (*const CALLS[])(void) = { call_socket, call_open, call_fork, call_kill, call_ptrace,
-		call_exec, call_code, call_file_map, call_mprotect, call_nothing };
+	static void (*const CALLS[])(void) = { call_socket, call_open, call_fork, call_kill,
+		call_ptrace, call_exec, call_code, call_file_map, call_mprotect, call_nothing };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(CALLS); i++) {
@@ -416,7 +485,8 @@ a_forbidden_call_is_the_end(void **state)
 			if (CALLS[i] == call_nothing)
 				assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
 			else if (!WIFSIGNALED(how) || WTERMSIG(how) != SIGSYS)
-				fail_msg("case %zu.%u: SIGSYS wanted, 0x%x found", i, other, (unsigned)how);
+				fail_msg("case %zu.%u: SIGSYS wanted, 0x%x found", i, other,
+					(unsigned)how);
 		}
 	}
 }
@@ -426,7 +496,8 @@ a_forbidden_call_is_the_end(void **state)
 static void
 a_signer_that_breaks_out_dies(void **state)
 {
-	static const char *const BREAKS[] = { "main_socket", "main_open", "thread_socket", "thread_open" };
+	static const char *const BREAKS[] = { "main_socket", "main_open", "thread_socket",
+		"thread_open" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(BREAKS); i++) {
@@ -447,9 +518,21 @@ a_signer_that_breaks_out_dies(void **state)
 
 /* ---- what it cannot start with ---- */
 
-static void bad_kek(struct running *r) { r->handover.kek[0] ^= 1; }
-static void no_keys(struct running *r) { memset(r->handover.config.data_dir, 'x', 8); }
-static void bad_profile(struct running *r) { r->profiles[0].key_types = 0; }
+static void
+bad_kek(struct running *r)
+{
+	r->handover.kek[0] ^= 1;
+}
+static void
+no_keys(struct running *r)
+{
+	memset(r->handover.config.data_dir, 'x', 8);
+}
+static void
+bad_profile(struct running *r)
+{
+	r->profiles[0].key_types = 0;
+}
 
 static void
 no_user(struct running *r)
@@ -460,7 +543,8 @@ no_user(struct running *r)
 static void
 what_a_restart_cannot_help_says_so(void **state)
 {
-	static void (*const SPOIL[])(struct running *r) = { bad_kek, no_keys, bad_profile, no_user };
+	static void (*const SPOIL[])(
+		struct running * r) = { bad_kek, no_keys, bad_profile, no_user };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(SPOIL); i++) {
@@ -485,6 +569,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_confined_signer_signs_with_every_kind_of_key),
+		cmocka_unit_test(a_confined_signer_survives_full_batches),
 		cmocka_unit_test(it_ends_with_its_supervisor),
 		cmocka_unit_test(a_broken_protocol_ends_it),
 		cmocka_unit_test(nothing_is_left_to_it_but_its_sockets),
