@@ -178,7 +178,8 @@ bodies_and_the_plain_listener_are_those_of_the_table(void **state)
 			bool plain = (route->listeners & LISTENER_HTTP) != 0;
 
 			if ((json_object_get(operation, "requestBody") != NULL) != body)
-				fail_msg("%s %s: whether it takes a body differs", route->method, route->path);
+				fail_msg("%s %s: whether it takes a body differs", route->method,
+					route->path);
 			if (json_is_true(json_object_get(operation, "x-plain-http")) != plain)
 				fail_msg("%s %s: whether the plain listener has it differs",
 					route->method, route->path);
