@@ -147,7 +147,7 @@ world_setup(void **state)
 		}
 		PQclear(rows);
 	}
-	MUST(db_pool_new(&world_pool, world_url, 220, err));
+	MUST(db_pool_new(&world_pool, world_url, 40, err));
 	world_now = time(NULL);
 	sql("INSERT INTO jitrca.issuer (ca_id, kind, subject, certificate, chain, sha256, not_before,"
 	    " not_after) SELECT 'ca' || n, 'issuing', 'CN=ca', '\\x00', '{}', sha256(n::text::bytea),"
