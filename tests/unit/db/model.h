@@ -7,7 +7,7 @@
 
 /* A device: what is live of it, and what is under way. */
 struct model_device {
-	char id[16];
+	char id[24];
 	struct db_cert_ref current, successor; /* issuer_id 0: none */
 	bool current_held;
 	bool charged;                          /* its manifest line */

@@ -478,7 +478,7 @@ a_batch_shares_what_is_left(void **state)
 {
 	struct db_admit_item items[8];
 	int admitted = 0;
-	char names[8][16];
+	char names[8][24];
 
 	(void)state;
 	manifest("m-batch", "st", 5, false);
@@ -699,7 +699,7 @@ static void *
 batches(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
-	static char names[64][16];
+	static char names[64][24];
 	struct db_admit_item items[32];
 	uintptr_t failures = 0;
 
