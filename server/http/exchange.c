@@ -251,9 +251,11 @@ open_spool(struct request *request, struct err *err)
 static bool
 must_close(const struct request *request, bool framing_lost)
 {
-	return framing_lost ||
-	       (request->has_body && (request->body_expected > DISCARD_MAX_BYTES ||
-					     request_header(request, "Expect") != NULL));
+	bool too_long = request->body_expected > DISCARD_MAX_BYTES &&
+	                request->body_expected != UINT64_MAX; /* in chunks: counted as they come */
+
+	return framing_lost || (request->has_body &&
+				       (too_long || request_header(request, "Expect") != NULL));
 }
 
 static enum MHD_Result
@@ -447,19 +449,20 @@ step_body(struct request *request, const char *data, size_t size)
 {
 	struct err err;
 
+	if (request->refused)
+		/* An answer cannot be given within a body: what goes on too long is cut, and its time
+		 * no longer grows. */
+		return (request->body_discarded += size) > DISCARD_MAX_BYTES ? MHD_NO : MHD_YES;
 	request->body_seen += size;
 	/* Time grows with what came, so that a long upload may take long and a slow drip may not.
 	 */
 	atomic_store(&request->connection->deadline_ms,
 		request->base_deadline_ms + (int64_t)(request->body_seen / RATE_LEAST_BYTES_MS));
-	if (!request->refused && keep_piece(request, data, size, &err) != OK) {
+	if (keep_piece(request, data, size, &err) != OK) {
 		request_problem(request, &err);
 		request->refused = true;
 		buf_free(&request->body);
 	}
-	/* An answer cannot be given within a body: what goes on too long is cut. */
-	if (request->refused && request->body_seen > request->body_limit + DISCARD_MAX_BYTES)
-		return MHD_NO;
 	return MHD_YES;
 }
 

@@ -32,8 +32,8 @@
 #define HEADERS_MAX_COUNT 64
 /* Of libmicrohttpd for a connection; it wipes all of it after each request. */
 #define POOL_BYTES (16 * 1024)
-/* Of a refused body, read so that the connection can live on. */
-#define DISCARD_MAX_BYTES (64 * 1024)
+/* Of a refused body, read for the sake of clients that look for an answer only when all is sent. */
+#define DISCARD_MAX_BYTES (4 * 1024 * 1024)
 /* Of all requests together, in memory. */
 #define BODIES_MAX_BYTES ((size_t)96 << 20)
 /* Slower than this over the time allowed, and a body or an answer is cut (octets in a millisecond). */
@@ -254,7 +254,7 @@ struct request {
 	struct view peer_certificate;
 	bool has_body;
 	bool refused; /* the answer is there; what comes in is thrown away */
-	uint64_t body_expected, body_seen;
+	uint64_t body_expected, body_seen, body_discarded;
 	uint64_t body_limit;
 	struct buf body;
 	size_t body_charged; /* of http->bodies_bytes */

@@ -38,7 +38,6 @@ static const struct {
 	{ "unsupported_media_type", 415 },
 	{ "precondition_required", 428 },
 	{ "header_too_large", 431 },
-	{ "transfer_encoding_unsupported", 501 },
 };
 
 unsigned
