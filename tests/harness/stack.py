@@ -80,9 +80,11 @@ class Cluster:
             self._as_user(self.bin / "postgres", "-D", self.data, "-k", self.dir, "-c", "listen_addresses=", "-c",
                           "max_connections=200", "-c", "fsync=off", "-c", "unix_socket_permissions=0777"),
             stdout=subprocess.DEVNULL, stderr=open(self.dir / "log", "ab"), cwd="/")
-        wait_until(self.ready, "PostgreSQL")
+        wait_until(self.ready, "PostgreSQL", 60)
 
     def ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"PostgreSQL ended:\n{(self.dir / 'log').read_text(errors='replace')[-2000:]}")
         try:
             psycopg2.connect(self.url("postgres")).close()
             return True
@@ -91,19 +93,27 @@ class Cluster:
 
     def stop(self, how=signal.SIGINT):
         """SIGINT: fast shutdown; SIGQUIT: immediate; SIGKILL: the postmaster dies (its children follow)."""
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait()
-            self.process = None
-            if how == signal.SIGKILL:
-                # A new postmaster refuses to start until the last old backend has noticed.
-                wait_until(lambda: self._no_backends(), "old backends")
-                with contextlib.suppress(FileNotFoundError):
-                    (self.data / "postmaster.pid").unlink()
+        if self.process is None:
+            return
+        orphans = []
+        if how == signal.SIGKILL:
+            # Held still, it makes no child that is not on the list.
+            self.process.send_signal(signal.SIGSTOP)
+            orphans = self.backends()
+        self.process.send_signal(how)
+        self.process.wait()
+        self.process = None
+        if how == signal.SIGKILL:
+            # They end when they next wait for something. A new postmaster refuses to start before.
+            wait_until(lambda: not any(born(pid) == at for pid, at in orphans), "the end of old backends")
+            # Their numbers may be used again; these files are of nobody now.
+            for stale in (self.data / "postmaster.pid", self.dir / ".s.PGSQL.5432.lock"):
+                stale.unlink(missing_ok=True)
 
-    def _no_backends(self):
-        return subprocess.run(["fuser", "-s", str(self.data / "PG_VERSION")], check=False).returncode != 0 and not any(
-            str(self.data) in _cwd(pid) for pid in os.listdir("/proc") if pid.isdigit())
+    def backends(self):
+        """[(pid, when it was born)] of the postmaster's children: sessions, checkpointer and the like."""
+        found = [(pid, born(pid)) for pid in child_pids(self.process.pid)]
+        return [(pid, at) for pid, at in found if at is not None]
 
     def restart(self, how=signal.SIGINT):
         self.stop(how)
@@ -125,28 +135,42 @@ class Cluster:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def _cwd(pid):
+def _stat(pid):
+    """The fields of /proc/PID/stat behind the name: state, parent …; None: there is no such process."""
     try:
-        return os.readlink(f"/proc/{pid}/cwd")
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
-        return ""
+        return None
+
+
+def alive(pid):
+    stat = _stat(pid)
+    return stat is not None and stat[0] != "Z"
+
+
+def born(pid):
+    """When a living process was started, in ticks since boot: with the pid it names the process for good."""
+    stat = _stat(pid)
+    return int(stat[19]) if stat is not None and stat[0] != "Z" else None
+
+
+def child_pids(parent):
+    found = []
+    for entry in os.listdir("/proc"):
+        stat = _stat(entry) if entry.isdigit() else None
+        if stat is not None and stat[0] != "Z" and int(stat[1]) == parent:
+            found.append(int(entry))
+    return found
 
 
 def children(pid):
     """Child processes as {role: pid}; the role is the first argument (signer, frontend)."""
     found = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
-            if int(stat.rsplit(")", 1)[1].split()[1]) != pid or stat.rsplit(")", 1)[1].split()[0] == "Z":
-                continue
-            argv = pathlib.Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")
-        except (OSError, IndexError):
-            continue
-        if len(argv) > 1:
-            found[argv[1].decode()] = int(entry)
+    for child in child_pids(pid):
+        with contextlib.suppress(OSError):
+            argv = pathlib.Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if len(argv) > 1:
+                found[argv[1].decode()] = child
     return found
 
 
@@ -155,7 +179,8 @@ class Stack:
 
     PASSPHRASE = "canary-passphrase-correct-horse"
 
-    def __init__(self, cluster, config=None, env=None, profiles=None, binary=BIN, init=True, share=None):
+    def __init__(self, cluster, config=None, env=None, profiles=None, binary=BIN, init=True, share=None,
+                 fast_seal=True):
         self.cluster = cluster
         self.binary = binary
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-test-"))
@@ -163,7 +188,7 @@ class Stack:
         self.env.update(env or {})
         self.process = None
         self.share = share  # another Stack: the same database, keys and profiles
-        self.init = init
+        self.init = ["init", *(["--insecure-fast-seal"] if fast_seal else [])] if init else None
         self.ports = {name: free_port() for name in ("https", "stations", "http")}
         self.database = share.database if share else cluster.new_database()
         self.database_url = cluster.url(self.database)
@@ -216,7 +241,7 @@ class Stack:
     def __enter__(self):
         try:
             if self.init and not self.share:
-                self.run("init", "--config", self.config)
+                self.run(*self.init, "--config", self.config)
             self.start()
         except BaseException:
             self.close()
