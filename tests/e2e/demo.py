@@ -81,6 +81,11 @@ class Demo:
 
     def play(self):
         url, admin = self.env["JITRCA_URL"], self.env["JITRCA_ADMIN_TOKEN"]
+        start = time.monotonic()
+        self.wanted(self.curl("POST", f"{url}/v1/manifests", {
+            "id": self.name, "station": "demo-station", "profile": "device", "quantity": 1,
+            "device_ids": [self.name]}, token=admin), (201,))
+        self.say(f"admin:   a work order for one device, {self.name}", start)
         csr = self.new_csr("first")
         start = time.monotonic()
         first = self.wanted(self.curl("POST", f"{url}/v1/certificates", {"csr": csr, "device_id": self.name},
