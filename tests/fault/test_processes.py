@@ -13,14 +13,7 @@ import time
 import pytest
 import requests
 
-from harness.stack import SANITIZER, Stack, children, wait_until
-
-
-def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+from harness.stack import RELEASE_BIN, SANITIZER, Stack, alive, children, wait_until
 
 
 def http(stack, path, timeout=2):
@@ -239,7 +232,7 @@ def test_no_process_can_be_dumped(own):
 
 @pytest.mark.skipif(SANITIZER, reason="a sanitizer's shadow memory is not the program's")
 def test_memory_and_start_time_are_small(cluster):
-    with Stack(cluster, config={"log_level": "info"}) as stack:
+    with Stack(cluster, config={"log_level": "info"}, binary=RELEASE_BIN, fast_seal=False) as stack:
         # The best of a few: the machine may be busy, the program must be able to.
         took = min(_restart_s(stack) for _ in range(4))
         pss = {role: _pss_kib(pid) for role, pid in stack.pids().items()}
