@@ -50,7 +50,8 @@ def wait_until(condition, what, deadline_s=DEADLINE_S, pause_s=0.02):
 class Cluster:
     """PostgreSQL on a Unix socket only, in a directory of its own; as user postgres when we are root."""
 
-    def __init__(self):
+    def __init__(self, fsync=False):
+        self.fsync = "on" if fsync else "off"
         self.bin = postgres_bin()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-pg-"))
         self.data = self.dir / "data"
@@ -78,7 +79,7 @@ class Cluster:
     def start(self):
         self.process = subprocess.Popen(
             self._as_user(self.bin / "postgres", "-D", self.data, "-k", self.dir, "-c", "listen_addresses=", "-c",
-                          "max_connections=200", "-c", "fsync=off", "-c", "unix_socket_permissions=0777"),
+                          "max_connections=200", "-c", f"fsync={self.fsync}", "-c", "unix_socket_permissions=0777"),
             stdout=subprocess.DEVNULL, stderr=open(self.dir / "log", "ab"), cwd="/")
         wait_until(self.ready, "PostgreSQL", 60)
 
@@ -180,8 +181,9 @@ class Stack:
     PASSPHRASE = "canary-passphrase-correct-horse"
 
     def __init__(self, cluster, config=None, env=None, profiles=None, binary=BIN, init=True, share=None,
-                 fast_seal=True):
+                 fast_seal=True, slow_seal=False):
         self.cluster = cluster
+        self.slow_seal = slow_seal  # derive the key-encryption key as in production
         self.binary = binary
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-test-"))
         self.env = {key: value for key, value in os.environ.items() if not key.startswith("JITRCA_")}
