@@ -153,7 +153,7 @@ def bench_manifest(stack, lines=1_000_000):
 
 def main():
     results = {"machine": {"processors": os.cpu_count(), "load_before": os.getloadavg()[0]}, "limits": ecdsa_limit()}
-    with Cluster(fsync=True) as cluster, Stack(cluster, config={"log_level": "info"}, slow_seal=True) as stack:
+    with Cluster(fsync=True) as cluster, Stack(cluster, config={"log_level": "info"}, fast_seal=False) as stack:
         for name, bench in (("memory", bench_memory), ("start", bench_start), ("single", bench_single),
                             ("batch", lambda s: bench_batch(s, results["limits"])), ("revocation_to_shard", bench_revocation),
                             ("manifest", bench_manifest)):

@@ -181,9 +181,8 @@ class Stack:
     PASSPHRASE = "canary-passphrase-correct-horse"
 
     def __init__(self, cluster, config=None, env=None, profiles=None, binary=BIN, init=True, share=None,
-                 fast_seal=True, slow_seal=False):
+                 fast_seal=True):
         self.cluster = cluster
-        self.slow_seal = slow_seal  # derive the key-encryption key as in production
         self.binary = binary
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-test-"))
         self.env = {key: value for key, value in os.environ.items() if not key.startswith("JITRCA_")}
