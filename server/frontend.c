@@ -47,12 +47,14 @@ struct frontend {
 	int listeners[LISTEN_COUNT];
 	int signals;
 	int stop_event; /* readable from the moment of stopping: ends waits of the threads */
+	int tls_event;  /* the same for the TLS certificates' thread, which goes first */
 	struct router *router, *starting_router;
 	struct http
 		*waiting_room; /* answers health while the rest waits; owns copies of the sockets */
 	struct tls_identity *tls;
 	pthread_t session_thread, tls_thread;
 	bool session_started, tls_started;
+	_Atomic bool tls_stopping;
 	bool stopping;
 };
 
@@ -123,7 +125,8 @@ catch_signals(struct frontend *it, struct err *err)
 	(void)sigdelset(&set, SIGHUP);
 	it->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	it->stop_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (it->signals < 0 || it->stop_event < 0)
+	it->tls_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (it->signals < 0 || it->stop_event < 0 || it->tls_event < 0)
 		return err_set(err, ERR_INTERNAL, "internal", "signalfd: %s", strerror(errno));
 	return OK;
 }
@@ -185,10 +188,9 @@ open_waiting_room(struct frontend *it)
 static void
 close_waiting_room(struct frontend *it)
 {
-	if (it->waiting_room != NULL)
-		http_stop(it->waiting_room);
+	if (http_stop(it->waiting_room))
+		router_free(it->starting_router);
 	it->waiting_room = NULL;
-	router_free(it->starting_router);
 	it->starting_router = NULL;
 }
 
@@ -220,8 +222,19 @@ insist(struct frontend *it, const char *event,
 static enum status
 check_database(struct frontend *it, struct err *err)
 {
-	return db_migrate_check(
-		it->app.config.database_url, DB_MIGRATIONS, DB_MIGRATION_COUNT, err);
+	enum status status;
+
+	TRY(db_migrate_check(
+		it->app.config.database_url, DB_MIGRATIONS, DB_MIGRATION_COUNT, err));
+	status = db_pool_check(it->app.pool, err);
+	if (status == ERR_INTERNAL) {
+		struct err why = *err;
+
+		return err_set(err, ERR_CONFLICT, "schema_unfit",
+			"the database's schema is not the one that this program was built for: %.200s",
+			why.text);
+	}
+	return status;
 }
 
 /* ---- the certificate authorities, as the signer has them ---- */
@@ -342,11 +355,11 @@ notified(void *arg, const char *channel, const char *payload)
 	jobs_wake(app->jobs, channel);
 }
 
-/* Waits for the stop or wait_ms. */
+/* Waits for a stop (stop_event, tls_event) or wait_ms. */
 static void
-pause_ms(struct frontend *it, int wait_ms)
+pause_ms(int event, int wait_ms)
 {
-	struct pollfd polled = { .fd = it->stop_event, .events = POLLIN };
+	struct pollfd polled = { .fd = event, .events = POLLIN };
 
 	(void)poll(&polled, 1, wait_ms);
 }
@@ -381,7 +394,7 @@ session_main(void *arg)
 			if (!failing)
 				log_error(LOG_WARN, "session_failed", NULL, &err);
 			failing = true;
-			pause_ms(it, SESSION_RETRY_MS);
+			pause_ms(it->stop_event, SESSION_RETRY_MS);
 			continue;
 		}
 		failing = false;
@@ -416,10 +429,10 @@ tls_main(void *arg)
 	int64_t next_ms = 0;
 	struct err err;
 
-	while (!it->app.stopping) {
+	while (!it->tls_stopping) {
 		if (tls_identity_apply(it->tls, &it->app, &next_ms, &err) != OK)
 			log_error(LOG_ERROR, "tls_certificate_failed", NULL, &err);
-		pause_ms(it, next_ms > INT32_MAX ? -1 : (int)next_ms);
+		pause_ms(it->tls_event, next_ms > INT32_MAX ? -1 : (int)next_ms);
 	}
 	return NULL;
 }
@@ -522,29 +535,45 @@ start(struct frontend *it, struct err *err)
 	return process_send(PROCESS_CONTROL_FD, &word, sizeof(word), NULL, 0, err);
 }
 
-/* In the reverse order; what is in flight is answered first. */
+static void
+raise_event(int event)
+{
+	const uint64_t one = 1;
+
+	if (event >= 0 && write(event, &one, sizeof(one)) < 0)
+		log_event(LOG_ERROR, "stop_event_failed", NULL, LOG_STR("why", strerror(errno)));
+}
+
+/*
+ * First who hands certificates to the listeners. Then the listeners, while the pipeline and its session
+ * still serve what is in flight; only when the last of it has landed is nothing left that would call
+ * back into them.
+ */
 static void
 stop(struct frontend *it)
 {
 	struct app *app = &it->app;
-	const uint64_t one = 1;
 
-	close_waiting_room(it);
-	if (app->http != NULL)
-		http_stop(app->http);
-	app->stopping = true;
-	if (it->stop_event >= 0 && write(it->stop_event, &one, sizeof(one)) < 0)
-		log_event(LOG_ERROR, "stop_event_failed", NULL, LOG_STR("why", strerror(errno)));
+	it->tls_stopping = true;
+	raise_event(it->tls_event);
 	if (it->tls_started)
 		(void)pthread_join(it->tls_thread, NULL);
-	if (app->issuance != NULL)
-		issuance_stop(app->issuance);
-	/* The session last but one: its notifications go to the jobs, its lock covers the intents.
-	 */
+	close_waiting_room(it);
+	if (!http_stop(app->http)) {
+		/* Nothing that they use can be freed. What they left open is closed by the next server. */
+		log_event(LOG_WARN, "stopped_with_requests_in_flight", NULL);
+		_exit(0);
+	}
+	app->http = NULL;
+	app->stopping = true;
+	raise_event(it->stop_event);
+	/* Jobs tell the pipeline of blocked keys. */
+	jobs_stop(app->jobs);
+	issuance_stop(app->issuance);
+	/* Then the session: its lock covers the intents, and it wakes the jobs, of which nothing runs. */
 	if (it->session_started)
 		(void)pthread_join(it->session_thread, NULL);
-	if (app->jobs != NULL)
-		jobs_stop(app->jobs);
+	jobs_free(app->jobs);
 	tls_identity_free(it->tls);
 	crl_cache_free(app->crls);
 	signer_link_free(app->signer_issue);
@@ -562,7 +591,8 @@ exit_status_of(const struct err *err)
 	return err->status == ERR_ARGUMENT || err->status == ERR_DENIED ||
 	                       view_equal_text(view_text(err->code), "schema_older") ||
 	                       view_equal_text(view_text(err->code), "schema_newer") ||
-	                       view_equal_text(view_text(err->code), "schema_changed")
+	                       view_equal_text(view_text(err->code), "schema_changed") ||
+	                       view_equal_text(view_text(err->code), "schema_unfit")
 	               ? PROCESS_EXIT_CONFIG
 	               : 1;
 }
@@ -570,7 +600,7 @@ exit_status_of(const struct err *err)
 int
 frontend_main(int argc, char **argv)
 {
-	static struct frontend it = { .signals = -1, .stop_event = -1 };
+	static struct frontend it = { .signals = -1, .stop_event = -1, .tls_event = -1 };
 	enum status status;
 	struct err err;
 

@@ -246,13 +246,13 @@ http_free(struct http *http)
 	mem_free(http);
 }
 
-void
+bool
 http_stop(struct http *http)
 {
 	int64_t until_ms;
 
 	if (http == NULL)
-		return;
+		return true;
 	until_ms = http_now_ms() + http->config->shutdown_timeout_ms;
 	atomic_store(&http->stopping, true);
 	gate_close(http);
@@ -265,7 +265,8 @@ http_stop(struct http *http)
 		log_event(LOG_WARN, "http_stop_abandoned", NULL,
 			LOG_INT("in_flight", atomic_load(&http->in_flight)));
 		gate_stop(http);
-		return;
+		return false;
 	}
 	http_free(http);
+	return true;
 }

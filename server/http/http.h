@@ -25,8 +25,11 @@ struct http_setup {
 
 /* *out is set before the first handler may run. The TLS listeners accept from http_set_certificates on. */
 MUST_USE enum status http_start(struct http **out, const struct http_setup *setup, struct err *err);
-/* Takes no new connections, lets what is in flight finish (at most shutdown_timeout_ms), stops. */
-void http_stop(struct http *http);
+/*
+ * Takes no new connections, lets what is in flight finish (at most shutdown_timeout_ms), stops. False:
+ * somebody still holds a request, and workers may run: nothing that handlers use is to be freed.
+ */
+bool http_stop(struct http *http);
 
 /*
  * Sets the TLS certificates (SNI: the first whose names match; the first of all otherwise). PEM, the

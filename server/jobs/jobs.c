@@ -163,6 +163,7 @@ jobs_start(struct jobs **out, struct app *app, struct err *err)
 		status = worker_start(jobs, &jobs->housekeeping, housekeeping_main, err);
 	if (status != OK) {
 		jobs_stop(jobs);
+		jobs_free(jobs);
 		return status;
 	}
 	*out = jobs;
@@ -183,6 +184,14 @@ jobs_stop(struct jobs *jobs)
 		(void)pthread_join(jobs->crl.thread, NULL);
 	if (jobs->housekeeping.started)
 		(void)pthread_join(jobs->housekeeping.thread, NULL);
+	jobs->crl.started = jobs->housekeeping.started = false;
+}
+
+void
+jobs_free(struct jobs *jobs)
+{
+	if (jobs == NULL)
+		return;
 	(void)pthread_cond_destroy(&jobs->crl.wake);
 	(void)pthread_cond_destroy(&jobs->housekeeping.wake);
 	(void)pthread_mutex_destroy(&jobs->lock);

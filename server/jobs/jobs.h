@@ -13,7 +13,9 @@ struct jobs;
 enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2 }; /* names for db_job_lead */
 
 MUST_USE enum status jobs_start(struct jobs **out, struct app *app, struct err *err);
-void jobs_stop(struct jobs *jobs); /* lets the step under way end */
+/* Lets the step under way end, and joins the threads; jobs_wake may still be called. NULL is welcome. */
+void jobs_stop(struct jobs *jobs);
+void jobs_free(struct jobs *jobs); /* stopped, or NULL */
 
 /* A notification of the database's (db_session_wait): jitrca_revocation, jitrca_crl, jitrca_wake. */
 void jobs_wake(struct jobs *jobs, const char *channel);
