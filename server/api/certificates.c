@@ -22,7 +22,6 @@
 #define COMMENT_MAX_BYTES 256
 /* Below what overflows; what is too long is for the profile to say. */
 #define VALIDITY_HOURS_MAX 10000000
-#define TRIES 5
 
 /* ---- issue ---- */
 
@@ -599,7 +598,6 @@ unhold_once(struct app *app, const struct request *request, const struct change 
 	return db_tx_commit(&tx, err);
 }
 
-/* Again after a deadlock or a serialisation failure, which say nothing about the request. */
 static enum status
 change_and_reply(struct app *app, struct request *request, const struct change *change,
 	enum status (*once)(struct app *app, const struct request *request,
@@ -607,16 +605,9 @@ change_and_reply(struct app *app, struct request *request, const struct change *
 	struct err *err)
 {
 	own_struct(db_certificate) row = { .status = CERT_UNSET };
-	enum status status = OK;
 	json_t *json;
 
-	for (int tries = 0; tries < TRIES; tries++) {
-		status = once(app, request, change, &row, err);
-		if (status == OK || strcmp(err->code, "database_retry") != 0)
-			break;
-	}
-	if (status != OK)
-		return status;
+	TRY(once(app, request, change, &row, err));
 	if (change->reason == REASON_KEY_COMPROMISE)
 		issuance_note_blocked(app->issuance);
 	TRY(render_certificate(&json, app, &row, clock_wall_s(app->clock), err));

@@ -17,11 +17,12 @@
 #define CERTIFICATES_SHOWN_MAX 100
 /* More certificates that are not revoked than a device gets in a century of monthly rotations. */
 #define DECOMMISSION_MAX 2000
-#define TRIES 5
 
 typedef struct db_device db_device;
 typedef struct db_cert_ref db_cert_ref;
+typedef struct db_revoke_item db_revoke_item;
 OWNER(db_device, mem_free)
+OWNER(db_revoke_item, mem_free)
 OWNER(db_cert_ref, mem_free)
 
 static const char *const STATUSES[] = { "active", "quarantined", "decommissioned", NULL };
@@ -171,9 +172,10 @@ static enum status
 revoke_all(struct app *app, struct db_tx *tx, const char *id, json_t *serials, struct err *err)
 {
 	own(db_cert_ref) refs = mem_array(DECOMMISSION_MAX, sizeof(*refs));
+	own(db_revoke_item) items = mem_array(DECOMMISSION_MAX, sizeof(*items));
 	size_t count;
 
-	if (refs == NULL)
+	if (refs == NULL || items == NULL)
 		return err_memory(err);
 	TRY(db_revocation_of_device(tx, id, refs, DECOMMISSION_MAX, &count, err));
 	if (count == DECOMMISSION_MAX)
@@ -181,15 +183,16 @@ revoke_all(struct app *app, struct db_tx *tx, const char *id, json_t *serials, s
 			"fewer than %d unrevoked certificates wanted; revoke them first by"
 			" POST /v1/revocations with selector.device_id",
 			DECOMMISSION_MAX);
+	for (size_t i = 0; i < count; i++)
+		items[i] = (struct db_revoke_item){ .ref = refs[i],
+			.reason = REASON_CESSATION_OF_OPERATION };
+	TRY(db_revocation_revoke_many(tx, items, count, clock_wall_s(app->clock), err));
 	for (size_t i = 0; i < count; i++) {
-		struct db_revoke_result result;
 		char serial[SERIAL_TEXT_BYTES];
 
-		TRY(db_revocation_revoke(tx, &refs[i], REASON_CESSATION_OF_OPERATION,
-			clock_wall_s(app->clock), &result, err));
-		if (!result.changed)
+		if (!items[i].result.changed)
 			continue;
-		serial_format(serial, &refs[i].serial);
+		serial_format(serial, &items[i].ref.serial);
 		TRY(api_append(serials, json_string(serial), err));
 	}
 	return OK;
@@ -197,7 +200,7 @@ revoke_all(struct app *app, struct db_tx *tx, const char *id, json_t *serials, s
 
 /* Status, certificates, outbox and audit in one transaction. */
 static enum status
-change_once(struct app *app, struct request *request, const char *id, const char *reason,
+change_in_one(struct app *app, struct request *request, const char *id, const char *reason,
 	const struct change *change, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
@@ -219,12 +222,10 @@ change_once(struct app *app, struct request *request, const char *id, const char
 	return db_tx_commit(&tx, err);
 }
 
-/* Again after a deadlock with an issuance, which says nothing about the request. */
 static enum status
 change_device(struct app *app, struct request *request, const struct change *change, struct err *err)
 {
 	static const char *const ALLOWED[] = { "reason", NULL };
-	enum status status = OK;
 	own(json_t) body = NULL;
 	const char *reason = "";
 	const char *id;
@@ -233,13 +234,7 @@ change_device(struct app *app, struct request *request, const struct change *cha
 	TRY(api_json_or_empty(request, &body, err));
 	TRY(fields_check(body, ALLOWED, err));
 	TRY(fields_string(body, "reason", FIELD_OPTIONAL, REASON_MAX_BYTES, &reason, err));
-	for (int tries = 0; tries < TRIES; tries++) {
-		status = change_once(app, request, id, reason, change, err);
-		if (status == OK || strcmp(err->code, "database_retry") != 0)
-			break;
-	}
-	if (status != OK)
-		return status;
+	TRY(change_in_one(app, request, id, reason, change, err));
 	return show(app, request, err);
 }
 

@@ -22,7 +22,6 @@
 /* How soon a quarantined device may hope, and a device that has yet to confirm is reminded. */
 #define QUARANTINE_RETRY_S 3600
 #define CONFIRM_RETRY_S 60
-#define TRIES 5
 
 static const char *const REQUEST_FIELDS[] = { "csr", NULL };
 static const char *const NO_FIELDS[] = { NULL };
@@ -315,19 +314,12 @@ rotation_confirm(struct app *app, struct request *request, struct err *err)
 	own_struct(db_certificate) row = { .status = CERT_UNSET };
 	const struct ca_profile *profile;
 	own(json_t) body = NULL;
-	enum status status = OK;
 
 	TRY(refuse_quarantined(identity, err));
 	TRY(api_json_or_empty(request, &body, err));
 	TRY(fields_check(body, NO_FIELDS, err));
 	TRY(profile_of(&profile, app, identity, err));
-	for (int tries = 0; tries < TRIES; tries++) {
-		status = confirm_once(app, request, profile->on_confirm == ON_CONFIRM_REVOKE, &row, err);
-		if (status == OK || strcmp(err->code, "database_retry") != 0)
-			break;
-	}
-	if (status != OK)
-		return status;
+	TRY(confirm_once(app, request, profile->on_confirm == ON_CONFIRM_REVOKE, &row, err));
 	return reply_with_trust(app, request, 200, &row, false, err);
 }
 

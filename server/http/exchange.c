@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "server/http/internal.h"
 #include "server/metrics.h"
+#include "server/retry.h"
 
 /* A body that may be longer is not read before who sends it is known. */
 #define CLEARED_FROM_BYTES (64 * 1024)
@@ -293,15 +294,30 @@ authorize(struct request *request, struct err *err)
 	return status;
 }
 
+/* From the start of the body, for this may be another try. */
+static enum status
+handle(struct request *request, struct err *err)
+{
+	request->headers = NULL;
+	if (request->spool_fd >= 0 && lseek(request->spool_fd, 0, SEEK_SET) != 0)
+		return err_set(err, ERR_UNAVAILABLE, "spool_unavailable", "the upload: %s",
+			strerror(errno));
+	return request->match.route->handle(request->http->app, request, err);
+}
+
 static void
 run_handler(void *arg)
 {
 	struct request *request = arg;
+	unsigned tries = 0;
 	struct err err;
 	enum status status = authorize(request, &err);
 
 	if (status == OK)
-		status = request->match.route->handle(request->http->app, request, &err);
+		do {
+			status = handle(request, &err);
+			/* Parked: it is not ours any more. */
+		} while (!atomic_load(&request->parked) && retry_due(&tries, status, &err));
 	/* Parked: whoever has it may have finished it by now. */
 	if (atomic_load(&request->parked))
 		request_drop(request);

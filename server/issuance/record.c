@@ -6,9 +6,9 @@
 #include "server/failpoint.h"
 #include "server/http/request.h"
 #include "server/issuance/internal.h"
+#include "server/retry.h"
 
 /* Serialisation failures and deadlocks: more than that in a row is no accident. */
-#define RECORD_TRIES 5
 #define OBJECT_BYTES (sizeof("certificate:") + 2 * DB_SHA256_BYTES)
 /* A certificate, and the one that it replaces. */
 #define PROOFS_MAX (2 * SIGNER_BATCH_MAX)
@@ -179,7 +179,8 @@ enum status
 record_items(struct app *app, struct round *round, const size_t *slots, size_t count, struct err *err)
 {
 	int64_t now_s = clock_wall_s(app->clock);
-	enum status status = OK;
+	unsigned tries = 0;
+	enum status status;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct slot *slot = &round->slots[slots[i]];
@@ -196,10 +197,8 @@ record_items(struct app *app, struct round *round, const size_t *slots, size_t c
 		};
 		memcpy(round->record[i].sha256, made->sha256, sizeof(made->sha256));
 	}
-	for (int tries = 0; tries < RECORD_TRIES; tries++) {
+	do
 		status = record_once(app, round, slots, count, now_s, err);
-		if (status == OK || !view_equal_text(view_text(err->code), "database_retry"))
-			break;
-	}
+	while (retry_due(&tries, status, err));
 	return status;
 }

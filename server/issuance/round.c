@@ -8,9 +8,9 @@
 #include "server/failpoint.h"
 #include "server/http/request.h"
 #include "server/issuance/internal.h"
+#include "server/retry.h"
 #include "server/signer/link.h"
 
-#define ADMIT_TRIES 5
 #define RETRY_AFTER_S 1
 
 /* ---- ends ---- */
@@ -252,14 +252,13 @@ admit_once(struct issuance *issuance, int32_t instance_id, struct err *err)
 static enum status
 admit(struct issuance *issuance, int32_t instance_id, struct err *err)
 {
-	enum status status = OK;
+	unsigned tries = 0;
+	enum status status;
 
 	TRY(ensure_months(issuance, err));
-	for (int tries = 0; tries < ADMIT_TRIES; tries++) {
+	do
 		status = admit_once(issuance, instance_id, err);
-		if (status == OK || !view_equal_text(view_text(err->code), "database_retry"))
-			break;
-	}
+	while (retry_due(&tries, status, err));
 	return status;
 }
 

@@ -11,7 +11,9 @@
 #include "server/app.h"
 #include "server/audit.h"
 #include "server/http/request.h"
+#include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
+#include "server/retry.h"
 #include "server/selector.h"
 
 /* Small enough that a step's locks are short, large enough that a step's commit is shared. */
@@ -28,7 +30,8 @@ struct page {
 	char objects[BULK_PAGE][CERTIFICATE_OBJECT_BYTES];
 	json_t *details[BULK_PAGE];
 	size_t revoked;
-	uint8_t blocked[BULK_PAGE][DB_SHA256_BYTES];
+	const struct db_certificate *concerned[BULK_PAGE]; /* of rows */
+	struct db_revoke_item revoke[BULK_PAGE];
 };
 
 static void
@@ -63,21 +66,32 @@ note_revoked(struct page *page, const struct db_certificate *row, const struct d
 	return OK;
 }
 
+/* What is left of a page: neither expired nor revoked, and nothing superseded for a hold. */
+static bool
+concerns(const struct db_bulk *bulk, const struct db_certificate *row, int64_t now_s)
+{
+	return row->not_after_s > now_s && row->status != CERT_REVOKED &&
+	       (row->status != CERT_SUPERSEDED || bulk->reason != REASON_CERTIFICATE_HOLD);
+}
+
+/* All at once: one after the other, two such pages could wait for each other (db/revocation.h). */
 static enum status
 revoke_page(struct db_tx *tx, struct page *page, const struct db_bulk *bulk, int64_t now_s,
 	struct err *err)
 {
-	for (size_t i = 0; i < page->count; i++) {
-		const struct db_certificate *row = &page->rows[i];
-		struct db_revoke_result result;
+	size_t count = 0;
 
-		if (row->not_after_s <= now_s || row->status == CERT_REVOKED ||
-		    (row->status == CERT_SUPERSEDED && bulk->reason == REASON_CERTIFICATE_HOLD))
+	for (size_t i = 0; i < page->count; i++) {
+		if (!concerns(bulk, &page->rows[i], now_s))
 			continue;
-		TRY(db_revocation_revoke(tx, &row->ref, bulk->reason, now_s, &result, err));
-		if (result.changed)
-			TRY(note_revoked(page, row, bulk, err));
+		page->concerned[count] = &page->rows[i];
+		page->revoke[count++] = (struct db_revoke_item){ .ref = page->rows[i].ref,
+			.reason = bulk->reason };
 	}
+	TRY(db_revocation_revoke_many(tx, page->revoke, count, now_s, err));
+	for (size_t i = 0; i < count; i++)
+		if (page->revoke[i].result.changed)
+			TRY(note_revoked(page, page->concerned[i], bulk, err));
 	return OK;
 }
 
@@ -113,8 +127,8 @@ audit_page(struct app *app, struct db_tx *tx, const struct page *page, const str
 	return page->revoked > 0 ? audit_write(app, tx, &entry, err) : OK;
 }
 
-enum status
-bulk_job_step(struct app *app, bool *more, struct err *err)
+static enum status
+bulk_once(struct app *app, bool *more, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(page_t) page = mem_zalloc(sizeof(*page));
@@ -143,10 +157,24 @@ bulk_job_step(struct app *app, bool *more, struct err *err)
 		finished ? &bulk.cursor : &page->next, finished, err));
 	TRY(db_tx_commit(&tx, err));
 	*more = true;
+	if (bulk.reason == REASON_KEY_COMPROMISE)
+		issuance_note_blocked(app->issuance);
 	log_event(LOG_INFO, "bulk_revocation_step", bulk.request_id,
 		LOG_STR("revocation", bulk.revocation_id), LOG_INT("revoked", page->revoked),
 		LOG_BOOL("finished", finished));
 	return OK;
+}
+
+enum status
+bulk_job_step(struct app *app, bool *more, struct err *err)
+{
+	unsigned tries = 0;
+	enum status status;
+
+	do
+		status = bulk_once(app, more, err);
+	while (retry_due(&tries, status, err));
+	return status;
 }
 
 static enum status
@@ -178,8 +206,8 @@ audit_orphans(struct app *app, struct db_tx *tx, const struct db_orphan *orphans
 	return status;
 }
 
-enum status
-reaper_job_step(struct app *app, bool *more, struct err *err)
+static enum status
+reap_once(struct app *app, bool *more, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	struct db_orphan orphans[REAP_PAGE];
@@ -197,6 +225,18 @@ reaper_job_step(struct app *app, bool *more, struct err *err)
 	log_event(LOG_WARN, "intents_orphaned", NULL, LOG_INT("count", count));
 	*more = count == REAP_PAGE;
 	return OK;
+}
+
+enum status
+reaper_job_step(struct app *app, bool *more, struct err *err)
+{
+	unsigned tries = 0;
+	enum status status;
+
+	do
+		status = reap_once(app, more, err);
+	while (retry_due(&tries, status, err));
+	return status;
 }
 
 enum status
