@@ -440,14 +440,15 @@ next_of_ours(struct view *revoked, struct ca_crl_entry *entry, struct serial *se
 	return OK;
 }
 
-/* Was the month in which the certificate ends over before that time? */
+/* Was the month in which the certificate ends over at that time? Its last second is over when it has
+ * begun, so a list of the very first second of the next month is one after it expired. */
 static bool
 has_expired(const struct serial *serial, int64_t time_s)
 {
 	int32_t next = serial_month(serial) + 1;
 	struct civil begin = { .year = next / 12, .month = (unsigned)(next % 12) + 1, .day = 1 };
 
-	return civil_to_s(begin) < time_s;
+	return civil_to_s(begin) <= time_s;
 }
 
 enum status

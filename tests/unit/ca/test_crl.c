@@ -549,6 +549,32 @@ an_entry_must_not_be_lost(void **state)
 	fixture_end(&f);
 }
 
+/* A list that was made in a month's first second must not be the last one of its scope. */
+static void
+an_entry_may_go_after_a_list_of_midnight(void **state)
+{
+	struct civil month = civil_from_s(NOW_S);
+	own_struct(bytes) before = { NULL, 0 };
+	own_struct(bytes) none = { NULL, 0 };
+	struct ca_crl_head head;
+	struct serial serial;
+	struct fixture f;
+	struct err err;
+
+	(void)state;
+	fixture_make(&f, KEY_EC_P256);
+	month.day = 1;
+	month.hour = month.minute = month.second = 0;
+	f.clock.fixed_s = civil_to_s(month);
+	serial = serial_of(7, expiry_month(f.clock.fixed_s - 1), 0);
+	head = head_of(&f, 1, NULL);
+	assert_ok(make_list(&f, &head, &serial, 1, 1, &before, &err));
+	head.number++;
+	assert_ok(make_list(&f, &head, NULL, 0, 1, &none, &err));
+	assert_ok(ca_crl_keeps(view_of(&before), view_of(&none), NULL, NULL, &err));
+	fixture_end(&f);
+}
+
 static void
 each_allocation_may_fail(void **state)
 {
@@ -623,6 +649,7 @@ main(void)
 		cmocka_unit_test(the_walk_holds_the_outer_length),
 		cmocka_unit_test(a_broken_list_is_not_read),
 		cmocka_unit_test(an_entry_must_not_be_lost),
+		cmocka_unit_test(an_entry_may_go_after_a_list_of_midnight),
 		cmocka_unit_test(each_allocation_may_fail),
 		cmocka_unit_test(a_large_list_is_quick),
 	};
