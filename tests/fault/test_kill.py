@@ -6,10 +6,9 @@ import signal
 
 import pytest
 
-from harness import client
-from harness.load import Load
+from harness.load import Load, check
 from harness.stack import BIN, Stack, alive, wait_until
-from harness.walk import orphans_on_crl, walk
+from harness.walk import orphans_on_crl
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
 KILLS = 100 if LONG else 6
@@ -44,21 +43,6 @@ def kill_one(stack, what, rng):
             if orphan:
                 wait_until(lambda orphan=orphan: not alive(orphan), "the orphans' end", 20)
         stack.start(wait=False)
-
-
-def check(stack, load):
-    assert not load.problems, load.problems[:10]
-    stack.wait_ready(60)
-    wait_until(lambda: stack.query("SELECT count(*) FROM jitrca.intent")[0][0] == 0, "orphaned intents closed", 60)
-    report = walk(stack, load.receipts)
-    assert report["receipts"] > 0 and not report["live_twice"], report
-    wait_until(lambda: not orphans_on_crl(stack)[1], "orphaned serials on the CRL", 30)
-    with client.admin(stack) as boss:
-        answer = boss.get("/v1/audit/verify")
-        assert answer.status_code == 200 and answer.json()["ok"] is True, answer.text
-    report.update(orphans=len(orphans_on_crl(stack)[0]), answers_503=load.unavailable, links_broken=load.broken,
-                  recovered=load.recovered)
-    return report
 
 
 @pytest.mark.parametrize("servers", [1, 2])

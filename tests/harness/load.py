@@ -7,6 +7,8 @@ import requests
 
 from harness import client
 from harness.client import csr_pem, new_key
+from harness.stack import wait_until
+from harness.walk import orphans_on_crl, walk
 
 CLIENTS = 16
 # Names per client in the manifest of the station's half: more than a test gets through.
@@ -120,3 +122,19 @@ class Load:
                 time.sleep(PAUSE_S)
             else:
                 self.stop.wait(PAUSE_S)
+
+
+def check(stack, load):
+    """After the load has finished and the faults have ended: all is well by itself. Returns the figures."""
+    assert not load.problems, load.problems[:10]
+    stack.wait_ready(60)
+    wait_until(lambda: stack.query("SELECT count(*) FROM jitrca.intent")[0][0] == 0, "orphaned intents closed", 60)
+    report = walk(stack, load.receipts)
+    assert report["receipts"] > 0 and not report["live_twice"], report
+    wait_until(lambda: not orphans_on_crl(stack)[1], "orphaned serials on the CRL", 30)
+    with client.admin(stack) as boss:
+        answer = boss.get("/v1/audit/verify")
+        assert answer.status_code == 200 and answer.json()["ok"] is True, answer.text
+    report.update(orphans=len(orphans_on_crl(stack)[0]), answers_503=load.unavailable, links_broken=load.broken,
+                  recovered=load.recovered)
+    return report
