@@ -74,8 +74,9 @@ cacheable(struct request *request, struct err *err)
 static enum status
 certificate(struct app *app, struct request *request, struct err *err)
 {
-	static const char *const TYPES[] = { TYPE_PEM, "application/x-pem-file", "text/plain", TYPE_DER,
-		"application/x-x509-ca-cert", NULL };
+	/* DER unless asked otherwise: that is what follows the AIA of a certificate (RFC 5280 4.2.2.1). */
+	static const char *const TYPES[] = { TYPE_DER, "application/x-x509-ca-cert", TYPE_PEM,
+		"application/x-pem-file", "text/plain", NULL };
 	const struct app_ca *ca;
 	const char *type = request_accept(request, TYPES);
 	bool der;
@@ -84,7 +85,7 @@ certificate(struct app *app, struct request *request, struct err *err)
 	if (type == NULL)
 		return err_set(err, ERR_ARGUMENT, "not_acceptable", "Accept: " TYPE_PEM " or " TYPE_DER
 			" wanted");
-	der = strcmp(type, TYPE_DER) == 0 || strcmp(type, TYPES[4]) == 0;
+	der = type == TYPES[0] || type == TYPES[1];
 	TRY(cacheable(request, err));
 	return request_reply_bytes(request, 200, type,
 		view_of(der ? &ca->certificate : &ca->certificate_pem), err);

@@ -64,7 +64,8 @@ def test_openssl_and_certtool_read_everything_without_complaint(stack, issued):
         assert "verify OK" in out.stdout + out.stderr
         info = run("certtool", "--crl-info", "--inder", "--infile", folder / f"{name}.der")
         assert "error" not in (info.stdout + info.stderr).lower()
-    for accept, what in (("application/x-pem-file", b"BEGIN CERT"), ("application/pkix-cert", b"\x30\x82")):
+    for accept, what in (("application/x-pem-file", b"BEGIN CERT"), ("application/pkix-cert", b"\x30\x82"),
+                         ("*/*", b"\x30\x82")):  # RFC 5280 4.2.2.1: what an AIA leads to is DER
         answer = requests.get(f"{stack.http_url}/v1/cas/{body['ca']}/certificate", headers={"Accept": accept}, timeout=5)
         assert answer.status_code == 200 and what in answer.content[:40], accept
 
