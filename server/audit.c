@@ -9,6 +9,7 @@
 #include "ca/digest.h"
 #include "server/app.h"
 #include "server/http/request.h"
+#include "server/metrics.h"
 
 #define VERIFY_PAGE 100
 /* One process has one lane, and starts are not many a day: a table of this size is far from full. */
@@ -128,7 +129,9 @@ audit_write(struct app *app, struct db_tx *tx, const struct audit_entry *entry, 
 	(void)snprintf(record.actor, sizeof(record.actor), "%s", entry->actor);
 	(void)snprintf(record.action, sizeof(record.action), "%s", entry->action);
 	record.body = body; /* lent for the call */
-	return db_audit_append(tx, &record, leaves.rows, leaves.count, err);
+	TRY(db_audit_append(tx, &record, leaves.rows, leaves.count, err));
+	metric_add(METRIC_AUDIT_RECORDS, 1);
+	return OK;
 }
 
 /* ---- verification ---- */

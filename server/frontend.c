@@ -23,6 +23,7 @@
 #include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
 #include "server/listen.h"
+#include "server/metrics.h"
 #include "server/process.h"
 #include "server/protocol/crl.h"
 #include "server/routes.h"
@@ -77,6 +78,7 @@ take_channels(struct frontend *it)
 		_exit(1);
 	}
 	if (word == PROCESS_CHANNELS && count == 2) {
+		metric_add(METRIC_SIGNER_STARTS, 1);
 		signer_link_connect(it->app.signer_issue, fds[0]);
 		signer_link_connect(it->app.signer_crl, fds[1]);
 		return OK;

@@ -1,9 +1,10 @@
 /*
  * server/metrics.h - counters and gauges of the process, each declared in one table in metrics.c and
- * printed as Prometheus text. Any thread may add; no lock is taken. Counts start at zero with the
- * process: what must outlive it is in the database.
+ * printed as Prometheus text. Counts start at zero with the process: what must outlive it is in the
+ * database. Any thread may count.
  *
- *   metric_add(METRIC_ISSUED, 1);
+ *   metric_add(METRIC_BATCHES, 1);
+ *   metric_count(METRIC_ISSUANCE, profile->name, "issued", 1);
  */
 #ifndef SERVER_METRICS_H
 #define SERVER_METRICS_H
@@ -14,14 +15,17 @@
 #include "base/err.h"
 
 enum metric {
-	/* counters: metric_add */
-	METRIC_ISSUED = 0,          /* certificates released */
-	METRIC_ISSUE_REPLAYED,      /* idempotent repeats answered */
-	METRIC_ISSUE_REFUSED,       /* items refused, by any rule */
-	METRIC_ISSUE_FAILED,        /* items lost to the database or the signer */
-	METRIC_BATCHES,             /* Record transactions */
-	METRIC_INTENTS_CLOSED,      /* intents of dead instances, closed as revoked */
-	METRIC_REVOKED,
+	/* counters with labels: metric_count */
+	METRIC_ISSUANCE = 0,        /* profile; result: issued, replayed, refused, unavailable */
+	METRIC_ISSUANCE_REFUSED,    /* code */
+	METRIC_ISSUANCE_STAGE_US,   /* stage: prepare, admit, sign, record; printed in seconds */
+	METRIC_PROBLEMS,            /* code: of any answer that is a problem */
+	METRIC_REVOKED,             /* reason */
+	METRIC_JOB_FAILED,          /* job */
+	/* counters without: metric_add */
+	METRIC_ISSUANCE_BUSY,       /* an item put off, for another of its key is under way */
+	METRIC_ISSUANCE_BATCHES,
+	METRIC_INTENTS_CLOSED,      /* orphans: given up by us or left by a dead server, now revoked */
 	METRIC_ROTATION_CONFIRMED,
 	METRIC_AUTH_FAILED,
 	METRIC_CLONED_KEYS,         /* a public key seen on another device */
@@ -29,18 +33,19 @@ enum metric {
 	METRIC_CRL_FAILED,
 	METRIC_CRL_REFUSED,         /* lists not published because they lost an entry or went back */
 	METRIC_AUDIT_RECORDS,
-	METRIC_SIGNER_RESTARTS,     /* links to the signer made anew */
+	METRIC_SIGNER_STARTS,       /* signers that this frontend was handed: more than one, restarts */
 	METRIC_DB_RETRIES,
-	METRIC_JOB_FAILED,
-	/* gauges: metric_set */
-	METRIC_ISSUE_QUEUE,         /* items waiting in the pipeline */
-	METRIC_LEADER,              /* 1 while this server runs the periodic jobs */
+	/* gauges: metric_add to move, metric_set */
+	METRIC_ISSUANCE_QUEUE,      /* items in the pipeline */
+	METRIC_LEADER,              /* 1 while this server publishes the CRLs */
 	METRIC_COUNT,
 };
 
-void metric_add(enum metric metric, uint64_t n);
+void metric_add(enum metric metric, int64_t n);
 void metric_set(enum metric metric, int64_t value);
-int64_t metric_get(enum metric metric);
+/* Values of the labels that the table names, in its order; second NULL where it names one. Copied. */
+void metric_count(enum metric metric, const char *first, const char *second, int64_t n);
+int64_t metric_get(enum metric metric); /* one without labels */
 
 /* Appends all of them with HELP and TYPE. */
 MUST_USE enum status metrics_print(struct buf *out, struct err *err);

@@ -14,6 +14,7 @@
 #include "server/auth.h"
 #include "server/http/fields.h"
 #include "server/http/problem.h"
+#include "server/metrics.h"
 
 #define BATCH_MAX 1000
 /* "/999" has to fit behind the key of a batch. */
@@ -579,7 +580,10 @@ revoke_once(struct app *app, const struct request *request, const struct change 
 				revocation_reason_name(change->reason), "comment", change->comment),
 			err));
 	TRY(reread(&tx, row, err));
-	return db_tx_commit(&tx, err);
+	TRY(db_tx_commit(&tx, err));
+	if (result.changed)
+		metric_count(METRIC_REVOKED, revocation_reason_name(change->reason), NULL, 1);
+	return OK;
 }
 
 static enum status

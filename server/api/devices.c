@@ -10,6 +10,7 @@
 #include "server/audit.h"
 #include "server/auth.h"
 #include "server/http/fields.h"
+#include "server/metrics.h"
 
 #define REASON_MAX_BYTES 256
 #define THING_TYPE_MAX_BYTES 128
@@ -206,6 +207,7 @@ change_in_one(struct app *app, struct request *request, const char *id, const ch
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) detail = json_pack("{s:s}", "reason", reason);
 	own(json_t) serials = json_array();
+	int64_t revoked;
 	bool changed;
 
 	if (detail == NULL || serials == NULL)
@@ -216,10 +218,15 @@ change_in_one(struct app *app, struct request *request, const char *id, const ch
 		TRY(revoke_all(app, &tx, id, serials, err));
 	if (!changed && json_array_size(serials) == 0)
 		return OK;
+	revoked = (int64_t)json_array_size(serials);
 	if (change->revoke)
 		TRY(api_set(detail, "revoked", give(serials), err));
 	TRY(api_audit(app, &tx, request, change->action, "device", id, detail, err));
-	return db_tx_commit(&tx, err);
+	TRY(db_tx_commit(&tx, err));
+	if (revoked > 0)
+		metric_count(METRIC_REVOKED, revocation_reason_name(REASON_CESSATION_OF_OPERATION),
+			NULL, revoked);
+	return OK;
 }
 
 static enum status

@@ -58,7 +58,7 @@ check_crl(struct app *app, char why[WHY_BYTES])
 {
 	int64_t now_s = clock_wall_s(app->clock);
 
-	for (size_t i = 0; app->crls != NULL && i < app->ca_count; i++) {
+	for (size_t i = 0; app->issuance != NULL && i < app->ca_count; i++) {
 		struct crl_cache_health health;
 
 		if (!app->cas[i].can_sign)
@@ -160,47 +160,88 @@ put_pool(struct app *app, struct buf *out, struct err *err)
 	return buf_format(out, err, "jitrca_db_session_up %d\n", app->instance_id != 0);
 }
 
-static enum status
-put_crl(const struct app *app, const struct app_ca *ca, struct buf *out, struct err *err)
-{
-	int64_t now_s = clock_wall_s(app->clock);
-	struct crl_cache_health health;
+/* What is known of one CA at a time; one line of the text format is made of each getter. */
+struct ca_state {
+	const struct app_ca *ca;
+	struct crl_cache_health crl;
+	int64_t now_s;
+};
 
-	crl_cache_health(app->crls, ca->issuer_id, &health);
-	TRY(buf_format(out, err, "jitrca_crl_missing{ca=\"%s\"} %zu\n", ca->ca_id, health.missing));
-	if (health.lists == 0)
-		return OK;
-	TRY(buf_format(out, err, "jitrca_crl_oldest_age_seconds{ca=\"%s\"} %" PRId64 "\n",
-		ca->ca_id, now_s - health.oldest_this_update_s));
-	TRY(buf_format(out, err, "jitrca_crl_expires_in_seconds{ca=\"%s\"} %" PRId64 "\n",
-		ca->ca_id, health.first_next_update_s - now_s));
-	TRY(buf_format(out, err, "jitrca_crl_full_number{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
-		health.full_number));
-	return buf_format(out, err, "jitrca_crl_full_entries{ca=\"%s\"} %" PRId64 "\n", ca->ca_id,
-		health.full_entries);
+static int64_t
+ca_days(const struct ca_state *state)
+{
+	return (state->ca->not_after_s - state->now_s) / 86400;
 }
 
-static enum status
-put_cas(const struct app *app, struct buf *out, struct err *err)
+static int64_t
+crl_missing(const struct ca_state *state)
 {
-	static const char *const GAUGES[][2] = {
-		{ "ca_expires_in_days", "Days until the CA's certificate ends." },
-		{ "crl_missing", "Lists of the CA that were never published." },
-		{ "crl_oldest_age_seconds", "Since thisUpdate of the oldest list." },
-		{ "crl_expires_in_seconds", "Until the first nextUpdate." },
-		{ "crl_full_number", "cRLNumber of the full list." },
-		{ "crl_full_entries", "Entries of the full list." },
-	};
+	return (int64_t)state->crl.missing;
+}
 
-	for (size_t i = 0; i < COUNT_OF(GAUGES); i++)
-		TRY(gauge(out, GAUGES[i][0], GAUGES[i][1], err));
-	for (size_t i = 0; i < app->ca_count; i++) {
-		const struct app_ca *ca = &app->cas[i];
+static int64_t
+crl_age(const struct ca_state *state)
+{
+	return state->now_s - state->crl.oldest_this_update_s;
+}
 
-		TRY(buf_format(out, err, "jitrca_ca_expires_in_days{ca=\"%s\"} %" PRId64 "\n",
-			ca->ca_id, (ca->not_after_s - clock_wall_s(app->clock)) / 86400));
-		if (ca->can_sign && app->crls != NULL)
-			TRY(put_crl(app, ca, out, err));
+static int64_t
+crl_left(const struct ca_state *state)
+{
+	return state->crl.first_next_update_s - state->now_s;
+}
+
+static int64_t
+crl_full_number(const struct ca_state *state)
+{
+	return state->crl.full_number;
+}
+
+static int64_t
+crl_full_entries(const struct ca_state *state)
+{
+	return state->crl.full_entries;
+}
+
+enum needs { NEEDS_CA, NEEDS_KEY, NEEDS_LISTS };
+
+static const struct {
+	const char *name, *help;
+	int64_t (*value)(const struct ca_state *state);
+	enum needs needs; /* a CA that publishes; one whose lists are there */
+} CA_GAUGES[] = {
+	{ "ca_expires_in_days", "Days until the CA's certificate ends.", ca_days, NEEDS_CA },
+	{ "crl_missing", "Lists of the CA that were never published.", crl_missing, NEEDS_KEY },
+	{ "crl_oldest_age_seconds", "Since thisUpdate of the oldest list.", crl_age, NEEDS_LISTS },
+	{ "crl_expires_in_seconds", "Until the first nextUpdate.", crl_left, NEEDS_LISTS },
+	{ "crl_full_number", "cRLNumber of the full list.", crl_full_number, NEEDS_LISTS },
+	{ "crl_full_entries", "Entries of the full list.", crl_full_entries, NEEDS_LISTS },
+};
+
+static enum needs
+state_of(struct app *app, const struct app_ca *ca, struct ca_state *out)
+{
+	*out = (struct ca_state){ .ca = ca, .now_s = clock_wall_s(app->clock) };
+	if (!ca->can_sign || app->crls == NULL)
+		return NEEDS_CA;
+	crl_cache_health(app->crls, ca->issuer_id, &out->crl);
+	return out->crl.lists == 0 ? NEEDS_KEY : NEEDS_LISTS;
+}
+
+/* By gauge, then by CA: the lines of one name must stand together. */
+static enum status
+put_cas(struct app *app, struct buf *out, struct err *err)
+{
+	for (size_t i = 0; i < COUNT_OF(CA_GAUGES); i++) {
+		TRY(gauge(out, CA_GAUGES[i].name, CA_GAUGES[i].help, err));
+		for (size_t k = 0; k < app->ca_count; k++) {
+			struct ca_state state;
+
+			if (state_of(app, &app->cas[k], &state) >= CA_GAUGES[i].needs)
+				TRY(buf_format(out, err, "jitrca_%s{ca=\"%s\"} %" PRId64 "\n",
+					CA_GAUGES[i].name, state.ca->ca_id,
+					CA_GAUGES[i].value(&state)));
+		}
 	}
 	return OK;
 }
@@ -212,12 +253,12 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 
 	TRY(put_process(app, &out, err));
 	TRY(put_pool(app, &out, err));
-	TRY(put_cas(app, &out, err));
+	/* While the server starts, they are being read. */
+	if (app->issuance != NULL)
+		TRY(put_cas(app, &out, err));
 	TRY(metrics_print(&out, err));
 	if (app->http != NULL)
 		TRY(http_metrics(app->http, &out, err));
-	if (app->issuance != NULL)
-		TRY(issuance_metrics(app->issuance, &out, err));
 	return request_reply_bytes(
 		request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out), err);
 }

@@ -82,6 +82,7 @@ issue_ask_refuse(struct issue_ask *ask, const struct err *err)
 	ask->refused = true;
 	ask->item.status = err->status;
 	ask->item.err = *err;
+	issuance_count(ask->item.profile, err->status, false, err->code);
 }
 
 /* ---- verify ---- */

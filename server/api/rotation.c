@@ -17,6 +17,7 @@
 #include "server/audit.h"
 #include "server/auth.h"
 #include "server/http/fields.h"
+#include "server/metrics.h"
 
 #define CSR_PEM_MAX_BYTES (16 * 1024)
 /* How soon a quarantined device may hope, and a device that has yet to confirm is reminded. */
@@ -304,7 +305,13 @@ confirm_once(struct app *app, const struct request *request, bool revoke, struct
 	if (changed)
 		TRY(audit_confirm(app, &tx, request, &predecessor, revoke, err));
 	TRY(db_certificate_by_ref(&tx, &identity->certificate, row, err));
-	return db_tx_commit(&tx, err);
+	TRY(db_tx_commit(&tx, err));
+	if (!changed)
+		return OK;
+	metric_add(METRIC_ROTATION_CONFIRMED, 1);
+	if (revoke)
+		metric_count(METRIC_REVOKED, revocation_reason_name(REASON_SUPERSEDED), NULL, 1);
+	return OK;
 }
 
 static enum status

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/http/internal.h"
+#include "server/metrics.h"
 
 #define CHUNK_BYTES 1024
 /* The longest JSON answer: a page of a thousand certificates with chains. */
@@ -363,6 +364,7 @@ request_problem(struct request *request, const struct err *problem)
 	struct err err;
 
 	(void)snprintf(request->code, sizeof(request->code), "%s", problem->code);
+	metric_count(METRIC_PROBLEMS, problem->code, NULL, 1);
 	if (status == 500)
 		log_error(LOG_ERROR, "request_failed", request->id, problem);
 	if (reply_text_of(request, status, "application/problem+json", json, &err) == OK &&

@@ -86,10 +86,7 @@ struct issuance {
 	struct ca_verifier *verifiers[ISSUANCE_VERIFIERS_KEPT];
 	size_t verifier_count;
 
-	/* Counted for metrics. */
-	_Atomic uint64_t issued, replayed, refused, unavailable, busy, rounds;
-	_Atomic uint64_t prepare_us, admit_us, sign_us, record_us;
-	_Atomic size_t depth;
+	_Atomic size_t depth; /* items taken in and not ended */
 };
 
 /* Carries one batch through; each item is ended, or put off as busy (issuance_put_off). */

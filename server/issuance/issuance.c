@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/issuance/internal.h"
+#include "server/metrics.h"
 #include "server/signer/link.h"
 
 /* How long a committer with abandoned intents waits before it tries again to close them. */
@@ -15,13 +16,19 @@
 
 /* ---- ends ---- */
 
-static void
-count_end(struct issuance *issuance, enum status status)
+void
+issuance_count(const struct ca_profile *profile, enum status status, bool replayed, const char *code)
 {
-	if (status == OK)
+	bool refused = status != OK && status != ERR_UNAVAILABLE && status != ERR_INTERNAL;
+	const char *result = refused ? "refused" : status != OK ? "unavailable" :
+		replayed ? "replayed" : "issued";
+
+	metric_count(METRIC_ISSUANCE, profile != NULL ? profile->name : "none", result, 1);
+	if (!refused)
 		return;
-	atomic_fetch_add(status == ERR_UNAVAILABLE || status == ERR_INTERNAL ?
-		&issuance->unavailable : &issuance->refused, 1);
+	metric_count(METRIC_ISSUANCE_REFUSED, code, NULL, 1);
+	if (strcmp(code, "public_key_in_use") == 0)
+		metric_add(METRIC_CLONED_KEYS, 1);
 }
 
 void
@@ -31,8 +38,9 @@ issuance_end(struct issuance *issuance, struct issuance_item *item, enum status 
 	item->status = status;
 	if (status != OK)
 		item->err = *err;
-	count_end(issuance, status);
+	issuance_count(item->profile, status, item->replayed, item->err.code);
 	atomic_fetch_sub(&issuance->depth, 1);
+	metric_add(METRIC_ISSUANCE_QUEUE, -1);
 	item->done(item, item->arg);
 }
 
@@ -59,7 +67,7 @@ issuance_put_off(struct issuance *issuance, struct issuance_item *item)
 		issuance_end(issuance, item, ERR_UNAVAILABLE, &err);
 		return;
 	}
-	atomic_fetch_add(&issuance->busy, 1);
+	metric_add(METRIC_ISSUANCE_BUSY, 1);
 	item->retry_ms = now_ms + ISSUANCE_BUSY_RETRY_MS;
 	(void)pthread_mutex_lock(&issuance->lock);
 	item_list_add(&issuance->waiting, item);
@@ -274,6 +282,7 @@ issuance_submit(struct issuance *issuance, struct issuance_item **items, size_t 
 		refusal = "queue_full";
 	else {
 		atomic_fetch_add(&issuance->depth, count);
+		metric_add(METRIC_ISSUANCE_QUEUE, (int64_t)count);
 		for (size_t i = 0; i < count; i++)
 			take_in(issuance, items[i], now_ms);
 		(void)pthread_cond_signal(&issuance->wake);
@@ -351,46 +360,4 @@ issuance_verifier_give(struct issuance *issuance, struct ca_verifier *verifier)
 		issuance->verifiers[issuance->verifier_count++] = give(verifier);
 	(void)pthread_mutex_unlock(&issuance->verifiers_lock);
 	ca_verifier_free(verifier);
-}
-
-/* ---- metrics ---- */
-
-enum status
-issuance_metrics(struct issuance *issuance, struct buf *out, struct err *err)
-{
-	const struct {
-		const char *stage;
-		const _Atomic uint64_t *us;
-	} stages[] = {
-		{ "prepare", &issuance->prepare_us }, { "admit", &issuance->admit_us },
-		{ "sign", &issuance->sign_us }, { "record", &issuance->record_us },
-	};
-	const struct {
-		const char *result;
-		const _Atomic uint64_t *count;
-	} results[] = {
-		{ "issued", &issuance->issued }, { "replayed", &issuance->replayed },
-		{ "refused", &issuance->refused }, { "unavailable", &issuance->unavailable },
-	};
-
-	TRY(buf_text(out, "# HELP jitrca_issuance_total Requests for a certificate, by result.\n"
-		"# TYPE jitrca_issuance_total counter\n", err));
-	for (size_t i = 0; i < COUNT_OF(results); i++)
-		TRY(buf_format(out, err, "jitrca_issuance_total{result=\"%s\"} %llu\n",
-			results[i].result, (unsigned long long)atomic_load(results[i].count)));
-	TRY(buf_format(out, err, "# HELP jitrca_issuance_queue Requests in the pipeline.\n"
-		"# TYPE jitrca_issuance_queue gauge\njitrca_issuance_queue %zu\n",
-		atomic_load(&issuance->depth)));
-	TRY(buf_format(out, err, "# HELP jitrca_issuance_busy_total Times a request was put off.\n"
-		"# TYPE jitrca_issuance_busy_total counter\njitrca_issuance_busy_total %llu\n",
-		(unsigned long long)atomic_load(&issuance->busy)));
-	TRY(buf_format(out, err, "# HELP jitrca_issuance_batches_total Batches committed.\n"
-		"# TYPE jitrca_issuance_batches_total counter\njitrca_issuance_batches_total %llu\n",
-		(unsigned long long)atomic_load(&issuance->rounds)));
-	TRY(buf_text(out, "# HELP jitrca_issuance_stage_seconds_total Time spent in each stage.\n"
-		"# TYPE jitrca_issuance_stage_seconds_total counter\n", err));
-	for (size_t i = 0; i < COUNT_OF(stages); i++)
-		TRY(buf_format(out, err, "jitrca_issuance_stage_seconds_total{stage=\"%s\"} %.6f\n",
-			stages[i].stage, (double)atomic_load(stages[i].us) / 1e6));
-	return OK;
 }

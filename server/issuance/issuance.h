@@ -70,6 +70,8 @@ void issuance_verifier_give(struct issuance *issuance, struct ca_verifier *verif
 /* A public key was just blocked, and that is committed: the signer is told before the next batch. */
 void issuance_note_blocked(struct issuance *issuance);
 
-MUST_USE enum status issuance_metrics(struct issuance *issuance, struct buf *out, struct err *err);
+/* Counts an end; for what is refused before it is submitted. profile may be NULL; code: of a refusal. */
+void issuance_count(const struct ca_profile *profile, enum status status, bool replayed,
+	const char *code);
 
 #endif

@@ -8,6 +8,7 @@
 #include "server/failpoint.h"
 #include "server/http/request.h"
 #include "server/issuance/internal.h"
+#include "server/metrics.h"
 #include "server/retry.h"
 #include "server/signer/link.h"
 
@@ -111,6 +112,7 @@ round_close_abandoned(struct issuance *issuance, struct err *err)
 	if (count > 0)
 		TRY(audit_orphans(app, &tx, orphans, count, err));
 	TRY(db_tx_commit(&tx, err));
+	metric_add(METRIC_INTENTS_CLOSED, (int64_t)count);
 	log_event(LOG_WARN, "intents_abandoned", NULL, LOG_INT("given_up", issuance->abandoned_count),
 		LOG_INT("closed", count));
 	issuance->abandoned_count = 0;
@@ -442,7 +444,9 @@ release_recorded(struct issuance *issuance, const size_t *slots, size_t count)
 
 		fill_certificate(issuance->app, round, slot, &round->record[i]);
 		slot->item->clamped = round->prepare[slot->prepared].clamped;
-		atomic_fetch_add(&issuance->issued, 1);
+		if (slot->has_replaced)
+			metric_count(METRIC_REVOKED,
+				revocation_reason_name(REASON_SUPERSEDED), NULL, 1);
 		end_slot(issuance, slot, OK, NULL);
 	}
 }
@@ -538,7 +542,6 @@ replay(struct issuance *issuance)
 
 		slot->item->certificate = round->rows[i];
 		slot->item->replayed = true;
-		atomic_fetch_add(&issuance->replayed, 1);
 		end_slot(issuance, slot, OK, NULL);
 	}
 }
@@ -546,11 +549,11 @@ replay(struct issuance *issuance)
 /* ---- one batch ---- */
 
 static void
-count_us(_Atomic uint64_t *total, int64_t *since_us)
+count_us(const char *stage, int64_t *since_us)
 {
 	int64_t now_us = clock_mono_us();
 
-	atomic_fetch_add(total, (uint64_t)(now_us - *since_us));
+	metric_count(METRIC_ISSUANCE_STAGE_US, stage, NULL, now_us - *since_us);
 	*since_us = now_us;
 }
 
@@ -585,7 +588,7 @@ carry(struct issuance *issuance)
 		return;
 	}
 	FAILPOINT("after_prepare");
-	count_us(&issuance->prepare_us, &us);
+	count_us("prepare", &us);
 	if (!any_open(&issuance->round))
 		return;
 	if (admit(issuance, instance_id, &err) != OK) {
@@ -595,7 +598,7 @@ carry(struct issuance *issuance)
 		return;
 	}
 	FAILPOINT("after_admit");
-	count_us(&issuance->admit_us, &us);
+	count_us("admit", &us);
 	sort_admissions(issuance);
 	if (sign(issuance, &err) != OK) {
 		/* Replays need no signer. */
@@ -611,9 +614,9 @@ carry(struct issuance *issuance)
 		log_error(LOG_WARN, "issuance_sign_failed", NULL, &err);
 	}
 	FAILPOINT("after_sign");
-	count_us(&issuance->sign_us, &us);
+	count_us("sign", &us);
 	record(issuance);
-	count_us(&issuance->record_us, &us);
+	count_us("record", &us);
 	replay(issuance);
 }
 
@@ -628,7 +631,7 @@ round_run(struct issuance *issuance)
 	for (size_t i = 0; i < round->sign_count; i++)
 		bytes_free(&round->sign[i].der);
 	round->sign_count = 0;
-	atomic_fetch_add(&issuance->rounds, 1);
+	metric_add(METRIC_ISSUANCE_BATCHES, 1);
 	/* At once if it can be done at once; before the next batch otherwise. */
 	if (round_close_abandoned(issuance, &err) != OK)
 		log_error(LOG_WARN, "intents_not_closed", NULL, &err);

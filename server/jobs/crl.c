@@ -1,6 +1,7 @@
 #include "server/jobs/crl.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -9,6 +10,7 @@
 #include "db/crl.h"
 #include "server/app.h"
 #include "server/jobs/jobs.h"
+#include "server/metrics.h"
 #include "server/protocol/crl.h"
 #include "server/signer/link.h"
 
@@ -193,6 +195,17 @@ may_wait(struct app *app, const struct app_ca *ca, const struct db_crl_scope *sc
 	return health.full_entries * 49 > app->config.crl_full_immediate_max_bytes;
 }
 
+static enum metric
+outcome_of(enum status status, const struct err *err)
+{
+	if (status == OK)
+		return METRIC_CRL_PUBLISHED;
+	return status == ERR_CONFLICT && (strcmp(err->code, "crl_lost_entry") == 0 ||
+						 strcmp(err->code, "crl_overtaken") == 0)
+	               ? METRIC_CRL_REFUSED
+	               : METRIC_CRL_FAILED;
+}
+
 static enum status
 run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *err)
 {
@@ -215,6 +228,7 @@ run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *
 		if (may_wait(app, ca, &due[i], due_s))
 			continue;
 		status = build_one(app, ca, &due[i], &one);
+		metric_add(outcome_of(status, &one), 1);
 		if (status == ERR_UNAVAILABLE) {
 			*err = one;
 			return status;
@@ -237,6 +251,7 @@ crl_job_run(struct app *app, size_t *published, struct err *err)
 	*published = 0;
 	TRY(db_tx_begin(&lead, app->pool, err));
 	TRY(db_job_lead(&lead, JOB_CRL, &leader, err));
+	metric_set(METRIC_LEADER, leader);
 	for (size_t i = 0; leader && i < app->ca_count; i++)
 		if (app->cas[i].can_sign)
 			TRY(run_ca(app, &app->cas[i], published, err));

@@ -13,6 +13,7 @@
 #include "server/http/request.h"
 #include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
+#include "server/metrics.h"
 #include "server/retry.h"
 #include "server/selector.h"
 
@@ -157,6 +158,7 @@ bulk_once(struct app *app, bool *more, struct err *err)
 		finished ? &bulk.cursor : &page->next, finished, err));
 	TRY(db_tx_commit(&tx, err));
 	*more = true;
+	metric_count(METRIC_REVOKED, revocation_reason_name(bulk.reason), NULL, (int64_t)page->revoked);
 	if (bulk.reason == REASON_KEY_COMPROMISE)
 		issuance_note_blocked(app->issuance);
 	log_event(LOG_INFO, "bulk_revocation_step", bulk.request_id,
@@ -222,6 +224,7 @@ reap_once(struct app *app, bool *more, struct err *err)
 		return OK;
 	TRY(audit_orphans(app, &tx, orphans, count, err));
 	TRY(db_tx_commit(&tx, err));
+	metric_add(METRIC_INTENTS_CLOSED, (int64_t)count);
 	log_event(LOG_WARN, "intents_orphaned", NULL, LOG_INT("count", count));
 	*more = count == REAP_PAGE;
 	return OK;

@@ -11,6 +11,7 @@
 #include "server/app.h"
 #include "server/jobs/crl.h"
 #include "server/jobs/housekeeping.h"
+#include "server/metrics.h"
 #include "server/protocol/crl.h"
 
 /* Without a notification (its link may be down) a revocation still shows within a second. */
@@ -83,6 +84,8 @@ crl_main(void *arg)
 
 		if (status == OK)
 			status = crl_cache_refresh(jobs->app, &err);
+		if (status != OK)
+			metric_count(METRIC_JOB_FAILED, "crl", NULL, 1);
 		if (status != OK && !failing)
 			log_error(LOG_ERROR, "crl_job_failed", NULL, &err);
 		failing = status != OK;
@@ -119,6 +122,8 @@ housekeeping_main(void *arg)
 		struct err err;
 		enum status status = housekeeping_round(jobs, &retention_due_ms, &err);
 
+		if (status != OK)
+			metric_count(METRIC_JOB_FAILED, "housekeeping", NULL, 1);
 		if (status != OK && !failing)
 			log_error(LOG_ERROR, "housekeeping_failed", NULL, &err);
 		failing = status != OK;

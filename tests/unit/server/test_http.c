@@ -587,14 +587,26 @@ each_metric_is_printed_with_its_type(void **state)
 	struct err err;
 
 	(void)state;
-	metric_add(METRIC_ISSUED, 3);
-	metric_set(METRIC_ISSUE_QUEUE, 7);
+	metric_add(METRIC_AUTH_FAILED, 3);
+	metric_set(METRIC_ISSUANCE_QUEUE, 7);
+	metric_count(METRIC_ISSUANCE, "device", "issued", 1);
+	metric_count(METRIC_ISSUANCE, "device", "refused", 1);
+	metric_count(METRIC_ISSUANCE, "device", "issued", 1);
+	metric_count(METRIC_ISSUANCE_STAGE_US, "od\"d", NULL, 1500000);
 	assert_int_equal(metrics_print(&text, &err), OK);
 	assert_int_equal(buf_add(&text, "", 1, &err), OK);
 	assert_non_null(strstr(
-		(char *)text.data, "# TYPE jitrca_issued_total counter\njitrca_issued_total 3\n"));
+		(char *)text.data,
+		"# TYPE jitrca_auth_failed_total counter\njitrca_auth_failed_total 3\n"));
 	assert_non_null(strstr(
-		(char *)text.data, "# TYPE jitrca_issue_queue gauge\njitrca_issue_queue 7\n"));
+		(char *)text.data,
+		"# TYPE jitrca_issuance_queue gauge\njitrca_issuance_queue 7\n"));
+	assert_non_null(strstr((char *)text.data,
+		"# TYPE jitrca_issuance_total counter\n"
+		"jitrca_issuance_total{profile=\"device\",result=\"issued\"} 2\n"
+		"jitrca_issuance_total{profile=\"device\",result=\"refused\"} 1\n"));
+	assert_non_null(strstr((char *)text.data,
+		"jitrca_issuance_stage_seconds_total{stage=\"od_d\"} 1.500000\n"));
 }
 
 int
