@@ -366,7 +366,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " SELECT t.issuer_id, t.serial, " SQL_S("t.not_after") ","
 		       " t.principal_id, coalesce(t.idempotency_key, ''), t.identity, t.profile,"
 		       " t.spki_sha256, coalesce(t.manifest_id, ''), t.manifest_charged"
-		       " FROM jitrca.intent t WHERE t.instance_id IN (SELECT instance_id FROM dead)"
+		       " FROM jitrca.intent t"
+		       " WHERE t.instance_id IN (SELECT instance_id FROM dead UNION SELECT $1::int)"
+		       " AND (t.instance_id <> $1::int OR t.created_at < now() - interval '5 minutes')"
 		       " ORDER BY t.issuer_id, t.serial LIMIT $2::bigint FOR UPDATE OF t SKIP LOCKED",
 	},
 	[REAP_NAMED] = {
@@ -533,6 +535,7 @@ struct work {
 	size_t first_line, line_count;
 	struct db_cert_ref predecessor; /* Record */
 	bool decommissioned, blocked;   /* Record: since Admit */
+	bool withdrawn;                 /* Record: the predecessor was revoked since Admit */
 };
 
 struct line {
@@ -545,7 +548,7 @@ struct line {
 struct batch {
 	struct db_tx *tx;
 	struct db_admit_item *items;          /* Admit, reaper */
-	const struct db_record_item *records; /* Record */
+	struct db_record_item *records;       /* Record */
 	size_t count;
 	struct work *work;
 	size_t *by_serial; /* indexes in the order of the serials */
@@ -1522,8 +1525,6 @@ typedef struct intent intent;
 OWNER(intent, mem_free)
 typedef struct db_cert_ref cert_ref;
 OWNER(cert_ref, mem_free)
-typedef struct db_revoke_item revoke_item;
-OWNER(revoke_item, mem_free)
 
 static enum status
 record_close(struct batch *b, struct err *err)
@@ -1600,10 +1601,13 @@ set_predecessors(struct batch *b)
 
 		if (item->slot == SLOT_CURRENT)
 			b->work[i].predecessor = item->replaced;
-		/* The successor of before may have become current since Admit. */
-		else if (item->slot == SLOT_SUCCESSOR)
-			b->work[i].predecessor = b->work[i].current.issuer_id != 0 ?
-				b->work[i].current : item->predecessor;
+		/* The successor of before may have become current since Admit; only a revocation leaves
+		 * the place empty. */
+		else if (item->slot == SLOT_SUCCESSOR) {
+			b->work[i].withdrawn = b->work[i].current.issuer_id == 0;
+			b->work[i].predecessor = b->work[i].withdrawn ?
+				item->predecessor : b->work[i].current;
+		}
 	}
 }
 
@@ -1631,60 +1635,108 @@ record_device_rows(struct batch *b, size_t statement, struct err *err)
 	return OK;
 }
 
+/* What is to be revoked, and for which item. */
+struct ends {
+	struct db_revoke_item *list;
+	size_t *of;
+	size_t count;
+};
+
 static void
-add_revoke(struct db_revoke_item *list, size_t *count, const struct db_cert_ref *ref,
-	enum revocation_reason reason)
+ends_free(struct ends *ends)
 {
-	for (size_t i = 0; i < *count; i++)
-		if (same_ref(&list[i].ref, ref))
+	mem_free(ends->list);
+	mem_free(ends->of);
+}
+OWNER_STRUCT(ends, ends_free)
+
+static void
+ends_add(struct ends *ends, size_t i, const struct db_cert_ref *ref, enum revocation_reason reason)
+{
+	for (size_t e = 0; e < ends->count; e++)
+		if (same_ref(&ends->list[e].ref, ref))
 			return;
-	list[(*count)++] = (struct db_revoke_item){ .ref = *ref, .reason = reason };
+	ends->of[ends->count] = i;
+	ends->list[ends->count++] = (struct db_revoke_item){ .ref = *ref, .reason = reason };
 }
 
 /*
  * What ends with this Record: what a rework replaces (all that the slot holds), the unconfirmed
  * successor that a rotation replaces, unless it was confirmed since; and the new certificate itself
- * where its device was decommissioned, or its key blocked, between Admit and Record: it then stands
- * as if issued just before.
+ * where its device was decommissioned, its key blocked, or the certificate that asked for it revoked,
+ * between Admit and Record: it then stands as if issued just before.
  */
+static void
+ends_of(struct ends *ends, const struct batch *b, size_t i)
+{
+	const struct db_admit_item *item = item_at(b, i);
+	const struct work *work = &b->work[i];
+
+	if (item->replaced.issuer_id != 0 && item->slot == SLOT_CURRENT) {
+		ends_add(ends, i, &item->replaced, REASON_SUPERSEDED);
+		if (work->current.issuer_id != 0)
+			ends_add(ends, i, &work->current, REASON_SUPERSEDED);
+		if (work->successor.issuer_id != 0)
+			ends_add(ends, i, &work->successor, REASON_SUPERSEDED);
+	} else if (item->replaced.issuer_id != 0 && same_ref(&item->replaced, &work->successor)) {
+		ends_add(ends, i, &item->replaced, REASON_SUPERSEDED);
+	}
+	if (work->blocked)
+		ends_add(ends, i, &item->ref, REASON_KEY_COMPROMISE);
+	else if (work->decommissioned)
+		ends_add(ends, i, &item->ref, REASON_CESSATION_OF_OPERATION);
+	else if (work->withdrawn)
+		ends_add(ends, i, &item->ref, REASON_PRIVILEGE_WITHDRAWN);
+}
+
+/* Tells each item what ended with it; what was revoked before is none of it. */
+static void
+ends_tell(const struct ends *ends, struct batch *b)
+{
+	for (size_t e = 0; e < ends->count; e++) {
+		struct db_record_item *record = &b->records[ends->of[e]];
+		const struct db_revoke_item *end = &ends->list[e];
+
+		if (!end->result.changed)
+			continue;
+		if (same_ref(&end->ref, &record->admitted->ref)) {
+			record->revoked = true;
+			record->reason = end->reason;
+		} else {
+			record->ended[record->ended_count++] = end->ref;
+		}
+	}
+}
+
 static enum status
 record_revoke(struct batch *b, struct err *err)
 {
-	own(revoke_item) list = mem_array(b->count * 4, sizeof(*list));
-	size_t n = 0;
+	own_struct(ends) ends = { NULL, NULL, 0 };
 
-	if (list == NULL)
+	ends.list = mem_array(b->count * (DB_ENDED_MAX + 1), sizeof(*ends.list));
+	ends.of = mem_array(b->count * (DB_ENDED_MAX + 1), sizeof(*ends.of));
+	if (ends.list == NULL || ends.of == NULL)
 		return err_memory(err);
-	for (size_t i = 0; i < b->count; i++) {
-		const struct db_admit_item *item = item_at(b, i);
-		const struct work *work = &b->work[i];
-
-		if (item->replaced.issuer_id != 0 && item->slot == SLOT_CURRENT) {
-			add_revoke(list, &n, &item->replaced, REASON_SUPERSEDED);
-			if (work->current.issuer_id != 0)
-				add_revoke(list, &n, &work->current, REASON_SUPERSEDED);
-			if (work->successor.issuer_id != 0)
-				add_revoke(list, &n, &work->successor, REASON_SUPERSEDED);
-		} else if (item->replaced.issuer_id != 0 &&
-		    same_ref(&item->replaced, &work->successor)) {
-			add_revoke(list, &n, &item->replaced, REASON_SUPERSEDED);
-		}
-		if (work->blocked)
-			add_revoke(list, &n, &item->ref, REASON_KEY_COMPROMISE);
-		else if (work->decommissioned)
-			add_revoke(list, &n, &item->ref, REASON_CESSATION_OF_OPERATION);
-	}
-	return n == 0 ? OK :
-		db_revocation_revoke_many(b->tx, list, n, b->records[0].issued_at_s, err);
+	for (size_t i = 0; i < b->count; i++)
+		ends_of(&ends, b, i);
+	if (ends.count == 0)
+		return OK;
+	TRY(db_revocation_revoke_many(b->tx, ends.list, ends.count, b->records[0].issued_at_s, err));
+	ends_tell(&ends, b);
+	return OK;
 }
 
 enum status
-db_issuance_record(struct db_tx *tx, const struct db_record_item *items, size_t count, struct err *err)
+db_issuance_record(struct db_tx *tx, struct db_record_item *items, size_t count, struct err *err)
 {
 	own_struct(batch) b = { .tx = tx, .records = items, .count = count };
 
 	if (count == 0)
 		return OK;
+	for (size_t i = 0; i < count; i++) {
+		items[i].ended_count = 0;
+		items[i].revoked = false;
+	}
 	TRY(batch_prepare(&b, err));
 	TRY(record_close(&b, err));
 	TRY(record_keys(&b, err));

@@ -75,6 +75,9 @@ struct db_admit_item {
 MUST_USE enum status db_issuance_admit(struct db_tx *tx, int32_t instance_id,
 	struct db_admit_item *items, size_t count, struct err *err);
 
+/* What was replaced, and what the slot holds besides by the time of Record. */
+#define DB_ENDED_MAX 3
+
 struct db_record_item {
 	const struct db_admit_item *admitted; /* borrowed */
 	struct view der;
@@ -83,6 +86,12 @@ struct db_record_item {
 	int64_t not_before_s;
 	int64_t not_after_s;
 	int64_t issued_at_s;
+
+	/* Out. */
+	struct db_cert_ref ended[DB_ENDED_MAX]; /* revoked, reason 4: what it takes the place of */
+	size_t ended_count;
+	bool revoked; /* itself, with this reason: what it was admitted for has ended since */
+	enum revocation_reason reason;
 };
 
 /*
@@ -90,8 +99,8 @@ struct db_record_item {
  * marks and NOTIFY), writes the outbox rows of devices. ERR_CONFLICT (intent_closed): the reaper was
  * faster for at least one; then nothing of the call may be released.
  */
-MUST_USE enum status db_issuance_record(struct db_tx *tx, const struct db_record_item *items,
-	size_t count, struct err *err);
+MUST_USE enum status db_issuance_record(struct db_tx *tx, struct db_record_item *items, size_t count,
+	struct err *err);
 
 /* What an intent held, given back by the reaper. */
 struct db_orphan {
@@ -102,8 +111,9 @@ struct db_orphan {
 
 /*
  * Closes up to max intents of instances whose advisory lock is gone, or those named in refs when the
- * server itself gave up on them (refs NULL: only the dead ones'): gives the claims back and lists the
- * serials as revoked (reason 5). *count of orphans were written to out.
+ * server itself gave up on them (refs NULL: only the dead ones', and own ones that are older than any
+ * round: a COMMIT of Admit that was given up on may have come about after it was looked for). Gives the
+ * claims back and lists the serials as revoked (reason 5). *count of orphans were written to out.
  */
 MUST_USE enum status db_issuance_reap(struct db_tx *tx, int32_t own_instance_id,
 	const struct db_cert_ref *refs, size_t ref_count, struct db_orphan *out, size_t max,
