@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,33 +9,32 @@
 #include "server/issuance/internal.h"
 #include "server/retry.h"
 
-/* Serialisation failures and deadlocks: more than that in a row is no accident. */
 #define OBJECT_BYTES (sizeof("certificate:") + 2 * DB_SHA256_BYTES)
-/* A certificate, and the one that it replaces. */
-#define PROOFS_MAX (2 * SIGNER_BATCH_MAX)
+
+/* One audit item, and who asked for what it tells. */
+struct proof {
+	char object[OBJECT_BYTES];
+	json_t *detail;
+	const struct issuance_item *asked;
+	bool taken; /* it is in a record */
+};
 
 /* The audit items of one Record, before they are put into records by who asked. */
 struct proofs {
-	struct audit_item items[PROOFS_MAX];
-	char objects[PROOFS_MAX][OBJECT_BYTES];
-	json_t *details[PROOFS_MAX];
-	const struct issuance_item *asked[PROOFS_MAX];
-	size_t count;
-	bool taken[PROOFS_MAX];
-	struct audit_item group[PROOFS_MAX];
+	struct proof *at;
+	struct audit_item *group;
+	size_t count, room;
 };
-typedef struct proofs proofs;
 
 static void
-proofs_free(proofs *p)
+proofs_free(struct proofs *p)
 {
-	if (p == NULL)
-		return;
 	for (size_t i = 0; i < p->count; i++)
-		json_decref(p->details[i]);
-	mem_free(p);
+		json_decref(p->at[i].detail);
+	mem_free(p->at);
+	mem_free(p->group);
 }
-OWNER(proofs, proofs_free)
+OWNER_STRUCT(proofs, proofs_free)
 
 static void
 hex_id(char out[2 * DB_SHA256_BYTES + 1], const uint8_t sha256[DB_SHA256_BYTES])
@@ -47,35 +47,45 @@ static enum status
 proof_add(struct proofs *p, const uint8_t sha256[DB_SHA256_BYTES], const struct issuance_item *asked,
 	json_t *detail, struct err *err)
 {
+	struct proof *proof = &p->at[p->count];
 	char id[2 * DB_SHA256_BYTES + 1];
-	size_t i = p->count;
 
 	if (detail == NULL)
 		return err_memory(err);
+	assert(p->count < p->room);
 	hex_id(id, sha256);
-	(void)snprintf(p->objects[i], sizeof(p->objects[i]), "certificate:%s", id);
-	p->details[i] = detail;
-	p->items[i] = (struct audit_item){ .object = p->objects[i], .detail = detail };
-	p->asked[i] = asked;
+	(void)snprintf(proof->object, sizeof(proof->object), "certificate:%s", id);
+	proof->detail = detail;
+	proof->asked = asked;
 	p->count++;
 	return OK;
 }
 
 /* What was replaced is revoked by db_issuance_record; its own history has to say so. */
 static enum status
-proof_replaced(struct db_tx *tx, struct proofs *p, struct slot *slot,
-	const struct db_cert_ref *replaced, const uint8_t by[DB_SHA256_BYTES], struct err *err)
+proof_ended(struct db_tx *tx, struct proofs *p, const struct issuance_item *asked,
+	const struct db_cert_ref *ended, const uint8_t by[DB_SHA256_BYTES], struct err *err)
 {
 	own_struct(db_certificate) old = { .status = CERT_UNSET };
 	char id[2 * DB_SHA256_BYTES + 1];
 
-	TRY(db_certificate_by_ref(tx, replaced, &old, err));
+	TRY(db_certificate_by_ref(tx, ended, &old, err));
 	hex_id(id, by);
+	return proof_add(p, old.sha256, asked, json_pack("{s:s, s:s, s:s, s:s, s:s}", "change",
+		"revoked", "reason", revocation_reason_name(REASON_SUPERSEDED), "replaced_by", id,
+		"device_id", old.device_id, "actor", asked->actor), err);
+}
+
+/* For the answer: the one that a rework follows. */
+static enum status
+note_replaced(struct db_tx *tx, struct slot *slot, const struct db_cert_ref *replaced, struct err *err)
+{
+	own_struct(db_certificate) old = { .status = CERT_UNSET };
+
+	TRY(db_certificate_by_ref(tx, replaced, &old, err));
 	slot->has_replaced = true;
 	memcpy(slot->replaced, old.sha256, sizeof(slot->replaced));
-	return proof_add(p, old.sha256, slot->item, json_pack("{s:s, s:s, s:s, s:s, s:s}", "change",
-		"revoked", "reason", revocation_reason_name(REASON_SUPERSEDED), "replaced_by", id,
-		"device_id", old.device_id, "actor", slot->item->actor), err);
+	return OK;
 }
 
 static enum status
@@ -116,7 +126,7 @@ static enum status
 write_group(struct app *app, struct db_tx *tx, struct proofs *p, size_t first, int64_t now_s,
 	struct err *err)
 {
-	const struct issuance_item *asked = p->asked[first];
+	const struct issuance_item *asked = p->at[first].asked;
 	struct audit_entry entry = {
 		.action = asked->asker == ASKER_DEVICE ? "certificate.rotate" : "certificate.issue",
 		.actor = asked->actor,
@@ -126,38 +136,56 @@ write_group(struct app *app, struct db_tx *tx, struct proofs *p, size_t first, i
 	};
 
 	for (size_t i = first; i < p->count; i++) {
-		if (p->taken[i] || !same_record(asked, p->asked[i]))
+		struct proof *proof = &p->at[i];
+
+		if (proof->taken || !same_record(asked, proof->asked))
 			continue;
-		p->taken[i] = true;
-		p->group[entry.item_count++] = p->items[i];
-		if (strcmp(asked->actor, p->asked[i]->actor) != 0)
+		proof->taken = true;
+		p->group[entry.item_count++] =
+			(struct audit_item){ .object = proof->object, .detail = proof->detail };
+		if (strcmp(asked->actor, proof->asked->actor) != 0)
 			entry.actor = "devices";
-		if (entry.request_id != NULL && (p->asked[i]->request_id == NULL ||
-		    strcmp(entry.request_id, p->asked[i]->request_id) != 0))
+		if (entry.request_id != NULL && (proof->asked->request_id == NULL ||
+		    strcmp(entry.request_id, proof->asked->request_id) != 0))
 			entry.request_id = NULL;
 	}
 	return audit_write(app, tx, &entry, err);
+}
+
+/* What one certificate changed: itself, what it replaced, and its own end if it ended at once. */
+static enum status
+prove(struct db_tx *tx, struct proofs *p, struct round *round, struct slot *slot,
+	const struct db_record_item *record, struct err *err)
+{
+	const struct db_cert_ref *replaced = &record->admitted->replaced;
+
+	TRY(proof_issued(p, round, slot, err));
+	for (size_t i = 0; i < record->ended_count; i++)
+		TRY(proof_ended(tx, p, slot->item, &record->ended[i], record->sha256, err));
+	if (record->revoked)
+		TRY(proof_add(p, record->sha256, slot->item, json_pack("{s:s, s:s, s:s, s:s}", "change",
+			"revoked", "reason", revocation_reason_name(record->reason), "device_id",
+			slot->item->request.device_id, "actor", slot->item->actor), err));
+	return replaced->issuer_id != 0 ? note_replaced(tx, slot, replaced, err) : OK;
 }
 
 static enum status
 write_audit(struct app *app, struct db_tx *tx, struct round *round, const size_t *slots,
 	size_t count, int64_t now_s, struct err *err)
 {
-	own(proofs) p = mem_zalloc(sizeof(*p));
+	own_struct(proofs) p = { .room = count };
 
-	if (p == NULL)
+	for (size_t i = 0; i < count; i++)
+		p.room += round->record[i].ended_count + (round->record[i].revoked ? 1 : 0);
+	p.at = mem_array(p.room, sizeof(*p.at));
+	p.group = mem_array(p.room, sizeof(*p.group));
+	if (p.at == NULL || p.group == NULL)
 		return err_memory(err);
-	for (size_t i = 0; i < count; i++) {
-		struct slot *slot = &round->slots[slots[i]];
-		const struct db_cert_ref *replaced = &round->admit[slot->admit].replaced;
-
-		TRY(proof_issued(p, round, slot, err));
-		if (replaced->issuer_id != 0)
-			TRY(proof_replaced(tx, p, slot, replaced, round->sign[slot->sign].sha256, err));
-	}
-	for (size_t i = 0; i < p->count; i++)
-		if (!p->taken[i])
-			TRY(write_group(app, tx, p, i, now_s, err));
+	for (size_t i = 0; i < count; i++)
+		TRY(prove(tx, &p, round, &round->slots[slots[i]], &round->record[i], err));
+	for (size_t i = 0; i < p.count; i++)
+		if (!p.at[i].taken)
+			TRY(write_group(app, tx, &p, i, now_s, err));
 	return OK;
 }
 

@@ -416,6 +416,12 @@ fill_certificate(const struct app *app, struct round *round, struct slot *slot,
 		.status_at_s = record->issued_at_s,
 		.der = made->der,
 	};
+	if (record->revoked) {
+		c->status = CERT_REVOKED;
+		c->revoked = true;
+		c->reason = record->reason;
+		c->revoked_at_s = record->issued_at_s;
+	}
 	made->der = (struct bytes){ NULL, 0 };
 	(void)snprintf(c->ca_id, sizeof(c->ca_id), "%s", app->issuing->ca_id);
 	(void)snprintf(c->profile, sizeof(c->profile), "%s", item->profile->name);
@@ -440,13 +446,16 @@ release_recorded(struct issuance *issuance, const size_t *slots, size_t count)
 	struct round *round = &issuance->round;
 
 	for (size_t i = 0; i < count; i++) {
+		const struct db_record_item *record = &round->record[i];
 		struct slot *slot = &round->slots[slots[i]];
 
-		fill_certificate(issuance->app, round, slot, &round->record[i]);
+		fill_certificate(issuance->app, round, slot, record);
 		slot->item->clamped = round->prepare[slot->prepared].clamped;
-		if (slot->has_replaced)
-			metric_count(METRIC_REVOKED,
-				revocation_reason_name(REASON_SUPERSEDED), NULL, 1);
+		if (record->ended_count > 0)
+			metric_count(METRIC_REVOKED, revocation_reason_name(REASON_SUPERSEDED),
+				NULL, (int64_t)record->ended_count);
+		if (record->revoked)
+			metric_count(METRIC_REVOKED, revocation_reason_name(record->reason), NULL, 1);
 		end_slot(issuance, slot, OK, NULL);
 	}
 }

@@ -266,27 +266,40 @@ static void
 rework_names_what_it_replaced(void **state)
 {
 	struct issuance_item item;
-	struct ca_csr csrs[2];
+	struct ca_csr csrs[3];
+	struct db_cert_ref first_ref;
 	uint8_t first[32];
 	struct err err;
 
 	(void)state;
-	fixture_csr(&csrs[0]);
-	fixture_csr(&csrs[1]);
+	for (size_t i = 0; i < COUNT_OF(csrs); i++)
+		fixture_csr(&csrs[i]);
 	fixture_item(&item, &FIX, "rework", &csrs[0]);
 	CHECK(issuance_issue(FIX.app.issuance, &item, &err));
 	memcpy(first, item.certificate.sha256, sizeof(first));
+	first_ref = item.certificate.ref;
 	db_certificate_free(&item.certificate);
 	fixture_item(&item, &FIX, "rework", &csrs[1]);
+	item.slot = SLOT_SUCCESSOR;
+	item.asker = ASKER_DEVICE;
+	item.predecessor = first_ref;
+	CHECK(issuance_issue(FIX.app.issuance, &item, &err));
+	db_certificate_free(&item.certificate);
+	fixture_item(&item, &FIX, "rework", &csrs[2]);
 	item.replace = true;
 	CHECK(issuance_issue(FIX.app.issuance, &item, &err));
 	assert_true(item.certificate.has_predecessor);
 	assert_memory_equal(item.certificate.predecessor, first, sizeof(first));
 	assert_int_equal(fixture_number(&FIX, "SELECT count(*) FROM jitrca.certificate WHERE"
-		" device_id = 'rework' AND status = 'revoked'"), 1);
+		" device_id = 'rework' AND status = 'revoked'"), 2);
+	/* Each has the end in its own history (invariant 8). */
+	assert_int_equal(fixture_number(&FIX, "SELECT count(*) FROM jitrca.certificate c JOIN"
+		" jitrca.audit_item i ON i.object = 'certificate:' || encode(c.sha256, 'hex')"
+		" WHERE c.device_id = 'rework' AND c.status = 'revoked' AND"
+		" convert_from(i.body, 'UTF8')::jsonb ->> 'change' = 'revoked'"), 2);
 	db_certificate_free(&item.certificate);
-	ca_csr_free(&csrs[0]);
-	ca_csr_free(&csrs[1]);
+	for (size_t i = 0; i < COUNT_OF(csrs); i++)
+		ca_csr_free(&csrs[i]);
 }
 
 static void
