@@ -73,7 +73,7 @@ struct ca_ceremony {
 	                             * is served */
 	const struct clock *clock;
 	struct entropy *entropy;
-	bool fast_seal;             /* insecure: interactive Argon2id parameters, for tests */
+	bool fast_seal;             /* insecure: hardly any Argon2id, for tests */
 };
 /* A self-signed root. key_path NULL: sealed into DIR; else sealed into that file, and needed again. */
 MUST_USE enum status ca_keystore_make_root(const struct ca_ceremony *ceremony, const char *key_path,

@@ -12,6 +12,9 @@
 /* Whoever can write the parameters must not be able to make the start take a day or all memory. */
 #define OPS_MAX 64
 #define MEMORY_MAX_BYTES (UINT64_C(4) << 30)
+/* Of --insecure-fast-seal: a millisecond. Tests make hundreds of key stores. */
+#define FAST_OPS crypto_pwhash_OPSLIMIT_MIN
+#define FAST_MEMORY_BYTES ((size_t)1 << 20)
 
 struct params {
 	uint64_t format;
@@ -160,10 +163,8 @@ seal_begin(struct secret *kek, const char *dir, struct view passphrase, bool ins
 {
 	struct params params = {
 		.format = 1,
-		.ops = insecure_fast ? crypto_pwhash_OPSLIMIT_INTERACTIVE :
-		                       crypto_pwhash_OPSLIMIT_MODERATE,
-		.memory_bytes = insecure_fast ? crypto_pwhash_MEMLIMIT_INTERACTIVE :
-		                                crypto_pwhash_MEMLIMIT_MODERATE,
+		.ops = insecure_fast ? FAST_OPS : crypto_pwhash_OPSLIMIT_MODERATE,
+		.memory_bytes = insecure_fast ? FAST_MEMORY_BYTES : crypto_pwhash_MEMLIMIT_MODERATE,
 	};
 	own_struct(buf) text = { .limit_bytes = PARAMS_MAX_BYTES };
 	own_struct(secret) made = { NULL, 0 };
