@@ -316,7 +316,9 @@ trust_tells_ours_from_theirs(void **state)
 		{ false, { .other_issuer = true }, "certificate_foreign" },
 		{ false, { .not_after_s = NOW - 1 }, "certificate_expired" },
 		{ false, { .not_before_s = NOW + 1 }, "certificate_not_yet_valid" },
-		{ false, { .not_before_s = NOW, .not_after_s = NOW }, NULL },
+		/* RFC 5280 has notAfter within; OpenSSL has not, and the two ends must agree. */
+		{ false, { .not_after_s = NOW }, "certificate_expired" },
+		{ false, { .not_before_s = NOW, .not_after_s = NOW + 1 }, NULL },
 		{ false,
 			{ .extensions = "300c"
 					"0603551d13"
