@@ -33,7 +33,7 @@
 /* Of libmicrohttpd for a connection; it wipes all of it after each request. */
 #define POOL_BYTES (16 * 1024)
 /* Of a refused body, read for the sake of clients that look for an answer only when all is sent. */
-#define DISCARD_MAX_BYTES (4 * 1024 * 1024)
+#define DISCARD_MAX_BYTES (6 * 1024 * 1024)
 /* Of all requests together, in memory. */
 #define BODIES_MAX_BYTES ((size_t)96 << 20)
 /* Slower than this over the time allowed, and a body or an answer is cut (octets in a millisecond). */
