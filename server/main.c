@@ -19,6 +19,7 @@ static const struct cli_command LOCAL_COMMANDS[] = {
 	{ "config", "check the configuration and print it, documented", local_config },
 	{ "admin", "recover: a new administrator's token, by access to the database", local_admin },
 	{ "dev", "a whole stack for development: database, CA, server", local_dev },
+	{ "health", "ask a server on this machine whether it is ready", local_health },
 	{ "version", "print the version", local_version },
 	{ NULL, NULL, NULL },
 };

@@ -17,6 +17,7 @@ int local_init(int argc, char **argv);
 int local_migrate(int argc, char **argv);
 int local_serve(int argc, char **argv);
 int local_config(int argc, char **argv);
+int local_health(int argc, char **argv);
 int local_version(int argc, char **argv);
 int local_admin(int argc, char **argv);
 int local_dev(int argc, char **argv);

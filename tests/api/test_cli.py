@@ -59,6 +59,15 @@ def test_lists_page_and_the_log_holds(jitrca):
     assert jitrca("audit", "verify").stdout.split()[:2] == ["ok", "yes"]
 
 
+def test_health_says_what_readyz_says(jitrca, stack):
+    assert jitrca("health", "--url", stack.http_url).stdout == "ready\n"
+    assert "(server_unreachable)" in jitrca("health", "--url", "http://127.0.0.1:1", want=1).stderr
+    assert "(url_malformed)" in jitrca("health", "--url", stack.url, want=1).stderr
+    assert "(not_found)" in jitrca("health", "--url", f"{stack.http_url}/elsewhere", want=1).stderr
+    assert "--url URL" in jitrca("health", "--help").stdout
+    jitrca("health", "now", want=2)
+
+
 def test_misuse_is_2_and_refusal_is_1(jitrca, stack, tmp_path):
     jitrca("cert", want=2)
     assert "did you mean 'issue'" in jitrca("cert", "isue", want=2).stderr
