@@ -8,6 +8,7 @@ enum {
 	SCOPES_ENSURE,
 	SCOPES_DUE,
 	RESERVE,
+	OVERTAKE,
 	ENTRIES_FULL,
 	ENTRIES_SHARD,
 	PUBLISH_LOCK,
@@ -43,6 +44,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "UPDATE jitrca.crl_scope s SET last_number = s.last_number + 1"
 		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint"
 		       " RETURNING s.last_number, s.wanted",
+	},
+	[OVERTAKE] = { /* crl_scope_pkey */
+		.name = "crl_overtake", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.crl_scope s SET last_number = $3::bigint, wanted = s.wanted + 1"
+		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint"
+		       " AND s.last_number < $3::bigint",
 	},
 	[ENTRIES_FULL] = { /* revocation_pkey */
 		.name = "crl_entries_full", .params = 2, .columns = 3, .rows = ROWS_STREAM,
@@ -195,6 +202,13 @@ db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t not_a
 			&entries, err);
 	return db_stream(tx, &SQL[ENTRIES_SHARD], DB_PARAMS(db_int64(issuer_id),
 		db_int64(not_after_over_s), db_int64(scope)), entries_each, &entries, err);
+}
+
+enum status
+db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t number, struct err *err)
+{
+	return db_run(tx, &SQL[OVERTAKE], DB_PARAMS(db_int64(issuer_id), db_int64(scope),
+		db_int64(number)), NULL, err);
 }
 
 /* Locks the scope and holds the list's number against what is reserved and what is published. */

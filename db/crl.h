@@ -28,6 +28,13 @@ MUST_USE enum status db_crl_scopes_due(struct db_tx *tx, int32_t issuer_id, int6
 MUST_USE enum status db_crl_reserve(struct db_tx *tx, int32_t issuer_id, int16_t scope,
 	int64_t *number, int64_t *wanted, struct err *err);
 
+/*
+ * Of a scope whose numbers are behind one that was served (the database was restored from a backup): none
+ * up to number is given again, and a list is due.
+ */
+MUST_USE enum status db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope,
+	int64_t number, struct err *err);
+
 struct db_crl_entry {
 	struct serial serial;
 	int64_t revoked_at_s;

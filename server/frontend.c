@@ -51,7 +51,7 @@ struct frontend {
 	int tls_event;  /* the same for the TLS certificates' thread, which goes first */
 	struct router *router, *starting_router;
 	struct http
-		*waiting_room; /* answers health while the rest waits; owns copies of the sockets */
+		*waiting_room; /* health and CRLs while the rest waits; owns copies of the sockets */
 	struct tls_identity *tls;
 	pthread_t session_thread, tls_thread;
 	bool session_started, tls_started;
@@ -160,7 +160,7 @@ take_handover(struct frontend *it, struct err *err)
 	return OK;
 }
 
-/* ---- the waiting room: health answers while database or signer are away ---- */
+/* ---- the waiting room: health and CRLs while database or signer are away ---- */
 
 static void
 open_waiting_room(struct frontend *it)
@@ -487,6 +487,7 @@ prepare(struct frontend *it, struct err *err)
 	TRY(ca_init(err));
 	TRY(tls_identity_new(&it->tls, &app->config, err));
 	TRY(process_drop(app->config.user_frontend, err));
+	TRY(crl_cache_new(&app->crls, app->config.data_dir, err));
 	TRY(catch_signals(it, err));
 	TRY(db_pool_new(&app->pool, app->config.database_url,
 		(unsigned)app->config.database_connections, err));
@@ -506,7 +507,7 @@ wait_for_lists(struct frontend *it)
 	struct crl_cache_health health;
 
 	do {
-		crl_cache_health(it->app.crls, it->app.issuing->issuer_id, &health);
+		crl_cache_health(it->app.crls, it->app.issuing->ca_id, &health);
 		if (health.missing > 0)
 			attend(it, BRIEF_MS);
 	} while (health.missing > 0 && !it->stopping && clock_mono_ms(it->app.clock) < end_ms);
@@ -523,7 +524,7 @@ start(struct frontend *it, struct err *err)
 	TRY(insist(it, "start_waits", load_cas, err));
 	/* Its handlers look at what is being built from here on; who asks waits in the backlog. */
 	close_waiting_room(it);
-	TRY(crl_cache_new(&app->crls, err));
+	crl_cache_claim(app);
 	if (crl_cache_refresh(app, err) != OK)
 		log_error(LOG_WARN, "crl_cache_not_filled", NULL, err);
 	TRY(issuance_start(&app->issuance, app, err));

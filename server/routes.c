@@ -22,4 +22,4 @@ const struct route *const ROUTES[] = {
 	NULL,
 };
 
-const struct route *const ROUTES_STARTING[] = { HEALTH_ROUTES, NULL };
+const struct route *const ROUTES_STARTING[] = { HEALTH_ROUTES, CRL_ROUTES, NULL };

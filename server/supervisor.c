@@ -691,14 +691,14 @@ catch_signals(struct supervisor *supervisor, struct err *err)
 	return OK;
 }
 
-/* The frontend keeps its TLS key there; it may run as another user. */
+/* A directory of data_dir for the frontend, which may run as another user. */
 static enum status
-make_tls_dir(const struct config *config, struct err *err)
+make_frontend_dir(const struct config *config, const char *name, struct err *err)
 {
 	char path[CONFIG_TEXT_BYTES + 8];
 	const struct passwd *user;
 
-	(void)snprintf(path, sizeof(path), "%s/tls", config->data_dir);
+	(void)snprintf(path, sizeof(path), "%s/%s", config->data_dir, name);
 	if (mkdir(path, 0700) != 0 && errno != EEXIST)
 		return err_set(err, ERR_UNAVAILABLE, "data_dir", "%s: %s", path, strerror(errno));
 	if (geteuid() != 0 || config->user_frontend[0] == '\0')
@@ -739,7 +739,9 @@ start(struct supervisor *supervisor, struct err *err)
 	generation_init(generation, &config, profiles_fd);
 	TRY(listen_bind(&generation->listeners, &config, NULL, err));
 	TRY(passphrase_read(&passphrase, &config, false, err));
-	TRY(make_tls_dir(&config, err));
+	/* Its TLS key; the lists that it serves while the database is away. */
+	TRY(make_frontend_dir(&config, "tls", err));
+	TRY(make_frontend_dir(&config, "crl", err));
 	TRY(catch_signals(supervisor, err));
 	generation->state = STARTING;
 	/* Before the key is derived, which takes half a second: the database is greeted meanwhile.

@@ -63,7 +63,7 @@ check_crl(struct app *app, char why[WHY_BYTES])
 
 		if (!app->cas[i].can_sign)
 			continue;
-		crl_cache_health(app->crls, app->cas[i].issuer_id, &health);
+		crl_cache_health(app->crls, app->cas[i].ca_id, &health);
 		if (health.missing > 0) {
 			(void)snprintf(why, WHY_BYTES, "%s: %zu lists are not published yet",
 				app->cas[i].ca_id, health.missing);
@@ -224,7 +224,7 @@ state_of(struct app *app, const struct app_ca *ca, struct ca_state *out)
 	*out = (struct ca_state){ .ca = ca, .now_s = clock_wall_s(app->clock) };
 	if (!ca->can_sign || app->crls == NULL)
 		return NEEDS_CA;
-	crl_cache_health(app->crls, ca->issuer_id, &out->crl);
+	crl_cache_health(app->crls, ca->ca_id, &out->crl);
 	return out->crl.lists == 0 ? NEEDS_KEY : NEEDS_LISTS;
 }
 

@@ -190,7 +190,7 @@ may_wait(struct app *app, const struct app_ca *ca, const struct db_crl_scope *sc
 
 	if (scope->scope != CRL_SCOPE_FULL || scope->next_update_s <= due_s)
 		return false;
-	crl_cache_health(app->crls, ca->issuer_id, &health);
+	crl_cache_health(app->crls, ca->ca_id, &health);
 	/* 37 octets of serial and date, 12 of a reason. */
 	return health.full_entries * 49 > app->config.crl_full_immediate_max_bytes;
 }

@@ -5,37 +5,25 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "server/app.h"
+#include "server/protocol/crl_store.h"
 
 #define CACHE_CAS_MAX 8
 /* A relying party learns of a revocation no later than this after the list was published. */
 #define MAX_AGE_S 60
 
 struct cached_ca {
-	int32_t issuer_id; /* 0: unused */
+	char ca_id[CA_ID_BYTES]; /* "": unused */
 	struct db_crl lists[CRL_SCOPES]; /* number 0: none; at scope + 1 */
 };
 
 struct crl_cache {
+	const char *data_dir;
 	pthread_rwlock_t lock;
 	struct cached_ca cas[CACHE_CAS_MAX];
 };
-
-enum status
-crl_cache_new(struct crl_cache **out, struct err *err)
-{
-	struct crl_cache *cache = mem_zalloc(sizeof(*cache));
-
-	if (cache == NULL)
-		return err_memory(err);
-	if (pthread_rwlock_init(&cache->lock, NULL) != 0) {
-		mem_free(cache);
-		return err_set(err, ERR_UNAVAILABLE, "out_of_memory", "cannot make a lock");
-	}
-	*out = cache;
-	return OK;
-}
 
 void
 crl_cache_free(struct crl_cache *cache)
@@ -50,28 +38,46 @@ crl_cache_free(struct crl_cache *cache)
 }
 
 static struct cached_ca *
-find_ca(struct crl_cache *cache, int32_t issuer_id, bool make)
+find_ca(struct crl_cache *cache, const char *ca_id, bool make)
 {
 	for (size_t i = 0; i < CACHE_CAS_MAX; i++) {
-		if (cache->cas[i].issuer_id == issuer_id)
+		if (strcmp(cache->cas[i].ca_id, ca_id) == 0)
 			return &cache->cas[i];
-		if (cache->cas[i].issuer_id == 0 && make) {
-			cache->cas[i].issuer_id = issuer_id;
+		if (cache->cas[i].ca_id[0] == '\0' && make) {
+			(void)snprintf(cache->cas[i].ca_id, sizeof(cache->cas[i].ca_id), "%s", ca_id);
 			return &cache->cas[i];
 		}
 	}
 	return NULL;
 }
 
-enum status
-crl_cache_put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
+static int64_t
+cached_number(struct crl_cache *cache, const char *ca_id, int16_t scope)
 {
 	struct cached_ca *ca;
-	struct db_crl old = *crl;
+	int64_t number = 0;
 
+	(void)pthread_rwlock_rdlock(&cache->lock);
+	ca = find_ca(cache, ca_id, false);
+	if (ca != NULL)
+		number = ca->lists[scope + 1].number;
+	(void)pthread_rwlock_unlock(&cache->lock);
+	return number;
+}
+
+/* Takes crl if it is newer; true: it is in place now. */
+static bool
+put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
+{
+	struct db_crl old = *crl;
+	struct cached_ca *ca;
+	bool newer;
+
+	*err = (struct err){ .status = OK };
 	(void)pthread_rwlock_wrlock(&cache->lock);
-	ca = find_ca(cache, crl->issuer_id, true);
-	if (ca != NULL && crl->number > ca->lists[crl->scope + 1].number) {
+	ca = find_ca(cache, crl->ca_id, true);
+	newer = ca != NULL && crl->number > ca->lists[crl->scope + 1].number;
+	if (newer) {
 		old = ca->lists[crl->scope + 1];
 		ca->lists[crl->scope + 1] = *crl;
 	}
@@ -79,23 +85,66 @@ crl_cache_put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
 	*crl = (struct db_crl){ .number = 0 };
 	db_crl_free(&old);
 	if (ca == NULL)
-		return err_set(err, ERR_TOO_LARGE, "crl_cache_full", "lists of at most %d CAs are held",
+		(void)err_set(err, ERR_TOO_LARGE, "crl_cache_full", "lists of at most %d CAs are held",
 			CACHE_CAS_MAX);
+	return newer;
+}
+
+static void
+put_read(void *cache, struct db_crl *crl)
+{
+	struct err err;
+
+	(void)put(cache, crl, &err);
+}
+
+enum status
+crl_cache_new(struct crl_cache **out, const char *data_dir, struct err *err)
+{
+	struct crl_cache *cache = mem_zalloc(sizeof(*cache));
+
+	if (cache == NULL)
+		return err_memory(err);
+	if (pthread_rwlock_init(&cache->lock, NULL) != 0) {
+		mem_free(cache);
+		return err_set(err, ERR_UNAVAILABLE, "out_of_memory", "cannot make a lock");
+	}
+	cache->data_dir = data_dir;
+	crl_store_read(data_dir, put_read, cache);
+	*out = cache;
 	return OK;
 }
 
-static int64_t
-cached_number(struct crl_cache *cache, int32_t issuer_id, int16_t scope)
+enum status
+crl_cache_put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
 {
-	struct cached_ca *ca;
-	int64_t number = 0;
+	struct err unkept;
 
-	(void)pthread_rwlock_rdlock(&cache->lock);
-	ca = find_ca(cache, issuer_id, false);
-	if (ca != NULL)
-		number = ca->lists[scope + 1].number;
-	(void)pthread_rwlock_unlock(&cache->lock);
-	return number;
+	/* First the file: from there on the list may be replaced and freed. */
+	if (crl->number > cached_number(cache, crl->ca_id, crl->scope) &&
+		crl_store_write(cache->data_dir, crl, &unkept) != OK)
+		log_error(LOG_WARN, "crl_store_failed", NULL, &unkept);
+	return put(cache, crl, err) ? OK : err->status;
+}
+
+void
+crl_cache_claim(struct app *app)
+{
+	for (size_t i = 0; i < app->ca_count; i++) {
+		const struct app_ca *ca = &app->cas[i];
+		struct cached_ca *lists;
+
+		if (!ca->can_sign ||
+			crl_store_claim(app->crls->data_dir, ca->ca_id, view_of(&ca->certificate)))
+			continue;
+		(void)pthread_rwlock_wrlock(&app->crls->lock);
+		lists = find_ca(app->crls, ca->ca_id, false);
+		for (size_t scope = 0; lists != NULL && scope < CRL_SCOPES; scope++)
+			db_crl_free(&lists->lists[scope]);
+		if (lists != NULL)
+			memset(lists->lists, 0, sizeof(lists->lists));
+		(void)pthread_rwlock_unlock(&app->crls->lock);
+	}
 }
 
 static enum status
@@ -105,9 +154,12 @@ refresh_ca(struct app *app, struct db_tx *tx, const struct app_ca *ca, struct er
 
 	TRY(db_crl_numbers(tx, ca->issuer_id, numbers, err));
 	for (int16_t scope = CRL_SCOPE_FULL; scope < CRL_SCOPES - 1; scope++) {
+		int64_t cached = cached_number(app->crls, ca->ca_id, scope);
 		struct db_crl crl = { .number = 0 };
 
-		if (numbers[scope + 1] <= cached_number(app->crls, ca->issuer_id, scope))
+		if (numbers[scope + 1] < cached && ca->can_sign)
+			TRY(db_crl_overtake(tx, ca->issuer_id, scope, cached, err));
+		if (numbers[scope + 1] <= cached)
 			continue;
 		TRY(db_crl_latest(tx, ca->issuer_id, scope, &crl, err));
 		TRY(crl_cache_put(app->crls, &crl, err));
@@ -127,13 +179,13 @@ crl_cache_refresh(struct app *app, struct err *err)
 }
 
 void
-crl_cache_health(struct crl_cache *cache, int32_t issuer_id, struct crl_cache_health *out)
+crl_cache_health(struct crl_cache *cache, const char *ca_id, struct crl_cache_health *out)
 {
 	const struct cached_ca *ca;
 
 	*out = (struct crl_cache_health){ .missing = CRL_SCOPES };
 	(void)pthread_rwlock_rdlock(&cache->lock);
-	ca = find_ca(cache, issuer_id, false);
+	ca = find_ca(cache, ca_id, false);
 	for (size_t i = 0; ca != NULL && i < CRL_SCOPES; i++) {
 		const struct db_crl *crl = &ca->lists[i];
 
@@ -180,7 +232,7 @@ struct answer {
 
 /* Copies out under the lock, so that a list may be replaced while it is being sent. */
 static enum status
-read_answer(struct crl_cache *cache, int32_t issuer_id, int16_t scope, int64_t now_s,
+read_answer(struct crl_cache *cache, const char *ca_id, int16_t scope, int64_t now_s,
 	struct answer *out, struct err *err)
 {
 	const struct cached_ca *ca;
@@ -188,7 +240,7 @@ read_answer(struct crl_cache *cache, int32_t issuer_id, int16_t scope, int64_t n
 
 	*out = (struct answer){ .found = false };
 	(void)pthread_rwlock_rdlock(&cache->lock);
-	ca = find_ca(cache, issuer_id, false);
+	ca = find_ca(cache, ca_id, false);
 	if (ca != NULL && ca->lists[scope + 1].number > 0) {
 		const struct db_crl *crl = &ca->lists[scope + 1];
 		int64_t left_s = crl->next_update_s - now_s;
@@ -226,21 +278,32 @@ not_modified(const struct request *request, const struct answer *answer)
 	return since != NULL && strcmp(since, answer->last_modified) == 0;
 }
 
+/* Of a CA without a list. While the server starts, nobody knows which there are. */
+static enum status
+no_list(const struct app *app, const char *ca_id, struct err *err)
+{
+	const struct app_ca *ca = app->issuance != NULL ? app_ca_by_id(app, ca_id) : NULL;
+
+	if (app->issuance == NULL)
+		return err_set(err, ERR_UNAVAILABLE, "not_ready", "the server is being started");
+	if (ca == NULL)
+		return err_set(err, ERR_NOT_FOUND, "ca_unknown", "there is no CA of that id");
+	return err_set(err, ca->can_sign ? ERR_UNAVAILABLE : ERR_NOT_FOUND, "crl_unknown",
+		"no CRL of this CA is published");
+}
+
 static enum status
 serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 {
-	const struct app_ca *ca = app_ca_by_id(app, request_param(request, "ca"));
+	const char *ca_id = request_param(request, "ca");
 	int64_t now_s = clock_wall_s(app->clock);
 	own_struct(bytes) der = { NULL, 0 };
 	struct answer answer;
 
-	if (ca == NULL)
-		return err_set(err, ERR_NOT_FOUND, "ca_unknown", "there is no CA of that id");
-	TRY(read_answer(app->crls, ca->issuer_id, scope, now_s, &answer, err));
+	TRY(read_answer(app->crls, ca_id, scope, now_s, &answer, err));
 	der = answer.der;
 	if (!answer.found)
-		return err_set(err, ca->can_sign ? ERR_UNAVAILABLE : ERR_NOT_FOUND, "crl_unknown",
-			"no CRL of this CA is published");
+		return no_list(app, ca_id, err);
 	if (answer.next_update_s <= now_s)
 		return err_set(err, ERR_UNAVAILABLE, "crl_expired",
 			"the CRL has run past its nextUpdate and no newer one could be made");
