@@ -75,12 +75,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND c.issuer_id = i.issuer AND c.serial = i.serial OFFSET 0) c ON true",
 	},
 	[REVOKE_BLOCK_KEYS] = {
-		.name = "revoke_block_keys", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.name = "revoke_block_keys", .params = 3, .columns = 1, .rows = ROWS_ANY,
 		.sql = "INSERT INTO jitrca.key_claim AS k (spki_sha256, identity, profile, blocked_at)"
 		       " SELECT DISTINCT ON (i.spki) i.spki, i.identity, i.profile, now()"
 		       " FROM unnest($1::bytea[], $2::text[], $3::text[]) AS i(spki, identity, profile)"
 		       " ORDER BY i.spki ON CONFLICT (spki_sha256) DO UPDATE"
-		       " SET blocked_at = coalesce(k.blocked_at, EXCLUDED.blocked_at)",
+		       " SET blocked_at = EXCLUDED.blocked_at WHERE k.blocked_at IS NULL"
+		       " RETURNING k.spki_sha256",
 	},
 	[REVOKE_DEVICE_LOCK] = { /* device_pkey */
 		.name = "revoke_device_lock", .params = 1, .columns = 1, .rows = ROWS_ANY,
@@ -334,14 +335,16 @@ read_fixed(struct db_tx *tx, struct db_revoke_item *items, struct found *certs, 
 
 /* A compromised key is never certified again (invariant 12), whatever its certificate became. */
 static enum status
-block_keys(struct db_tx *tx, const struct db_revoke_item *items, const struct found *certs,
-	size_t count, struct err *err)
+block_keys(struct db_tx *tx, struct db_revoke_item *items, const struct found *certs, size_t count,
+	struct err *err)
 {
 	own_struct(db_array) spkis = DB_ARRAY(ARRAY_BYTEA);
 	own_struct(db_array) identities = DB_ARRAY(ARRAY_TEXT);
 	own_struct(db_array) profiles = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
 
 	for (size_t i = 0; i < count; i++) {
+		items[i].result.key_blocked = false;
 		if (items[i].reason != REASON_KEY_COMPROMISE)
 			continue;
 		TRY(db_array_add_bytes(&spkis,
@@ -351,8 +354,19 @@ block_keys(struct db_tx *tx, const struct db_revoke_item *items, const struct fo
 	}
 	if (spkis.count == 0)
 		return OK;
-	return db_run(tx, &SQL[REVOKE_BLOCK_KEYS], DB_PARAMS(db_array(&spkis),
-		db_array(&identities), db_array(&profiles)), NULL, err);
+	TRY(db_run(tx, &SQL[REVOKE_BLOCK_KEYS], DB_PARAMS(db_array(&spkis),
+		db_array(&identities), db_array(&profiles)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		uint8_t spki_sha256[DB_SHA256_BYTES];
+
+		(void)db_row_octets(&row, spki_sha256, sizeof(spki_sha256));
+		TRY(db_row_end(&row, err));
+		for (size_t i = 0; i < count; i++)
+			if (memcmp(certs[i].spki_sha256, spki_sha256, sizeof(spki_sha256)) == 0)
+				items[i].result.key_blocked = true;
+	}
+	return OK;
 }
 
 /* Locks devices, slots and certificates, and then reads what the certificates are. */

@@ -11,6 +11,7 @@
 
 struct db_revoke_result {
 	bool changed;         /* false: it was revoked already; the first date and reason stand */
+	bool key_blocked;     /* its public key is blocked from now on, also when it was revoked already */
 	int64_t revoked_at_s;
 	enum revocation_reason reason;
 };

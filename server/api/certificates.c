@@ -572,9 +572,10 @@ revoke_once(struct app *app, const struct request *request, const struct change 
 	TRY(find_certificate(&tx, request, row, err));
 	TRY(db_revocation_revoke(&tx, &row->ref, change->reason, clock_wall_s(app->clock), &result,
 		err));
-	if (result.changed)
+	/* A key may be blocked that belongs to a certificate which was revoked long ago. */
+	if (result.changed || result.key_blocked)
 		TRY(audit_change(app, &tx, request, row, change->action,
-			json_pack("{s:s, s:s, s:s, s:s}", "change",
+			json_pack("{s:s, s:s, s:s, s:s}", "change", !result.changed ? "key_blocked" :
 				change->reason == REASON_CERTIFICATE_HOLD ? "held" : "revoked",
 				"device_id", row->device_id, "reason",
 				revocation_reason_name(change->reason), "comment", change->comment),

@@ -58,8 +58,10 @@ note_revoked(struct page *page, const struct db_certificate *row, const struct d
 
 	hex_encode(id, row->sha256, DB_SHA256_BYTES);
 	(void)snprintf(page->objects[i], sizeof(page->objects[i]), "certificate:%s", id);
-	page->details[i] = json_pack("{s:s, s:s, s:s}", "device_id", row->device_id, "reason",
-		revocation_reason_name(bulk->reason), "revocation", bulk->revocation_id);
+	page->details[i] = json_pack("{s:s, s:s, s:s, s:s}", "change",
+		bulk->reason == REASON_CERTIFICATE_HOLD ? "held" : "revoked", "device_id",
+		row->device_id, "reason", revocation_reason_name(bulk->reason), "revocation",
+		bulk->revocation_id);
 	if (page->details[i] == NULL)
 		return err_memory(err);
 	page->items[i] = (struct audit_item){ .object = page->objects[i], .detail = page->details[i] };

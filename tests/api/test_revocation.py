@@ -62,6 +62,9 @@ def test_invariant_5_revocation_is_final_and_its_date_stays(stack):
         again = revoke(boss, body, "keyCompromise")
         assert again.status_code == 200
         assert (again.json()["revoked_at"], again.json()["reason"]) == (first["revoked_at"], "superseded")
+        # What it did all the same is on record: the key is blocked (invariants 8, 12).
+        shown = boss.get(f"/v1/certificates/{body['certificate_id']}").json()
+        assert [event.get("change") for event in shown["history"]] == ["issued", "revoked", "key_blocked"]
         unhold = boss.post(f"/v1/certificates/{body['certificate_id']}/unhold", json={})
         assert unhold.status_code == 409 and code(unhold) == "certificate_not_held"
     for sql in ("UPDATE jitrca.certificate SET status = 'active' WHERE device_id = 'crl-3'",

@@ -13,8 +13,12 @@ the_first_date_and_reason_stand(void **state)
 	MUST(db_tx_begin(&tx, world_pool, err));
 	MUST(db_revocation_revoke(&tx, &ref, REASON_PRIVILEGE_WITHDRAWN, 1700000000, &result, err));
 	assert_true(result.changed);
+	assert_false(result.key_blocked);
 	MUST(db_revocation_revoke(&tx, &ref, REASON_KEY_COMPROMISE, 1800000000, &result, err));
 	assert_false(result.changed);
+	assert_true(result.key_blocked);
+	MUST(db_revocation_revoke(&tx, &ref, REASON_KEY_COMPROMISE, 1800000000, &result, err));
+	assert_false(result.key_blocked);
 	assert_int_equal(result.revoked_at_s, 1700000000);
 	assert_int_equal(result.reason, REASON_PRIVILEGE_WITHDRAWN);
 	MUST(db_revocation_revoke(&tx, &ref, REASON_CERTIFICATE_HOLD, 1800000000, &result, err));
