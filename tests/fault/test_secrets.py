@@ -5,6 +5,7 @@ import ctypes.util
 import os
 import pathlib
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -236,6 +237,8 @@ def test_no_process_can_be_read_by_its_own_user(plain):
         finally:
             other.kill()
     for role, pid in plain.pids().items():
+        assert re.search(r"Max core file size\s+0\s+0", pathlib.Path(f"/proc/{pid}/limits").read_text()), role
+        # What is not dumpable belongs to root in /proc, whoever runs it.
         assert os.stat(f"/proc/{pid}/environ").st_uid == 0, f"{role} is dumpable"
         assert f"\nUid:\t{pwd.getpwnam(USER).pw_uid}\t" in pathlib.Path(f"/proc/{pid}/status").read_text(), role
         for what in ("environ", "mem", "maps"):
