@@ -149,8 +149,11 @@ write_subject(struct der_writer *w, const struct ca_ceremony *c, const char *wha
 	char made[512];
 
 	if (common_name == NULL) {
-		(void)snprintf(made, sizeof(made), "%s %s",
-			c->organization != NULL ? c->organization : c->ca_id, what);
+		bool only = c->organization != NULL || strcmp(c->ca_id, "root") == 0;
+
+		(void)snprintf(made, sizeof(made), "%s %s%s%s",
+			c->organization != NULL ? c->organization : "jitrca", what, only ? "" : " ",
+			only ? "" : c->ca_id);
 		common_name = made;
 	}
 	der_open(w, DER_SEQUENCE);

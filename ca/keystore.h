@@ -66,7 +66,8 @@ struct ca_ceremony {
 	struct view passphrase;     /* at least 8 octets */
 	enum ca_key_type key_type;
 	const char *organization;   /* subject O; NULL: none */
-	const char *common_name;    /* NULL: "<organization or ca_id> Root CA" / "Issuing CA" */
+	const char *common_name;    /* NULL: "<organization> Root CA" / "Issuing CA"; without
+	                             * one "jitrca Root CA" / "jitrca Issuing CA <ca_id>" */
 	const char *ca_id;          /* "root", "issuing-1": [a-z0-9-]{1,64} */
 	int64_t validity_s;
 	const char *public_http_url; /* kept for addresses in CA certificates; none yet, as no root's CRL

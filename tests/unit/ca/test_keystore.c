@@ -236,7 +236,7 @@ a_new_directory_is_closed_to_others(void **state)
 	assert_ok(ca_keystore_make_root(&c, NULL, &err));
 	assert_mode("new", 0700);
 	assert_int_equal(run("openssl x509 -in %s/new/root.crt -noout -subject | grep -q 'CN = "
-	                     "root Root CA'",
+	                     "jitrca Root CA$'",
 				 folder),
 		0);
 }
