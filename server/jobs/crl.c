@@ -81,12 +81,16 @@ sign(struct build *build, struct ca_crl *crl, struct bytes *der, struct err *err
 	return status;
 }
 
-/* Invariant 6: a list that lost an entry is not published. */
+/* Invariant 6: a list that lost an entry, or is older than what is served, is not published. */
 static enum status
 hold_against_previous(const struct build *build, struct view der, struct err *err)
 {
 	if (build->previous.number == 0)
 		return OK;
+	if (build->now_s < build->previous.this_update_s)
+		return err_set(err, ERR_CONFLICT, "crl_older",
+			"the clock stands before thisUpdate of list %lld: was it set back?",
+			(long long)build->previous.number);
 	return ca_crl_keeps(view_of(&build->previous.der), der, NULL, NULL, err);
 }
 
@@ -201,6 +205,7 @@ outcome_of(enum status status, const struct err *err)
 	if (status == OK)
 		return METRIC_CRL_PUBLISHED;
 	return status == ERR_CONFLICT && (strcmp(err->code, "crl_lost_entry") == 0 ||
+						 strcmp(err->code, "crl_older") == 0 ||
 						 strcmp(err->code, "crl_overtaken") == 0)
 	               ? METRIC_CRL_REFUSED
 	               : METRIC_CRL_FAILED;
