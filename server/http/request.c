@@ -271,6 +271,22 @@ request_reply_owned(struct request *request, unsigned status, const char *conten
 }
 
 enum status
+request_reply_shared(struct request *request, unsigned status, const char *content_type,
+	struct view body, void (*drop)(void *owner), void *owner, struct err *err)
+{
+	union {
+		const uint8_t *read;
+		void *lent;
+	} data = { body.data }; /* libmicrohttpd only reads it */
+	struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback_cls(
+		body.len, data.lent, drop, owner);
+
+	if (response == NULL)
+		drop(owner);
+	return answer(request, status, content_type, response, body.len, err);
+}
+
+enum status
 request_reply_bytes(struct request *request, unsigned status, const char *content_type,
 	struct view body, struct err *err)
 {

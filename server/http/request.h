@@ -69,6 +69,10 @@ MUST_USE enum status request_reply_bytes(struct request *request, unsigned statu
 /* Takes body. */
 MUST_USE enum status request_reply_owned(struct request *request, unsigned status,
 	const char *content_type, struct bytes *body, struct err *err);
+/* Sends body, which is owner's: drop(owner) is called once, when it is sent or cannot be. */
+MUST_USE enum status request_reply_shared(struct request *request, unsigned status,
+	const char *content_type, struct view body, void (*drop)(void *owner), void *owner,
+	struct err *err);
 /* Sends what is in fd from offset 0, size bytes; fd is taken. For exports: spool, then send. */
 MUST_USE enum status request_reply_fd(struct request *request, unsigned status,
 	const char *content_type, int fd, uint64_t size, struct err *err);

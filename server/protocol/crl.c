@@ -1,6 +1,7 @@
 #include "server/protocol/crl.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,9 +15,17 @@
 /* A relying party learns of a revocation no later than this after the list was published. */
 #define MAX_AGE_S 60
 
+/* The octets of a list: the cache's, and each answer's that is being sent. A thousand slow readers of a
+ * large list hold one of it. */
+struct octets {
+	atomic_uint references;
+	struct bytes der;
+};
+
 struct cached_ca {
 	char ca_id[CA_ID_BYTES]; /* "": unused */
-	struct db_crl lists[CRL_SCOPES]; /* number 0: none; at scope + 1 */
+	struct db_crl lists[CRL_SCOPES]; /* number 0: none; at scope + 1; without their DER */
+	struct octets *octets[CRL_SCOPES];
 };
 
 struct crl_cache {
@@ -25,14 +34,33 @@ struct crl_cache {
 	struct cached_ca cas[CACHE_CAS_MAX];
 };
 
+static void
+octets_drop(void *arg)
+{
+	struct octets *octets = arg;
+
+	if (octets == NULL || atomic_fetch_sub(&octets->references, 1) != 1)
+		return;
+	bytes_free(&octets->der);
+	mem_free(octets);
+}
+
+static void
+forget(struct cached_ca *ca)
+{
+	for (size_t i = 0; i < CRL_SCOPES; i++)
+		octets_drop(ca->octets[i]);
+	memset(ca->lists, 0, sizeof(ca->lists));
+	memset(ca->octets, 0, sizeof(ca->octets));
+}
+
 void
 crl_cache_free(struct crl_cache *cache)
 {
 	if (cache == NULL)
 		return;
 	for (size_t i = 0; i < CACHE_CAS_MAX; i++)
-		for (size_t j = 0; j < CRL_SCOPES; j++)
-			db_crl_free(&cache->cas[i].lists[j]);
+		forget(&cache->cas[i]);
 	(void)pthread_rwlock_destroy(&cache->lock);
 	mem_free(cache);
 }
@@ -69,21 +97,32 @@ cached_number(struct crl_cache *cache, const char *ca_id, int16_t scope)
 static bool
 put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
 {
-	struct db_crl old = *crl;
-	struct cached_ca *ca;
-	bool newer;
+	struct octets *octets = mem_zalloc(sizeof(*octets));
+	struct cached_ca *ca = NULL;
+	bool newer = false;
 
 	*err = (struct err){ .status = OK };
+	if (octets == NULL) {
+		db_crl_free(crl);
+		*crl = (struct db_crl){ .number = 0 };
+		(void)err_memory(err);
+		return false;
+	}
+	*octets = (struct octets){ 1, crl->der };
+	crl->der = (struct bytes){ NULL, 0 };
 	(void)pthread_rwlock_wrlock(&cache->lock);
 	ca = find_ca(cache, crl->ca_id, true);
 	newer = ca != NULL && crl->number > ca->lists[crl->scope + 1].number;
 	if (newer) {
-		old = ca->lists[crl->scope + 1];
+		struct octets *old = ca->octets[crl->scope + 1];
+
 		ca->lists[crl->scope + 1] = *crl;
+		ca->octets[crl->scope + 1] = octets;
+		octets = old;
 	}
 	(void)pthread_rwlock_unlock(&cache->lock);
+	octets_drop(octets);
 	*crl = (struct db_crl){ .number = 0 };
-	db_crl_free(&old);
 	if (ca == NULL)
 		(void)err_set(err, ERR_TOO_LARGE, "crl_cache_full", "lists of at most %d CAs are held",
 			CACHE_CAS_MAX);
@@ -139,10 +178,8 @@ crl_cache_claim(struct app *app)
 			continue;
 		(void)pthread_rwlock_wrlock(&app->crls->lock);
 		lists = find_ca(app->crls, ca->ca_id, false);
-		for (size_t scope = 0; lists != NULL && scope < CRL_SCOPES; scope++)
-			db_crl_free(&lists->lists[scope]);
 		if (lists != NULL)
-			memset(lists->lists, 0, sizeof(lists->lists));
+			forget(lists);
 		(void)pthread_rwlock_unlock(&app->crls->lock);
 	}
 }
@@ -227,16 +264,22 @@ struct answer {
 	char cache_control[64];
 	bool found;
 	int64_t next_update_s;
-	struct bytes der;
+	struct octets *octets; /* a reference, to be dropped */
 };
 
-/* Copies out under the lock, so that a list may be replaced while it is being sent. */
-static enum status
+static void
+answer_free(struct answer *answer)
+{
+	octets_drop(answer->octets);
+}
+OWNER_STRUCT(answer, answer_free)
+
+/* A list may be replaced while it is being sent. */
+static void
 read_answer(struct crl_cache *cache, const char *ca_id, int16_t scope, int64_t now_s,
-	struct answer *out, struct err *err)
+	struct answer *out)
 {
 	const struct cached_ca *ca;
-	enum status status = OK;
 
 	*out = (struct answer){ .found = false };
 	(void)pthread_rwlock_rdlock(&cache->lock);
@@ -253,10 +296,10 @@ read_answer(struct crl_cache *cache, const char *ca_id, int16_t scope, int64_t n
 		http_date(out->last_modified, crl->this_update_s);
 		(void)snprintf(out->cache_control, sizeof(out->cache_control), "public, max-age=%d",
 			(int)(left_s < 0 ? 0 : left_s < MAX_AGE_S ? left_s : MAX_AGE_S));
-		status = bytes_copy(&out->der, view_of(&crl->der), err);
+		out->octets = ca->octets[scope + 1];
+		atomic_fetch_add(&out->octets->references, 1);
 	}
 	(void)pthread_rwlock_unlock(&cache->lock);
-	return status;
 }
 
 /* RFC 9110 13.1.2: a list of entity tags, or "*"; weak comparison. */
@@ -297,11 +340,10 @@ serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 {
 	const char *ca_id = request_param(request, "ca");
 	int64_t now_s = clock_wall_s(app->clock);
-	own_struct(bytes) der = { NULL, 0 };
-	struct answer answer;
+	own_struct(answer) answer = { .found = false };
+	struct octets *octets;
 
-	TRY(read_answer(app->crls, ca_id, scope, now_s, &answer, err));
-	der = answer.der;
+	read_answer(app->crls, ca_id, scope, now_s, &answer);
 	if (!answer.found)
 		return no_list(app, ca_id, err);
 	if (answer.next_update_s <= now_s)
@@ -313,7 +355,10 @@ serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 	if (not_modified(request, &answer))
 		return request_reply_bytes(request, 304, "application/pkix-crl",
 			(struct view){ NULL, 0 }, err);
-	return request_reply_owned(request, 200, "application/pkix-crl", &der, err);
+	octets = answer.octets;
+	answer.octets = NULL;
+	return request_reply_shared(request, 200, "application/pkix-crl", view_of(&octets->der),
+		octets_drop, octets, err);
 }
 
 static enum status
