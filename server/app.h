@@ -41,6 +41,7 @@ struct app {
 	size_t profile_count;
 	struct db_pool *pool;
 	_Atomic int32_t instance_id;   /* 0: the session is down; no Admit then */
+	_Atomic bool session_doubted;  /* intents may yet appear under it: take another instance */
 	int32_t audit_lane;
 	struct app_ca cas[8];
 	size_t ca_count;

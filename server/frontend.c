@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -378,6 +379,11 @@ follow_session(struct frontend *it, struct db_session *session)
 			log_error(LOG_WARN, "session_lost", NULL, &err);
 			return;
 		}
+		if (atomic_exchange(&app->session_doubted, false)) {
+			log_event(LOG_WARN, "session_renewed", NULL,
+				LOG_STR("detail", "of an Admit it is not known whether it was committed"));
+			return;
+		}
 	}
 }
 
@@ -402,6 +408,7 @@ session_main(void *arg)
 		failing = false;
 		if (app->audit_lane == 0)
 			app->audit_lane = 1 + db_session_instance_id(session) % AUDIT_LANES;
+		app->session_doubted = false; /* that was another instance */
 		app->instance_id = db_session_instance_id(session);
 		log_event(LOG_INFO, "session_begun", NULL, LOG_INT("instance", app->instance_id));
 		/* What was notified while nobody listened. */

@@ -244,8 +244,16 @@ admit_once(struct issuance *issuance, int32_t instance_id, struct err *err)
 			round->slots[i].admitted = round->admit[round->slots[i].admit].admission ==
 				ADMISSION_ADMITTED;
 	status = db_tx_commit(&tx, err);
-	/* Of a COMMIT whose outcome is unknown, the intents may be there: they are to be closed. */
-	if (status != OK && !view_equal_text(view_text(err->code), "commit_unknown"))
+	if (status == OK)
+		return OK;
+	/*
+	 * Of a COMMIT whose outcome is unknown, the intents may be there: they are to be closed. If it was
+	 * only the link that broke, they may also appear later, when we have looked for them: then whoever
+	 * reaps finds them, because this server goes on as another instance.
+	 */
+	if (view_equal_text(view_text(err->code), "commit_unknown"))
+		issuance->app->session_doubted = true;
+	else
 		for (size_t i = 0; i < round->count; i++)
 			round->slots[i].admitted = false;
 	return status;

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import signal
+import socket
 import threading
 
 import psycopg2
@@ -189,3 +190,78 @@ def test_a_database_that_dies_within_commit_is_told_at_once(hung, cluster, stage
         wait_until(lambda: ready(hung), "ready again")
     assert asker.insist().status_code == 201
     settled(hung, asker, before + (stage == "record"))
+
+
+class Relay:
+    """Stands between a server and PostgreSQL; can lose one session's link on the server's side alone."""
+
+    def __init__(self, cluster, where):
+        self.upstream = str(cluster.dir / ".s.PGSQL.5432")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(where / ".s.PGSQL.5432"))
+        self.listener.listen(64)
+        self.links = {}  # backend's pid: the server's end
+        self.cut_off = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self.upstream)
+                threading.Thread(target=self._pump, args=(near, far, None), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near, near), daemon=True).start()
+
+    def _pump(self, source, sink, near):
+        named = False
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                # BackendKeyData: the pid behind a fixed head.
+                at = -1 if near is None or named else data.find(b"K\0\0\0\x0c")
+                if at >= 0:
+                    named = True
+                    self.links[int.from_bytes(data[at + 5:at + 9], "big")] = near
+                sink.sendall(data)
+        if near is None and source in self.cut_off:
+            return  # PostgreSQL does not hear of it
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def cut(self, pid):
+        near = self.links[pid]
+        self.cut_off.add(near)
+        near.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.mark.parametrize("stage,first,given_up", [("admit", 201, 1), ("record", 200, 0)])
+def test_a_commit_that_outlives_its_link_is_found_by_the_same_server(cluster, stage, first, given_up):
+    """The server lives, its link to a COMMIT is lost, and PostgreSQL carries it out only later."""
+    with Stack(cluster) as stack:
+        stack.stop()
+        relay = Relay(cluster, stack.dir)
+        try:
+            direct = stack.database_url
+            stack.settings["database_url"] = direct.replace(str(cluster.dir), str(stack.dir))
+            stack.write_config()
+            stack.start()
+            old = stack.pids()
+            asker = Asker(stack, f"link-{stage}")
+            with Hang(stack, admit_or_record(stage)) as hang:
+                asker.start()
+                relay.cut(hang.wait())
+                asker.join(15)
+                assert asker.answer.status_code == 503 and "Retry-After" in asker.answer.headers, asker.answer.text
+                # Not before the server has looked for what it gave up.
+                wait_until(lambda: b"record_failed" in stack.log_path.read_bytes() or stage == "admit" and
+                           b"intents_abandoned" in stack.log_path.read_bytes(), "the server gave it up", 8)
+                hang.release()
+            assert asker.insist().status_code == first
+            settled(stack, asker, given_up)
+            assert stack.pids() == old
+        finally:
+            stack.stop()
+            relay.close()
