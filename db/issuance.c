@@ -422,7 +422,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " m AS MATERIALIZED (SELECT m.manifest_id FROM jitrca.manifest m"
 		       " WHERE m.manifest_id IN (SELECT manifest_id FROM q)"
 		       " ORDER BY m.manifest_id FOR NO KEY UPDATE)"
-		       " UPDATE jitrca.manifest x SET used = x.used - q.units FROM m JOIN q USING (manifest_id)"
+		       " UPDATE jitrca.manifest x SET used = x.used - q.units"
+		       " FROM m JOIN q USING (manifest_id)"
 		       " WHERE x.manifest_id = m.manifest_id",
 	},
 	[REAP_CLOSE] = { /* the rows are locked already; cessationOfOperation: it never began */
@@ -493,8 +494,8 @@ static const enum column TAKES[STATEMENTS][20] = {
 	[ADMIT_LINES] = { COL_INDEX, COL_PRINCIPAL, COL_PROFILE, COL_IDENTITY },
 	[ADMIT_RECLAIM] = { COL_ISSUER, COL_SERIAL, COL_SPKI, COL_IDENTITY, COL_OF_DEVICE },
 	[ADMIT_CHARGE] = { COL_IDENTITY, COL_PRINCIPAL, COL_MANIFEST, COL_CHARGED },
-	[ADMIT_INTENT] = { COL_INSTANCE, COL_ISSUER, COL_SERIAL, COL_NOT_AFTER, COL_PRINCIPAL, COL_IDEMPOTENCY_KEY,
-		COL_IDENTITY, COL_PROFILE, COL_SPKI, COL_MANIFEST, COL_CHARGED },
+	[ADMIT_INTENT] = { COL_INSTANCE, COL_ISSUER, COL_SERIAL, COL_NOT_AFTER, COL_PRINCIPAL,
+		COL_IDEMPOTENCY_KEY, COL_IDENTITY, COL_PROFILE, COL_SPKI, COL_MANIFEST, COL_CHARGED },
 	[ADMIT_IDEMPOTENCY_POINT] = { COL_PRINCIPAL, COL_IDEMPOTENCY_KEY, COL_EXISTING_ISSUER,
 		COL_EXISTING_SERIAL },
 	[ADMIT_IDEMPOTENCY_UNDO] = { COL_PRINCIPAL, COL_IDEMPOTENCY_KEY, COL_SERIAL },
@@ -1288,7 +1289,8 @@ purses_lock(struct purses *out, struct batch *b, size_t statement, struct db_arr
 enum fit { FIT_NONE, FIT_CLOSED, FIT_EXPIRED, FIT_NOT_YET, FIT_QUOTA, FIT_REPLACE, FIT_CHARGE, FIT_FREE };
 
 static enum fit
-fit_of(const struct line *line, const struct purse *manifest, const struct work *work)
+fit_of(const struct line *line, const struct purse *manifest, const struct db_admit_item *item,
+	const struct work *work)
 {
 	char state = manifest != NULL ? manifest->state : line->state;
 
@@ -1298,7 +1300,9 @@ fit_of(const struct line *line, const struct purse *manifest, const struct work 
 		return FIT_EXPIRED;
 	if (state == 'n' || manifest == NULL) /* opened since it was read: soon enough next time */
 		return FIT_NOT_YET;
-	if (!line->used && manifest->left < 1)
+	/* Only a device's slot says that what the line was used for has ended: without one, a line
+	 * would be good for any number of certificates. */
+	if (line->used ? item->slot == SLOT_MANY : manifest->left < 1)
 		return FIT_QUOTA;
 	if ((work->replacing || work->reviving) && !manifest->allow_replace)
 		return FIT_REPLACE;
@@ -1352,7 +1356,7 @@ charge(struct batch *b, size_t i, const struct purses *manifests, const struct p
 
 	for (size_t l = work->first_line; l < work->first_line + work->line_count; l++) {
 		enum fit fit = fit_of(&b->lines[l], purse_find(manifests, b->lines[l].manifest_id),
-			work);
+			item, work);
 
 		if (fit > best_fit) {
 			best = &b->lines[l];

@@ -515,6 +515,22 @@ manifests_say_what_is_allowed(void **state)
 }
 
 static void
+a_line_is_one_certificate_where_nothing_else_says_so(void **state)
+{
+	struct db_admit_item first = ask_station("st", "many-line");
+	struct db_admit_item again = ask_station("st", "many-line");
+
+	(void)state;
+	manifest("m-many", "st", 5, true);
+	line("m-many", "many-line");
+	first.slot = again.slot = SLOT_MANY;
+	(void)issue(first);
+	admit_refused(&again, ERR_TOO_MANY, "quota_exhausted");
+	nothing_left(&again);
+	assert_int_equal(used("m-many"), 1);
+}
+
+static void
 a_batch_shares_what_is_left(void **state)
 {
 	struct db_admit_item items[8];
@@ -843,6 +859,7 @@ main(void)
 		cmocka_unit_test(record_tells_what_ended_with_it),
 		cmocka_unit_test(principals_are_checked),
 		cmocka_unit_test(manifests_say_what_is_allowed),
+		cmocka_unit_test(a_line_is_one_certificate_where_nothing_else_says_so),
 		cmocka_unit_test(a_batch_shares_what_is_left),
 		cmocka_unit_test(a_station_has_a_rate),
 		cmocka_unit_test(the_reaper_gives_back_exactly),
