@@ -172,14 +172,15 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND c.serial = $2::bytea AND c.status = 'held'",
 	},
 	[CONFIRM_READ] = { /* behind the slot's lock; certificate_pkey */
-		.name = "confirm_read", .params = 2, .columns = 9, .rows = ROWS_ANY,
+		.name = "confirm_read", .params = 2, .columns = 10, .rows = ROWS_ANY,
 		.sql = "SELECT c.status, " SQL_S("c.not_after") ","
 		       " c.predecessor_issuer, c.predecessor_serial,"
 		       " s.current_issuer, s.current_serial,"
 		       " s.successor_issuer, s.successor_serial,"
-		       " p.status"
+		       " p.status, coalesce(d.status, '')"
 		       " FROM jitrca.certificate c"
 		       " LEFT JOIN jitrca.device_slot s ON s.device_id = c.device_id AND c.of_device"
+		       " LEFT JOIN jitrca.device d ON d.device_id = c.device_id AND c.of_device"
 		       " LEFT JOIN LATERAL (SELECT p.status FROM jitrca.certificate p"
 		       " WHERE p.expiry_month = jitrca.serial_month(s.current_serial)"
 		       " AND p.issuer_id = s.current_issuer AND p.serial = s.current_serial"
@@ -189,7 +190,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[CONFIRM_WRITE] = { /* the rows are locked already */
 		.name = "confirm_write", .params = 4, .columns = 0, .rows = ROWS_NONE,
-		.sql = "UPDATE jitrca.certificate c SET status = $3::text, status_at = to_timestamp($4::bigint)"
+		.sql = "UPDATE jitrca.certificate c SET status = $3::text,"
+		       " status_at = to_timestamp($4::bigint)"
 		       " WHERE c.expiry_month = jitrca.serial_month($2::bytea) AND c.issuer_id = $1::int"
 		       " AND c.serial = $2::bytea",
 	},
@@ -562,6 +564,7 @@ db_revocation_confirm(struct db_tx *tx, const struct db_cert_ref *successor, boo
 	enum cert_status status;
 	enum cert_status current_status;
 	int64_t not_after_s;
+	char device_status[16];
 	struct db_row row;
 
 	TRY(open_one(tx, successor, &cert, err));
@@ -574,8 +577,12 @@ db_revocation_confirm(struct db_tx *tx, const struct db_cert_ref *successor, boo
 	db_row_ref(&row, &current);
 	db_row_ref(&row, &next);
 	current_status = db_row_cert_status(&row);
+	db_row_text(&row, device_status, sizeof(device_status));
 	TRY(db_row_end(&row, err));
 
+	if (strcmp(device_status, "quarantined") == 0)
+		return err_set(err, ERR_DENIED, "device_quarantined", "device: %s is quarantined",
+			cert.device_id);
 	if (status == CERT_ACTIVE && same_ref(&current, successor) && pointer.issuer_id != 0) {
 		*predecessor = pointer;
 		*changed = false;

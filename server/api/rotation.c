@@ -256,33 +256,39 @@ object_of(char out[OBJECT_BYTES], const uint8_t sha256[DB_SHA256_BYTES])
 
 static enum status
 audit_confirm(struct app *app, struct db_tx *tx, const struct request *request,
-	const struct db_cert_ref *predecessor, bool revoked, struct err *err)
+	const struct db_cert_ref *predecessor, int64_t now_s, struct err *err)
 {
 	const struct identity *identity = request_identity(request);
 	own_struct(db_certificate) old = { .status = CERT_UNSET };
 	char objects[2][OBJECT_BYTES];
 	own(json_t) confirmed = json_pack("{s:s, s:s}", "change", "confirmed", "device_id",
 		identity->actor);
-	own(json_t) superseded = json_pack("{s:s, s:s}", "change", revoked ? "revoked" : "superseded",
-		"device_id", identity->actor);
+	own(json_t) superseded = NULL;
 	struct audit_item items[2] = {
 		{ .object = objects[0], .detail = confirmed },
-		{ .object = objects[1], .detail = superseded },
+		{ .object = objects[1] },
 	};
 	struct audit_entry entry = {
 		.action = "certificate.confirm",
 		.actor = identity->actor,
 		.request_id = request_id(request),
-		.at_s = clock_wall_s(app->clock),
+		.at_s = now_s,
 		.items = items,
 		.item_count = 1,
 	};
 
-	if (confirmed == NULL || superseded == NULL)
+	if (confirmed == NULL)
 		return err_memory(err);
 	object_of(objects[0], identity->certificate_id);
-	if (predecessor->issuer_id != 0) {
+	if (predecessor->issuer_id != 0)
 		TRY(db_certificate_by_ref(tx, predecessor, &old, err));
+	/* One that was revoked before is as it was; a held one is revoked, whatever the profile says. */
+	if (old.status_at_s == now_s && (old.status == CERT_SUPERSEDED || old.status == CERT_REVOKED)) {
+		superseded = json_pack("{s:s, s:s}", "change", cert_status_name(old.status),
+			"device_id", identity->actor);
+		if (superseded == NULL)
+			return err_memory(err);
+		items[1].detail = superseded;
 		object_of(objects[1], old.sha256);
 		entry.item_count = 2;
 	}
@@ -296,14 +302,15 @@ confirm_once(struct app *app, const struct request *request, bool revoke, struct
 	const struct identity *identity = request_identity(request);
 	own_struct(db_tx) tx = { NULL, NULL };
 	struct db_cert_ref predecessor = { .issuer_id = 0 };
+	int64_t now_s = clock_wall_s(app->clock);
 	bool changed = false;
 
 	db_certificate_free(row);
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_revocation_confirm(&tx, &identity->certificate, revoke, clock_wall_s(app->clock),
-		&predecessor, &changed, err));
+	TRY(db_revocation_confirm(&tx, &identity->certificate, revoke, now_s, &predecessor, &changed,
+		err));
 	if (changed)
-		TRY(audit_confirm(app, &tx, request, &predecessor, revoke, err));
+		TRY(audit_confirm(app, &tx, request, &predecessor, now_s, err));
 	TRY(db_certificate_by_ref(&tx, &identity->certificate, row, err));
 	TRY(db_tx_commit(&tx, err));
 	if (!changed)

@@ -110,6 +110,18 @@ only_the_successor_confirms(void **state)
 	(void)revoke_one(&first, REASON_UNSPECIFIED);
 	assert_true(confirm(&next, false)); /* nothing to supersede */
 	assert_int_equal(status_of(&next), CERT_ACTIVE);
+
+	first = next;
+	next = issue(ask_successor("conf", &first));
+	sql("UPDATE jitrca.device SET status = 'quarantined' WHERE device_id = 'conf'");
+	{
+		own_struct(db_tx) late = { 0 };
+
+		MUST(db_tx_begin(&late, world_pool, err));
+		MUST_FAIL(db_revocation_confirm(&late, &next, false, world_now, &predecessor, &changed,
+			err), ERR_DENIED, "device_quarantined");
+	}
+	assert_int_equal(status_of(&next), CERT_PENDING_CONFIRMATION);
 }
 
 static void
