@@ -32,7 +32,12 @@ mem_zalloc(size_t bytes)
 void *
 mem_array(size_t count, size_t item_bytes)
 {
-	return must_fail() ? NULL : calloc(count > 0 ? count : 1, item_bytes > 0 ? item_bytes : 1);
+	size_t bytes;
+
+	/* calloc looks as well; under a sanitizer it ends the program instead of saying so. */
+	if (must_fail() || __builtin_mul_overflow(count, item_bytes, &bytes))
+		return NULL;
+	return calloc(bytes > 0 ? bytes : 1, 1);
 }
 
 void *
