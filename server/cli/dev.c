@@ -59,10 +59,11 @@ make_dirs(struct dev *dev, const char *dir, struct err *err)
 	if (strcmp(dir, "var/dev") == 0 && mkdir("var", 0755) != 0 && errno != EEXIST)
 		return err_set(err, ERR_UNAVAILABLE, "directory", "var: %s", strerror(errno));
 	TRY(directory_make(dir, err));
-	if (realpath(dir, real) == NULL || strlen(real) >= sizeof(dev->dir) - 64)
-		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", dir,
-			errno != 0 ? strerror(errno) : "its path is too long");
-	(void)snprintf(dev->dir, sizeof(dev->dir), "%s", real);
+	if (realpath(dir, real) == NULL)
+		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: %s", dir, strerror(errno));
+	if (strlen(real) >= sizeof(dev->dir) - 64)
+		return err_set(err, ERR_UNAVAILABLE, "directory", "%s: its path is too long", dir);
+	memcpy(dev->dir, real, strlen(real) + 1);
 	/* Others pass through (the database's user), they do not look around. */
 	if (chmod(dev->dir, 0711) != 0)
 		return err_set(
@@ -82,7 +83,7 @@ find_profiles(struct dev *dev, struct err *err)
 
 		if (realpath(PLACES[i], real) == NULL || strlen(real) >= sizeof(dev->profiles))
 			continue;
-		(void)snprintf(dev->profiles, sizeof(dev->profiles), "%s", real);
+		memcpy(dev->profiles, real, strlen(real) + 1);
 		return OK;
 	}
 	return err_set(err, ERR_NOT_FOUND, "profiles_missing",
