@@ -217,8 +217,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " nullif(i.key, ''), i.identity, i.profile, i.spki, nullif(i.manifest_id, ''),"
 		       " i.charged FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::text[],"
 		       " $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[], $11::bool[])"
-		       " AS i(instance_id, issuer, serial, not_after, principal_id, key, identity, profile, spki,"
-		       " manifest_id, charged)",
+		       " AS i(instance_id, issuer, serial, not_after, principal_id, key, identity,"
+		       " profile, spki, manifest_id, charged)",
 	},
 	[ADMIT_IDEMPOTENCY_POINT] = { /* rows of this call */
 		.name = "admit_idempotency_point", .params = 4, .columns = 0, .rows = ROWS_NONE,

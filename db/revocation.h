@@ -51,7 +51,8 @@ MUST_USE enum status db_revocation_unhold(struct db_tx *tx, const struct db_cert
  * Rotation's confirm, called with the successor: it becomes the device's current certificate and
  * active; the predecessor becomes superseded (or revoked with reason 4 when revoke is set). *changed
  * is false when it was confirmed before. ERR_CONFLICT not_a_successor; ERR_DENIED device_quarantined.
- * A predecessor that is held becomes revoked with reason 4: its hold cannot end in a live certificate beside the new one.
+ * A predecessor that is held becomes revoked with reason 4: its hold cannot end in a live certificate
+ * beside the new one.
  */
 MUST_USE enum status db_revocation_confirm(struct db_tx *tx, const struct db_cert_ref *successor,
 	bool revoke, int64_t now_s, struct db_cert_ref *predecessor, bool *changed, struct err *err);

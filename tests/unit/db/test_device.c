@@ -71,7 +71,7 @@ lists_are_filtered_and_paged(void **state)
 
 	(void)state;
 	for (int i = 0; i < 6; i++) {
-		char name[16];
+		char name[32];
 		struct db_admit_item item;
 
 		snprintf(name, sizeof(name), "list-%d", i);

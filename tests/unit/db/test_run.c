@@ -147,8 +147,8 @@ static void
 times_pass_to_the_second_and_the_microsecond(void **state)
 {
 	static const struct db_statement TIMES = STATEMENT("SELECT " SQL_S("t") ", " SQL_US("t")
-		", " SQL_US("u") ", " SQL_S(SQL_AT_S("$3")) " FROM (SELECT " SQL_AT_S("$1") " AS t, " SQL_AT_US("$2")
-		" AS u) x", 3, 4, ROWS_ONE);
+		", " SQL_US("u") ", " SQL_S(SQL_AT_S("$3")) " FROM (SELECT " SQL_AT_S("$1") " AS t, "
+		SQL_AT_US("$2") " AS u) x", 3, 4, ROWS_ONE);
 	static const int64_t SECONDS[] = { 0, -1, 1795536842, 253402300799, -62135596800 };
 	struct db_tx *tx = *state;
 

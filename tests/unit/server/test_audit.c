@@ -35,7 +35,7 @@ static void
 write_record(int32_t lane, const char *action, size_t items)
 {
 	struct audit_item list[8];
-	char objects[8][32];
+	char objects[8][40];
 	struct audit_entry entry = { .action = action, .actor = "admin", .request_id = "abc",
 		.at_s = 1795536842, .items = list, .item_count = items };
 	own(json_t) detail = json_pack("{s:s, s:i}", "text", "naïve \"quoted\" \\ \n", "n", 7);
