@@ -76,11 +76,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "lines_copy", .columns = 1, .rows = ROWS_COPY,
 		.sql = "COPY pg_temp.manifest_upload (device_id) FROM STDIN",
 	},
-	[LINES_INSERT] = { /* manifest_line_pkey, filled in its order */
+	[LINES_INSERT] = {
+		/* manifest_line_pkey, filled in its order; manifest_line_export. The manifest is locked,
+		 * so nobody adds a line meanwhile, and ON CONFLICT, which costs each line, is not needed. */
 		.name = "lines_insert", .params = 1, .columns = 0, .rows = ROWS_NONE, .unprepared = true,
 		.sql = "INSERT INTO jitrca.manifest_line (device_id, manifest_id)"
-		       " SELECT u.device_id, $1 FROM pg_temp.manifest_upload u ORDER BY u.device_id"
-		       " ON CONFLICT (device_id, manifest_id) DO NOTHING",
+		       " SELECT DISTINCT u.device_id, $1::text FROM pg_temp.manifest_upload u"
+		       " WHERE NOT EXISTS (SELECT FROM jitrca.manifest_line l WHERE l.manifest_id = $1::text"
+		       " AND l.device_id = u.device_id) ORDER BY u.device_id",
 	},
 	[LINES_COUNT] = { /* manifest_pkey */
 		.name = "lines_count", .params = 2, .columns = 0, .rows = ROWS_NONE,
