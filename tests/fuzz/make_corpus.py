@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Makes the seeds of the fuzz targets under tests/fuzz/corpus from the kept CSRs of the unit tests."""
+"""Makes the seeds of the fuzz targets under tests/fuzz/corpus: kept CSRs of the unit tests, lists, messages."""
 
 import base64
 import glob
 import os
 import re
+import struct
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CSR = os.path.join(HERE, "..", "unit", "ca", "csr")
@@ -17,7 +18,90 @@ def put(target, name, data):
         f.write(data)
 
 
+def der(tag, *parts):
+    body = b"".join(parts)
+    size = len(body).to_bytes(2, "big").lstrip(b"\0") or b"\0"
+    return bytes([tag]) + (size if len(body) < 0x80 else bytes([0x80 | len(size)]) + size) + body
+
+
+def oid(text):
+    return der(0x06, bytes.fromhex(text))
+
+
+# The issuer that fuzz_crl.c knows, and lists around its now (1795500000: 2026-11-24 06:00:00).
+ALGORITHM = der(0x30, oid("2a8648ce3d040302"))
+NAME = der(0x30, der(0x31, der(0x30, oid("550403"), der(0x0c, b"Issuing CA"))))
+AKI = der(0x30, oid("551d23"), der(0x04, der(0x30, der(0x80, bytes(range(1, 21))))))
+NUMBER = der(0x30, oid("551d14"), der(0x04, der(0x02, b"\x07")))
+
+
+def entry(shard, low, reason):
+    serial = bytes([1, shard, 1, 2]) + bytes(11) + bytes([low])
+    parts = [der(0x02, serial), der(0x17, b"261124050000Z")]
+    if reason is not None:
+        parts.append(der(0x30, der(0x30, oid("551d15"), der(0x04, der(0x0a, bytes([reason]))))))
+    return der(0x30, *parts)
+
+
+def crl(entries, shard=None):
+    """The TBSCertList alone, and the list with a signature that nobody looks at."""
+    extensions = [AKI, NUMBER]
+    if shard is not None:
+        url = b"http://ca.example.com/crl/issuing-1/%02x.crl" % shard
+        extensions.append(der(0x30, oid("551d1c"), der(0x01, b"\xff"),
+                              der(0x04, der(0x30, der(0xa0, der(0xa0, der(0x86, url)))))))
+    revoked = [der(0x30, *entries)] if entries else []
+    tbs = der(0x30, der(0x02, b"\x01"), ALGORITHM, NAME, der(0x17, b"261124055900Z"), der(0x17, b"261201055900Z"),
+              *revoked, der(0xa0, der(0x30, *extensions)))
+    signature = der(0x30, der(0x02, b"\x11" * 32), der(0x02, b"\x22" * 32))
+    return tbs, der(0x30, tbs, ALGORITHM, der(0x03, b"\0" + signature))
+
+
+def lists():
+    """The first octet is the length of the pieces, less one."""
+    kinds = {
+        "empty": crl([]),
+        "full": crl([entry(0, 1, None), entry(1, 2, 1), entry(200, 3, 6)]),
+        "shard": crl([entry(42, low, 4) for low in range(1, 20)], 42),
+        "wrong_shard": crl([entry(41, 1, 4)], 42),
+        "descending": crl([entry(0, 2, None), entry(0, 1, None)]),
+    }
+    for name, (tbs, whole) in kinds.items():
+        put("crl", name + ".tbs", b"\x06" + tbs)
+        put("crl", name + ".crl", b"\xff" + whole)
+
+
+def message(kind, fields=b""):
+    return struct.pack(">IB", len(fields), kind) + fields
+
+
+def text(value):
+    return struct.pack(">I", len(value)) + value
+
+
+def messages():
+    """What ca/signer_wire.h describes. An odd first octet: fuzz_signer_wire.c greets before."""
+    spki = der(0x30, der(0x30, oid("2a8648ce3d0201"), oid("2a8648ce3d030107")), der(0x03, b"\0\4" + bytes(64)))
+    item = (bytes(32) + text(b"issuing-1") + text(spki) + text(b"sn-0001") + text(b"sensor") + struct.pack(">H", 1) +
+            text(b"model") + text(b"m1") + struct.pack(">QB", 3600, 1))
+    kinds = {
+        "hello": b"\0" + message(1, struct.pack(">QH", 0x6a72636b, 1)),
+        "prepare": b"\1" + message(2, struct.pack(">H", 1) + item),
+        "prepare_two": b"\1" + message(2, struct.pack(">H", 2) + item * 2),
+        "sign": b"\1" + message(3, struct.pack(">HQQ", 2, 1, 2)),
+        "drop": b"\1" + message(4, struct.pack(">HQ", 1, 1)),
+        "crl": b"\1" + message(5, text(b"issuing-1")) + message(6, text(b"piece")) + message(7),
+        "block": b"\1" + message(8, bytes(32)),
+        "info": b"\1" + message(9),
+        "no_greeting": b"\0" + message(9),
+    }
+    for name, data in kinds.items():
+        put("signer_wire", name, data)
+
+
 def main():
+    lists()
+    messages()
     keep = ("p256.pem", "p256_extensions.pem", "p384_sha384.pem", "rsa2048.pem", "ed25519.pem",
             "p256_challenge.pem", "p256_multivalued_rdn.pem")
     for path in sorted(glob.glob(os.path.join(CSR, "*", "*.pem"))):
@@ -32,13 +116,13 @@ def main():
         if not block or len(text) > 3000:
             continue
         try:
-            der = base64.b64decode(block.group(1))
+            octets = base64.b64decode(block.group(1))
         except ValueError:
             continue
         if name.startswith(("csr_key", "csr_malformed")) or name in keep:
-            put("csr", name[:-4] + ".der", der)
-        if name.startswith("csr_malformed") and len(der) < 400:
-            put("der", name[:-4] + ".der", b"\xa3" + der)
+            put("csr", name[:-4] + ".der", octets)
+        if name.startswith("csr_malformed") and len(octets) < 400:
+            put("der", name[:-4] + ".der", b"\xa3" + octets)
 
 
 if __name__ == "__main__":
