@@ -278,8 +278,8 @@ check_record(struct verifier *v, const struct db_audit_record *record, int64_t w
 	own(json_t) body = NULL;
 	uint8_t hash[32];
 	char root[65];
-	size_t count;
-	bool misplaced;
+	size_t count = 0;
+	bool misplaced = false;
 
 	*good = false;
 	if (record->seq != want_seq)

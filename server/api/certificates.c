@@ -201,7 +201,7 @@ reply_batch(struct app *app, struct request *request, struct issue_ask *asks, si
 	if (results == NULL || json == NULL)
 		return err_memory(err);
 	for (size_t i = 0; i < count; i++) {
-		json_t *result;
+		json_t *result = NULL;
 
 		TRY(render_result(&result, app, request, &asks[i].item, err));
 		TRY(api_append(results, result, err));

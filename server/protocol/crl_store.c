@@ -143,7 +143,7 @@ read_ca(const char *data_dir, const char *ca_id,
 	struct dirent *found;
 	struct err err;
 
-	if (ca_dir(path, data_dir, ca_id, &err) != OK)
+	if (strlen(ca_id) >= DB_ID_BYTES || ca_dir(path, data_dir, ca_id, &err) != OK)
 		return;
 	own(DIR) dir = opendir(path);
 
@@ -152,7 +152,7 @@ read_ca(const char *data_dir, const char *ca_id,
 
 		if (!scope_of(&crl.scope, found->d_name))
 			continue;
-		(void)snprintf(crl.ca_id, sizeof(crl.ca_id), "%s", ca_id);
+		memcpy(crl.ca_id, ca_id, strlen(ca_id) + 1);
 		if (read_list(&crl, path, found->d_name, &err) == OK) {
 			each(arg, &crl);
 			continue;
