@@ -352,13 +352,11 @@ serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 	TRY(request_reply_header(request, "ETag", answer.etag, err));
 	TRY(request_reply_header(request, "Last-Modified", answer.last_modified, err));
 	TRY(request_reply_header(request, "Cache-Control", answer.cache_control, err));
-	if (not_modified(request, &answer))
-		return request_reply_bytes(request, 304, "application/pkix-crl",
-			(struct view){ NULL, 0 }, err);
 	octets = answer.octets;
 	answer.octets = NULL;
-	return request_reply_shared(request, 200, "application/pkix-crl", view_of(&octets->der),
-		octets_drop, octets, err);
+	/* RFC 9110 8.6: the Content-Length of a 304 is that of the list, which is not sent with it. */
+	return request_reply_shared(request, not_modified(request, &answer) ? 304 : 200,
+		"application/pkix-crl", view_of(&octets->der), octets_drop, octets, err);
 }
 
 static enum status

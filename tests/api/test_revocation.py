@@ -116,6 +116,7 @@ def test_invariant_6_numbers_grow_and_caches_are_told(stack):
         assert int(directives.split("max-age=")[1].split(",")[0]) <= 60
         same = requests.get(shard_url(body), headers={"If-None-Match": before.headers["ETag"]}, timeout=5)
         assert same.status_code == 304 and not same.content
+        assert same.headers["Content-Length"] == before.headers["Content-Length"]  # RFC 9110 8.6
         revoke(boss, body)
         wait_until(lambda: entry_of(stack, body), "the shard", 5)
         after = crl_at(shard_url(body))
