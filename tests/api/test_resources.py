@@ -152,7 +152,10 @@ def test_cas_also_on_the_plain_listener(stack, boss):
         der = boss("GET", f"{path}/certificate", 200, headers={"Accept": "application/pkix-cert"}).content
         assert hashlib.sha256(der).hexdigest() == ca["certificate_id"]
         boss("GET", f"{path}/certificate", 406, "not_acceptable", headers={"Accept": "image/png"})
-        assert requests.get(f"{stack.http_url}{path}/certificate", timeout=5).text == ca["certificate"]
+        text = boss("GET", f"{path}/certificate", 200, headers={"Accept": "application/x-pem-file"}).text
+        assert text == ca["certificate"]
+        # What an AIA leads to is DER (RFC 5280 4.2.2.1).
+        assert requests.get(f"{stack.http_url}{path}/certificate", timeout=5).content == der
     boss("GET", "/v1/cas/nope", 404, "ca_unknown")
 
 
