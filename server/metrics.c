@@ -103,7 +103,7 @@ label_value(char out[LABEL_BYTES], const char *text)
 			*at = '_';
 }
 
-/* With series_lock. When there is no room, which no program of ours needs, what is new is not counted. */
+/* With series_lock. NULL: there is no room, which no program of ours needs; it is not counted then. */
 static struct series *
 find(const struct series *wanted)
 {
