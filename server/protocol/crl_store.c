@@ -17,7 +17,14 @@
 #define CERTIFICATE_MAX_BYTES 65536
 #define OWNER_FILE "issuer.der"
 
-OWNER(DIR, closedir)
+/* closedir() itself does not take NULL. */
+static void
+dir_close(DIR *dir)
+{
+	if (dir != NULL)
+		(void)closedir(dir);
+}
+OWNER(DIR, dir_close)
 
 static void
 scope_name(char out[16], int16_t scope)
