@@ -785,7 +785,7 @@ static void *
 batches(void *arg)
 {
 	unsigned seed = (unsigned)(uintptr_t)arg;
-	static char names[64][24];
+	char names[64][24];
 	struct db_admit_item items[32];
 	uintptr_t failures = 0;
 
