@@ -1304,7 +1304,8 @@ fit_of(const struct line *line, const struct purse *manifest, const struct db_ad
 	 * would be good for any number of certificates. */
 	if (line->used ? item->slot == SLOT_MANY : manifest->left < 1)
 		return FIT_QUOTA;
-	if ((work->replacing || work->reviving) && !manifest->allow_replace)
+	/* A line is good for one certificate; a second one, also after a revocation, is rework. */
+	if ((work->replacing || work->reviving || line->used) && !manifest->allow_replace)
 		return FIT_REPLACE;
 	return line->used ? FIT_FREE : FIT_CHARGE;
 }
@@ -1334,14 +1335,15 @@ refuse_fit(struct db_admit_item *item, const struct work *work, enum fit fit, co
 				item->identity, manifest_id);
 		else
 			refuse(item, ERR_DENIED, "replace_not_allowed",
-				"replace: manifest %s does not allow it", manifest_id);
+				"replace: manifest %s allows no second certificate for a device",
+				manifest_id);
 		return;
 	case FIT_NONE:
 	case FIT_CHARGE:
 	case FIT_FREE:
 		break;
 	}
-	assert(!"a line that fits is not refused");
+	assert(false && "a line that fits is not refused");
 }
 
 /* Chooses an item's line, and takes its unit and the station's token from the purses. */
