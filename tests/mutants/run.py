@@ -7,17 +7,19 @@ Each tests/mutants/*.patch says in its head what it breaks and which test must n
     # test: tests/api/test_revocation.py::test_invariant_5_revocation_is_final_and_its_date_stays
     # test: unit-server:test_issuance:invariant_1_what_cannot_be_recorded_is_not_released
 
-(unit-ROOM:FILE:FUNCTION; one of the two forms.) The tests are run once unbroken first: they must pass. All happens in
-a copy of the working tree; MUTANTS_BUILD names a build directory of test hooks whose objects are taken over.
+(unit-ROOM:FILE:FUNCTION; one of the two forms.) Each test is run unbroken before its first mutant: it must pass. All
+happens in a copy of the working tree; MUTANTS_BUILD names a build directory of test hooks whose objects are taken over.
 Arguments are parts of the names of patches; without any, all are tried.
 """
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -60,14 +62,35 @@ def make(tree, *targets):
         raise Problem("does not build: " + done.stdout[-1500:])
 
 
-def run(command, tree, **more):
-    """(exit status, output); what hangs has failed as well."""
-    try:
-        done = subprocess.run(command, cwd=tree, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-                              timeout=TEST_S, errors="replace", env={**os.environ, **more})
-        return done.returncode, done.stdout
-    except subprocess.TimeoutExpired as late:
-        return -1, f"[TIMEOUT]\n{late.stdout}"
+def run(command, tree, seen=None, **more):
+    """(exit status, output). What hangs has failed; once seen matches the output, the end is not waited for."""
+    with subprocess.Popen(command, cwd=tree, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+                          env={**os.environ, **more}, start_new_session=True) as child:
+        late = threading.Timer(TEST_S, stop, (child,))
+        late.start()
+        output = []
+        for line in child.stdout:
+            output.append(line)
+            if seen and re.search(seen, line):
+                # A test that failed in mid-way may leave threads that never end.
+                soon = threading.Timer(10, stop, (child,))
+                soon.daemon = True
+                soon.start()
+                seen = None
+        child.wait()
+        hung = late.finished.is_set()
+        late.cancel()
+    return (-1 if hung else child.returncode), "".join(output)
+
+
+def stop(child):
+    """Ends our child and all that it started; twice, for wrappers clean up at the first."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, how)
+            child.wait(20)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
 
 
 def run_unit(tree, test):
@@ -76,7 +99,7 @@ def run_unit(tree, test):
     binary = f"{BUILD}/tests/unit/{room}/{name}"
     make(tree, binary)
     wrap = ["sh", "tests/unit/db/cluster.sh"] if room in ("db", "server") else []
-    status, output = run([*wrap, binary], tree)
+    status, output = run([*wrap, binary], tree, seen=rf"\[  FAILED  \] {function}\b")
     if re.search(rf"\[\s+OK \] {function}$", output, re.M):
         return True, output
     if re.search(rf"\[  FAILED  \] {function}\b", output) or (
@@ -121,6 +144,15 @@ def try_mutant(tree, patch, test):
                 path.with_name(path.name + leftover).unlink(missing_ok=True)
 
 
+def unbroken(tree, test):
+    """None, or what is wrong with the test itself."""
+    try:
+        good, output = run_test(tree, test)
+        return None if good else "fails without the mutant: " + output[-600:]
+    except Problem as problem:
+        return str(problem)
+
+
 def main():
     wanted = sys.argv[1:]
     patches = [patch for patch in sorted(HERE.glob("*.patch")) if not wanted or any(part in patch.name for part in wanted)]
@@ -131,15 +163,12 @@ def main():
     try:
         copy_tree(tree)
         sound = {}
-        for test in dict.fromkeys(fields["test"] for fields in heads.values()):
-            try:
-                good, output = run_test(tree, test)
-                sound[test] = None if good else "fails without the mutant: " + output[-600:]
-            except Problem as problem:
-                sound[test] = str(problem)
         for patch, fields in heads.items():
             began = time.monotonic()
-            why = sound[fields["test"]]
+            test = fields["test"]
+            if test not in sound:
+                sound[test] = unbroken(tree, test)
+            why = sound[test]
             try:
                 if why is None and not try_mutant(tree, patch, fields["test"]):
                     why = "SURVIVED"
