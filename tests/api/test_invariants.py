@@ -172,6 +172,39 @@ def test_invariant_14_a_station_issues_within_its_allow_list_and_quantity(stack)
     assert stack.query("SELECT used FROM jitrca.manifest WHERE station_id = 'inv-14'") == [(5,)]
 
 
+def test_invariant_15_a_restored_database_does_not_take_crl_numbers_back(own):
+    """The rows of the newest lists are lost, as after a restore; the world has seen those lists."""
+    def full():
+        return x509.load_der_x509_crl(requests.get(f"{own.http_url}/crl/{first['ca']}.crl", timeout=5).content)
+
+    def lists(body):
+        return full().get_revoked_certificate_by_serial_number(int(body["serial"], 16)) is not None
+
+    def number():
+        return full().extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+    with client.admin(own) as boss:
+        first, second, third = (boss.issue(f"inv-15-{i}").json() for i in range(3))
+        old = number()
+        for body in (first, second):
+            boss.post(f"/v1/certificates/{body['serial']}/revoke", json={"reason": "superseded"})
+            wait_until(lambda body=body: lists(body), "the revocation on the list", 10)
+        newest = number()
+        assert newest > old
+    own.stop()
+    with own.db() as connection:
+        cursor = connection.cursor()
+        cursor.execute("SET session_replication_role = replica")  # no triggers
+        cursor.execute("DELETE FROM jitrca.crl WHERE number > %s AND scope = -1", (old,))
+        cursor.execute("UPDATE jitrca.crl_scope SET last_number = %s, published = 1, wanted = 1 WHERE scope = -1", (old,))
+    own.start()
+    with client.admin(own) as boss:
+        assert number() >= newest, "what the world has seen is still served"
+        boss.post(f"/v1/certificates/{third['serial']}/revoke", json={"reason": "superseded"})
+        wait_until(lambda: lists(third), "the revocation on the list", 20)
+        assert number() > newest and lists(first) and lists(second)
+
+
 def memory_kib(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as status:
         return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
