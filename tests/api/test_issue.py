@@ -110,6 +110,11 @@ def test_a_station_issues_only_what_it_was_given(stack):
         assert over.status_code == 429 and code(over) == "quota_exhausted"
         replay = st.issue("unit-0", replace=True)
         assert replay.status_code == 403 and code(replay) == "replace_not_allowed"
+        with client.admin(stack) as boss:
+            first = boss.get("/v1/certificates", params={"device_id": "unit-0"}).json()["certificates"][0]
+            boss.post(f"/v1/certificates/{first['certificate_id']}/revoke", json={"reason": "keyCompromise"})
+        second = st.issue("unit-0")
+        assert second.status_code == 403 and code(second) == "replace_not_allowed"
         scope = st.get("/v1/stations/self").json()
         manifest = scope["manifests"][0]
         assert (manifest["quantity"], manifest["used"]) == (3, 3)
