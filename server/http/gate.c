@@ -19,6 +19,8 @@
 #include "base/mem.h"
 #include "server/http/internal.h"
 
+/* While the gate closes: how often it looks for what has become quiet. */
+#define CLOSED_TICK_MS 20
 #define EVENTS_AT_ONCE 64
 #define ACCEPTS_AT_ONCE 64
 /* RFC 8446 5.1: a record's header, and what a record may hold. */
@@ -446,13 +448,15 @@ sweep(struct http *http)
 	return -1;
 }
 
-/* No request is in flight on it. */
+/* No request is in flight on it: none came after the last, or none at all within the grace. */
 static bool
 is_quiet(const struct connection *connection)
 {
 	enum connection_state state = atomic_load(&connection->state);
 
-	return state == CONNECTION_WAITING || state == CONNECTION_FIRST || state == CONNECTION_IDLE;
+	if (state == CONNECTION_WAITING || state == CONNECTION_FIRST)
+		return http_now_ms() - atomic_load(&connection->since_ms) >= ARRIVAL_GRACE_MS;
+	return state == CONNECTION_IDLE;
 }
 
 static void
@@ -530,6 +534,8 @@ run(void *arg)
 			timeout_ms = sweep(http);
 			swept_ms = http_now_ms();
 		}
+		if (atomic_load(&gate->phase) == GATE_CLOSED)
+			timeout_ms = CLOSED_TICK_MS;
 	}
 	return NULL;
 }

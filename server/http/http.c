@@ -226,6 +226,18 @@ wait_handed(struct http *http)
 		usleep(1000);
 }
 
+/* Who was accepted a moment ago has sent a request that is not read yet. */
+static void
+wait_arrivals(struct http *http)
+{
+	int64_t until_ms = http_now_ms() + 2 * ARRIVAL_GRACE_MS;
+
+	while (http_now_ms() < until_ms && (any_in(http, CONNECTION_WAITING) ||
+						   any_in(http, CONNECTION_HANDED) ||
+						   any_in(http, CONNECTION_FIRST)))
+		usleep(1000);
+}
+
 static void
 http_free(struct http *http)
 {
@@ -256,6 +268,7 @@ http_stop(struct http *http)
 	until_ms = http_now_ms() + http->config->shutdown_timeout_ms;
 	atomic_store(&http->stopping, true);
 	gate_close(http);
+	wait_arrivals(http);
 	if (!wait_landed(http, until_ms) && any_in(http, CONNECTION_WORKING)) {
 		/*
 		 * Somebody holds a parked request beyond its time. Its connection cannot be taken

@@ -69,6 +69,9 @@ enum connection_state {
 	CONNECTION_IDLE, /* between two requests */
 };
 
+/* At the end: a request that has just been sent is awaited so long on a connection just accepted. */
+#define ARRIVAL_GRACE_MS 300
+
 struct listener;
 struct lane;
 
