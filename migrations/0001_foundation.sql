@@ -355,6 +355,26 @@ CREATE TRIGGER audit_record_guard BEFORE UPDATE OR DELETE ON jitrca.audit_record
 	FOR EACH ROW EXECUTE FUNCTION jitrca.audit_guard();
 CREATE TRIGGER audit_item_guard BEFORE UPDATE OR DELETE ON jitrca.audit_item
 	FOR EACH ROW EXECUTE FUNCTION jitrca.audit_guard();
+CREATE TRIGGER audit_checkpoint_guard BEFORE UPDATE OR DELETE ON jitrca.audit_checkpoint
+	FOR EACH ROW EXECUTE FUNCTION jitrca.audit_guard();
+CREATE TRIGGER audit_record_whole BEFORE TRUNCATE ON jitrca.audit_record
+	EXECUTE FUNCTION jitrca.audit_guard();
+CREATE TRIGGER audit_item_whole BEFORE TRUNCATE ON jitrca.audit_item
+	EXECUTE FUNCTION jitrca.audit_guard();
+CREATE TRIGGER audit_checkpoint_whole BEFORE TRUNCATE ON jitrca.audit_checkpoint
+	EXECUTE FUNCTION jitrca.audit_guard();
+
+-- What was issued or revoked stays on record: retention drops whole partitions.
+CREATE FUNCTION jitrca.record_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'what was issued or revoked stays on record' USING ERRCODE = '23514';
+END $$;
+CREATE TRIGGER certificate_stays BEFORE DELETE ON jitrca.certificate
+	FOR EACH ROW EXECUTE FUNCTION jitrca.record_guard();
+CREATE TRIGGER certificate_whole BEFORE TRUNCATE ON jitrca.certificate
+	EXECUTE FUNCTION jitrca.record_guard();
+CREATE TRIGGER revocation_whole BEFORE TRUNCATE ON jitrca.revocation
+	EXECUTE FUNCTION jitrca.record_guard();
 
 -- What must reach IoT Core: a device and the version of it that is wanted there.
 CREATE TABLE jitrca.outbox (

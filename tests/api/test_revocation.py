@@ -68,7 +68,8 @@ def test_invariant_5_revocation_is_final_and_its_date_stays(stack):
         unhold = boss.post(f"/v1/certificates/{body['certificate_id']}/unhold", json={})
         assert unhold.status_code == 409 and code(unhold) == "certificate_not_held"
     for sql in ("UPDATE jitrca.certificate SET status = 'active' WHERE device_id = 'crl-3'",
-                "DELETE FROM jitrca.revocation WHERE true",
+                "DELETE FROM jitrca.revocation WHERE true", "DELETE FROM jitrca.certificate WHERE device_id = 'crl-3'",
+                "TRUNCATE jitrca.revocation", "TRUNCATE jitrca.audit_item", "DELETE FROM jitrca.audit_record",
                 "UPDATE jitrca.revocation SET revoked_at = now() + interval '1 day'"):
         with stack.db() as connection:
             try:
