@@ -11,7 +11,7 @@ from harness.stack import BIN, Stack, alive, wait_until
 from harness.walk import orphans_on_crl
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
-KILLS = 100 if LONG else 6
+KILLS = 100 if LONG else 5
 VICTIMS = ("frontend", "signer", "supervisor", "postgres", "backend")
 # Where the process is killed, and what must then have become of the certificates that were under way:
 # before Admit nothing was claimed; between Admit and Record the serial is revoked; after Record the
