@@ -291,8 +291,8 @@ enum status
 der_time(struct der *in, const char *field, int64_t *wall_s, struct err *err)
 {
 	unsigned century, year;
-	struct view text;
-	uint8_t tag;
+	struct view text = { NULL, 0 };
+	uint8_t tag = 0;
 
 	TRY(der_any(in, field, &tag, &text, NULL, err));
 	if (tag == DER_UTC_TIME) {

@@ -1,5 +1,6 @@
 #include "ca/key.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <string.h>
 
@@ -202,6 +203,7 @@ spki_of(struct bytes *out, EVP_PKEY *pkey, const struct key_kind *kind, struct e
 {
 	own_struct(der_writer) w;
 
+	assert(kind != NULL); /* every key's type is one of KINDS */
 	der_writer_init(&w, 4096);
 	der_open(&w, DER_SEQUENCE);
 	if (kind->curve != NULL)

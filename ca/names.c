@@ -1,6 +1,7 @@
 #include "ca/names.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <string.h>
 
 #include "ca/utf8.h"
@@ -86,10 +87,13 @@ consists_of(struct view text, const char *set)
 static bool
 fits_string_type(enum ca_rdn_type type, struct view value)
 {
+	const struct ca_rdn_rule *rule = ca_rdn_rule(type);
+
+	assert(rule != NULL); /* the profile was checked: there is one for each type */
 	if (type == RDN_C) /* ISO 3166 alpha-2 */
 		return value.len == 2 && value.data[0] >= 'A' && value.data[0] <= 'Z' &&
 		       value.data[1] >= 'A' && value.data[1] <= 'Z';
-	if (ca_rdn_rule(type)->string == DER_PRINTABLE_STRING) /* X.680 41.4 */
+	if (rule->string == DER_PRINTABLE_STRING) /* X.680 41.4 */
 		return consists_of(value, " '()+,-./:=?");
 	return true;
 }

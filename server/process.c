@@ -1,5 +1,6 @@
 #include "server/process.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -36,6 +37,7 @@ process_send(int control_fd, const void *message, size_t len, const int *fds, si
 		whole.msg_control = control.room;
 		whole.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
 		head = CMSG_FIRSTHDR(&whole);
+		assert(head != NULL); /* the room is there */
 		head->cmsg_level = SOL_SOCKET;
 		head->cmsg_type = SCM_RIGHTS;
 		head->cmsg_len = CMSG_LEN(fd_count * sizeof(int));

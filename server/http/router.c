@@ -1,5 +1,6 @@
 #include "server/http/route.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,6 +281,7 @@ take_params(const struct entry *entry, char *const *segments, struct match *out)
 		if (entry->segments[i].name == NULL)
 			continue;
 		value = fit(&entry->segments[i], segments[i], &len);
+		assert(value != NULL); /* it matched already */
 		value[len] = '\0';
 		out->params[out->param_count++] =
 			(struct pair){ .name = entry->segments[i].name, .value = value };
