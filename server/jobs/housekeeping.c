@@ -130,6 +130,15 @@ audit_page(struct app *app, struct db_tx *tx, const struct page *page, const str
 	return page->revoked > 0 ? audit_write(app, tx, &entry, err) : OK;
 }
 
+/* What cannot be read any more (its CA is gone) must not keep those behind it waiting for ever. */
+static enum status
+give_up(struct db_tx *tx, const struct db_bulk *bulk, struct err *err)
+{
+	log_error(LOG_ERROR, "bulk_revocation_unreadable", bulk->request_id, err);
+	TRY(db_bulk_advance(tx, bulk->revocation_id, 0, &bulk->cursor, true, err));
+	return db_tx_commit(tx, err);
+}
+
 static enum status
 bulk_once(struct app *app, bool *more, struct err *err)
 {
@@ -150,7 +159,8 @@ bulk_once(struct app *app, bool *more, struct err *err)
 		return OK;
 	if (status != OK)
 		return status;
-	TRY(read_selector(&selector, app, &bulk, err));
+	if (read_selector(&selector, app, &bulk, err) != OK)
+		return give_up(&tx, &bulk, err);
 	TRY(db_certificate_search(&tx, &selector.filter, &bulk.cursor, BULK_PAGE, page->rows,
 		&page->count, &page->next, err));
 	TRY(revoke_page(&tx, page, &bulk, now_s, err));
@@ -245,12 +255,13 @@ reaper_job_step(struct app *app, bool *more, struct err *err)
 }
 
 enum status
-retention_job_run(struct app *app, struct err *err)
+retention_job_step(struct app *app, bool *more, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	size_t deleted;
 	bool leader;
 
+	*more = false;
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_job_lead(&tx, JOB_HOUSEKEEPING, &leader, err));
 	if (!leader)
@@ -258,6 +269,9 @@ retention_job_run(struct app *app, struct err *err)
 	TRY(db_retention_idempotency(&tx,
 		clock_wall_s(app->clock) - app->config.idempotency_retention_s, RETENTION_PAGE, &deleted,
 		err));
-	TRY(db_audit_checkpoint(&tx, err));
-	return db_tx_commit(&tx, err);
+	if (deleted < RETENTION_PAGE)
+		TRY(db_audit_checkpoint(&tx, err));
+	TRY(db_tx_commit(&tx, err));
+	*more = deleted == RETENTION_PAGE;
+	return OK;
 }

@@ -15,7 +15,7 @@ struct app;
 MUST_USE enum status bulk_job_step(struct app *app, bool *more, struct err *err);
 /* Closes intents whose server is gone; *more as above. */
 MUST_USE enum status reaper_job_step(struct app *app, bool *more, struct err *err);
-/* What grows old; if this server leads. */
-MUST_USE enum status retention_job_run(struct app *app, struct err *err);
+/* A page of what grew old, if this server leads; *more as above. */
+MUST_USE enum status retention_job_step(struct app *app, bool *more, struct err *err);
 
 #endif

@@ -105,7 +105,8 @@ housekeeping_round(struct jobs *jobs, int64_t *retention_due_ms, struct err *err
 	for (more = true; more && !jobs->app->stopping;)
 		TRY(bulk_job_step(jobs->app, &more, err));
 	if (clock_mono_ms(jobs->app->clock) >= *retention_due_ms) {
-		TRY(retention_job_run(jobs->app, err));
+		for (more = true; more && !jobs->app->stopping;)
+			TRY(retention_job_step(jobs->app, &more, err));
 		*retention_due_ms = clock_mono_ms(jobs->app->clock) + RETENTION_EVERY_MS;
 	}
 	return OK;

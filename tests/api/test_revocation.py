@@ -148,3 +148,18 @@ def test_bulk_revocation_shows_first_whom_it_cuts_off(stack):
         for body in bodies:
             assert boss.get(f"/v1/certificates/{body['certificate_id']}").json()["status"] == "revoked"
             wait_until(lambda body=body: entry_of(stack, body), "the shard", 5)
+
+
+def test_a_bulk_that_cannot_be_read_keeps_nobody_waiting(stack):
+    with stack.db() as connection:
+        connection.cursor().execute(
+            "INSERT INTO jitrca.bulk_revocation (revocation_id, state, actor, request_id, reason, selector, matched,"
+            " issued_until) VALUES (%s, 'running', 'admin', 'r', 4, '{\"ca\": \"gone\"}', 1, now())", ("0" * 32,))
+    with client.admin(stack) as boss:
+        body = boss.issue("after-the-unreadable").json()
+        real = boss.post("/v1/revocations", json={"selector": {"device_id": "after-the-unreadable"},
+                                                  "reason": "superseded", "dry_run": False}).json()
+        wait_until(lambda: boss.get(f"/v1/revocations/{real['revocation_id']}").json()["state"] == "done", "the bulk", 10)
+        assert boss.get(f"/v1/certificates/{body['certificate_id']}").json()["status"] == "revoked"
+        assert boss.get(f"/v1/revocations/{'0' * 32}").json()["state"] == "done"
+    assert any(event["event"] == "bulk_revocation_unreadable" for event in stack.events())
