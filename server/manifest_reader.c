@@ -258,7 +258,10 @@ json_want(struct manifest_reader *r, int want, const char *text, struct err *err
 	return OK;
 }
 
-/* RFC 8259 7: behind a backslash. What is not ASCII is no part of an id: a placeholder that refuses. */
+/*
+ * RFC 8259 7: behind a backslash. What is not ASCII is no part of an id, so an octet that no id holds
+ * stands for it and is refused.
+ */
 static enum status
 json_escape(struct manifest_reader *r, int64_t line, struct err *err)
 {

@@ -124,7 +124,7 @@ def bench_revocation(stack, count=40):
                 if crl.get_revoked_certificate_by_serial_number(int(body["serial"], 16)):
                     break
                 assert time.monotonic() - start < 10
-                time.sleep(0.005)
+                time.sleep(0.005)  # a relying party has no event to wait for; this is the figure's resolution
             took.append(time.monotonic() - start)
     return {**quantiles(took), "limit_p99_ms": 1000}
 
