@@ -203,8 +203,8 @@ find_route(struct request *request, char allow[ALLOW_BYTES], struct err *err)
 		*query++ = '\0';
 	TRY(router_match(request->http->router, request->connection->listener->kind,
 		request->method, copy, &request->match, allow, err));
-	return uri_query(
-		query, request->match.route->query, request->query, &request->query_count, err);
+	return uri_query(query, request->match.route->query, request->match.route->lenient,
+		request->query, &request->query_count, err);
 }
 
 /* The path for the log and the handler: as it was sent, without the query, which may hold anything.
@@ -212,8 +212,12 @@ find_route(struct request *request, char allow[ALLOW_BYTES], struct err *err)
 static void
 cut_query(struct request *request)
 {
+	char *end;
+
 	request->path = origin_form(request->target);
-	request->path[strcspn(request->path, "?")] = '\0';
+	end = request->path + strcspn(request->path, "?");
+	request->query_text = *end != '\0' ? end + 1 : end;
+	*end = '\0';
 }
 
 static enum status

@@ -160,6 +160,8 @@ http_start(struct http **out, const struct http_setup *setup, struct err *err)
 	http->app = setup->app;
 	http->router = setup->router;
 	http->authorize = setup->authorize;
+	http->context = setup->context;
+	http->render = setup->render;
 	http->gate.epoll_fd = http->gate.wake_fd = -1;
 	pthread_mutex_init(&http->tls_lock, NULL);
 	pthread_mutex_init(&http->flight_lock, NULL);

@@ -21,6 +21,13 @@ struct http_setup {
 	 */
 	enum status (*authorize)(struct app *app, struct request *request, unsigned roles,
 		struct err *err);
+	void *context; /* request_context(), for those who have no struct app */
+	/*
+	 * Makes the answer of a failure with request_reply_*; NULL: problem+json. Before the handler, too:
+	 * then request_route() is NULL or its query and body are not there. May run on a lane's thread: never
+	 * blocks.
+	 */
+	enum status (*render)(struct request *request, const struct err *problem, struct err *err);
 };
 
 /* *out is set before the first handler may run. The TLS listeners accept from http_set_certificates on. */

@@ -212,9 +212,10 @@ MUST_USE enum status router_match(const struct router *router, enum listener_kin
 /* Decodes percent signs in place; plus_is_space as forms have it. False: malformed, control, not
  * UTF-8. */
 MUST_USE bool uri_decode(char *text, bool plus_is_space);
-/* Splits and decodes a query in place, checking names against allowed (NULL: none). */
-MUST_USE enum status uri_query(
-	char *query, const char *const *allowed, struct pair *out, size_t *count, struct err *err);
+/* Splits and decodes a query in place, checking names against allowed (NULL: none); lenient: other
+ * names are left out. */
+MUST_USE enum status uri_query(char *query, const char *const *allowed, bool lenient,
+	struct pair *out, size_t *count, struct err *err);
 MUST_USE bool utf8_valid(const uint8_t *data, size_t len);
 
 /* ---- requests: request.c, exchange.c ---- */
@@ -250,6 +251,8 @@ struct request {
 	const char *method;
 	char *target; /* as it was sent */
 	char *path;   /* as it was sent, without the query */
+	const char *query_text; /* as it was sent */
+	void *note;
 	struct match match;
 	size_t query_count;
 	struct pair query[QUERY_MAX];
@@ -313,6 +316,9 @@ struct http {
 	const struct router *router;
 	enum status (*authorize)(
 		struct app *app, struct request *request, unsigned roles, struct err *err);
+	void *context;
+	enum status (*render)(
+		struct request *request, const struct err *problem, struct err *err);
 	struct listener listeners[LISTENERS_MAX];
 	size_t listener_count;
 	struct gate gate;

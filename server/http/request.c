@@ -89,6 +89,7 @@ request_new(struct http *http, struct connection *connection, const char *target
 		return NULL;
 	}
 	request->path = request->target;
+	request->query_text = "";
 	return request;
 }
 
@@ -169,6 +170,35 @@ request_header(const struct request *request, const char *name)
 	return MHD_lookup_connection_value(request->mhd, MHD_HEADER_KIND, name);
 }
 
+const char *
+request_query_text(const struct request *request)
+{
+	return request->query_text;
+}
+
+struct header_walk {
+	bool (*each)(void *arg, const char *name, const char *value);
+	void *arg;
+};
+
+static enum MHD_Result
+walk_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	const struct header_walk *walk = cls;
+
+	(void)kind;
+	return walk->each(walk->arg, name, value != NULL ? value : "") ? MHD_YES : MHD_NO;
+}
+
+void
+request_headers(const struct request *request,
+	bool (*each)(void *arg, const char *name, const char *value), void *arg)
+{
+	struct header_walk walk = { each, arg };
+
+	(void)MHD_get_connection_values(request->mhd, MHD_HEADER_KIND, walk_header, &walk);
+}
+
 struct view
 request_body(const struct request *request)
 {
@@ -230,6 +260,30 @@ const struct identity *
 request_identity(const struct request *request)
 {
 	return request->identity;
+}
+
+const struct route *
+request_route(const struct request *request)
+{
+	return request->match.route;
+}
+
+void *
+request_context(const struct request *request)
+{
+	return request->http->context;
+}
+
+void
+request_set_note(struct request *request, void *note)
+{
+	request->note = note;
+}
+
+void *
+request_note(const struct request *request)
+{
+	return request->note;
 }
 
 /* ---- answers ---- */
@@ -353,14 +407,13 @@ request_reply_header(struct request *request, const char *name, const char *valu
 	return OK;
 }
 
-/* The headers that go with a problem. What the handler had set for its own answer is void. */
+/* The headers that go with a problem. */
 static enum status
 problem_headers(struct request *request, const struct err *problem, struct err *err)
 {
 	char text[24];
 	int64_t seconds;
 
-	request->headers = NULL;
 	if (problem_retry_after(problem, &seconds)) {
 		(void)snprintf(text, sizeof(text), "%lld", (long long)seconds);
 		TRY(request_reply_header(request, "Retry-After", text, err));
@@ -372,19 +425,29 @@ problem_headers(struct request *request, const struct err *problem, struct err *
 	return OK;
 }
 
+static enum status
+render_problem(struct request *request, const struct err *problem, struct err *err)
+{
+	own(json_t) json = problem_json(problem, request->id);
+
+	TRY(reply_text_of(
+		request, problem_status(problem), "application/problem+json", json, err));
+	return problem_headers(request, problem, err);
+}
+
 void
 request_problem(struct request *request, const struct err *problem)
 {
-	unsigned status = problem_status(problem);
-	own(json_t) json = problem_json(problem, request->id);
 	struct err err;
 
 	(void)snprintf(request->code, sizeof(request->code), "%s", problem->code);
 	metric_count(METRIC_PROBLEMS, problem->code, NULL, 1);
-	if (status == 500)
+	if (problem_status(problem) == 500)
 		log_error(LOG_ERROR, "request_failed", request->id, problem);
-	if (reply_text_of(request, status, "application/problem+json", json, &err) == OK &&
-		problem_headers(request, problem, &err) == OK)
+	/* What the handler had set for its own answer is void. */
+	request->headers = NULL;
+	if ((request->http->render != NULL ? request->http->render(request, problem, &err)
+					   : render_problem(request, problem, &err)) == OK)
 		return;
 	/* No memory to say what it was: an answer that was made at the start. */
 	drop_response(request);

@@ -23,6 +23,7 @@
 OWNER(json_t, json_decref)
 
 struct request;
+struct route;    /* server/http/route.h */
 struct identity; /* server/auth.h */
 
 #define REQUEST_ID_BYTES 33
@@ -35,8 +36,13 @@ const char *request_param(const struct request *request, const char *name);
 /* A query parameter, percent-decoded, or NULL. Unknown, repeated or malformed ones are refused before
  * the handler runs, by the route's list. */
 const char *request_query(const struct request *request, const char *name);
+/* The query as it was sent, without the question mark; "" if none. */
+const char *request_query_text(const struct request *request);
 /* A header, or NULL. Repeated headers that may not be are refused (400 header_repeated). */
 const char *request_header(const struct request *request, const char *name);
+/* Calls each() for every header as it was sent, in no order; a false ends it. */
+void request_headers(const struct request *request,
+	bool (*each)(void *arg, const char *name, const char *value), void *arg);
 struct view request_body(const struct request *request);
 /* For routes with .spool: the body is in an unlinked file; at offset 0. -1 otherwise. */
 int request_body_fd(const struct request *request);
@@ -94,5 +100,11 @@ const char *request_actor(const struct request *request);
 /* A slot for what authentication found; freed with request_alloc'd memory. */
 void request_set_identity(struct request *request, const struct identity *identity);
 const struct identity *request_identity(const struct request *request);
+/* Where it was routed to, or NULL; the context of struct http_setup. */
+const struct route *request_route(const struct request *request);
+void *request_context(const struct request *request);
+/* A slot for what the handler wants to tell the renderer; in request_alloc'd memory. */
+void request_set_note(struct request *request, void *note);
+void *request_note(const struct request *request);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * server/http/route.h - the routing table. Methods match exactly; a known path with another method is
  * 405 with Allow; HEAD is answered where GET is. `{name}` stands for one path segment, or with a fixed
- * suffix in it for the rest: "/crl/{ca}/{shard}.crl".
+ * suffix in it for the rest: "/crl/{ca}/{shard}.crl". `{name+}` at the end stands for one segment or
+ * more, with their slashes.
  */
 #ifndef SERVER_HTTP_ROUTE_H
 #define SERVER_HTTP_ROUTE_H
@@ -37,6 +38,12 @@ struct route {
 	bool spool;               /* the body goes to a file; limit config.upload_max_bytes */
 	const char *const *query; /* NULL-terminated names of allowed query parameters; NULL: none */
 	bool inline_ok;           /* runs on the libmicrohttpd thread: answers from memory, never blocks */
+	/*
+	 * As foreign clients expect it: unknown query parameters are ignored, and where a narrower path
+	 * has not the method, this one may.
+	 */
+	bool lenient;
+	const void *data;         /* the handler's own: request_route()->data */
 };
 
 /* A NULL-terminated array of tables, each ended by an entry without method. */

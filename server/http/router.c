@@ -11,6 +11,8 @@
 /* Of our own tables; a house with more needs another search than a walk. */
 #define ROUTES_MAX 256
 #define SEGMENTS_MAX 8
+/* Of a path that is asked for: a last label that takes slashes may have that many. */
+#define PARTS_MAX 64
 
 /* One part of a path between slashes: a text, or before{name}after. */
 struct segment {
@@ -21,8 +23,9 @@ struct entry {
 	const struct route *route;
 	size_t segment_count;
 	struct segment segments[SEGMENTS_MAX];
-	char rank[SEGMENTS_MAX +
-		  1]; /* how narrow each segment is: '2' text, '1' with a fix part, '0' any */
+	bool greedy; /* the last one stands for all that is left */
+	/* how narrow each segment is: '2' text, '1' with a fix part, '0' any, '/' any and more */
+	char rank[SEGMENTS_MAX + 1];
 };
 
 struct router {
@@ -48,6 +51,22 @@ copy_part(const char *text, size_t len)
 		out[len] = '\0';
 	}
 	return out;
+}
+
+/* {name+}: alone in its segment, which is the last. */
+static enum status
+compile_greedy(struct entry *entry, struct segment *segment, char next, struct err *err)
+{
+	size_t last = strlen(segment->name) - 1;
+
+	if (segment->name[last] != '+')
+		return OK;
+	if (next != '\0' || last == 0 || segment->before[0] != '\0' || segment->after[0] != '\0')
+		return bad(err, entry->route, "{name+} alone, at the end wanted");
+	segment->name[last] = '\0';
+	entry->greedy = true;
+	entry->rank[entry->segment_count - 1] = '/';
+	return OK;
 }
 
 static enum status
@@ -76,7 +95,7 @@ compile_segment(struct entry *entry, const char *text, size_t len, struct err *e
 		return err_memory(err);
 	if (strpbrk(segment->after, "{}") != NULL || strchr(segment->name, '{') != NULL)
 		return bad(err, entry->route, "one {name} in a segment wanted");
-	return OK;
+	return compile_greedy(entry, segment, text[len], err);
 }
 
 static enum status
@@ -259,9 +278,9 @@ matches(const struct entry *entry, char *const *segments, size_t count)
 {
 	size_t len;
 
-	if (entry->segment_count != count)
+	if (entry->greedy ? entry->segment_count > count : entry->segment_count != count)
 		return false;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < entry->segment_count; i++) {
 		const struct segment *wanted = &entry->segments[i];
 
 		if (wanted->name == NULL ? strcmp(wanted->before, segments[i]) != 0
@@ -271,9 +290,26 @@ matches(const struct entry *entry, char *const *segments, size_t count)
 	return true;
 }
 
+/* Puts the slashes back between decoded parts, in place; each stands behind the one before. */
 static void
-take_params(const struct entry *entry, char *const *segments, struct match *out)
+join(char *const *segments, size_t count)
 {
+	size_t len = strlen(segments[0]);
+
+	for (size_t i = 1; i < count; i++) {
+		size_t more = strlen(segments[i]);
+
+		segments[0][len] = '/';
+		memmove(segments[0] + len + 1, segments[i], more + 1);
+		len += 1 + more;
+	}
+}
+
+static void
+take_params(const struct entry *entry, char *const *segments, size_t count, struct match *out)
+{
+	if (entry->greedy)
+		join(segments + entry->segment_count - 1, count - entry->segment_count + 1);
 	for (size_t i = 0; i < entry->segment_count; i++) {
 		size_t len = 0;
 		char *value;
@@ -306,7 +342,7 @@ add_method(char allow[ALLOW_BYTES], const char *method)
 
 /* Splits path at its slashes and decodes each part, in place. */
 static enum status
-split(char *path, char *segments[SEGMENTS_MAX], size_t *count, struct err *err)
+split(char *path, char *segments[PARTS_MAX], size_t *count, struct err *err)
 {
 	char *rest = path;
 	size_t found = 0;
@@ -320,9 +356,11 @@ split(char *path, char *segments[SEGMENTS_MAX], size_t *count, struct err *err)
 		if (!uri_decode(part, false))
 			return err_set(err, ERR_ARGUMENT, "path_malformed",
 				"path: percent-encoded UTF-8 without control characters wanted");
-		if (found < SEGMENTS_MAX)
-			segments[found] = part;
-		found++;
+		if (found == PARTS_MAX)
+			return err_set(err, ERR_NOT_FOUND, "not_found",
+				"there is nothing here: at most %d parts of a path wanted",
+				PARTS_MAX);
+		segments[found++] = part;
 	}
 	*count = found;
 	return OK;
@@ -335,7 +373,7 @@ router_match(const struct router *router, enum listener_kind kind, const char *m
 	bool head = strcmp(method, "HEAD") == 0;
 	const char *wanted = head ? "GET" : method;
 	const struct entry *place = NULL;
-	char *segments[SEGMENTS_MAX];
+	char *segments[PARTS_MAX];
 	size_t count = 0;
 
 	allow[0] = '\0';
@@ -348,8 +386,8 @@ router_match(const struct router *router, enum listener_kind kind, const char *m
 
 		if ((listeners_of(entry->route) & kind) == 0 || !matches(entry, segments, count))
 			continue;
-		/* Wider patterns behind the narrowest one do not count. */
-		if (place != NULL && !same_place(place, entry))
+		/* Wider patterns behind the narrowest one do not count, as a rule. */
+		if (place != NULL && !same_place(place, entry) && !entry->route->lenient)
 			break;
 		place = entry;
 		add_method(allow, entry->route->method);
@@ -358,7 +396,7 @@ router_match(const struct router *router, enum listener_kind kind, const char *m
 		out->route = entry->route;
 		out->index = i;
 		out->head = head;
-		take_params(entry, segments, out);
+		take_params(entry, segments, count, out);
 		return OK;
 	}
 	if (place == NULL)

@@ -81,7 +81,8 @@ is_allowed(const char *name, const char *const *allowed)
 }
 
 enum status
-uri_query(char *query, const char *const *allowed, struct pair *out, size_t *count, struct err *err)
+uri_query(char *query, const char *const *allowed, bool lenient, struct pair *out, size_t *count,
+	struct err *err)
 {
 	char *rest = query;
 
@@ -101,6 +102,8 @@ uri_query(char *query, const char *const *allowed, struct pair *out, size_t *cou
 		if (!uri_decode(name, true) || (value != NULL && !uri_decode(value, true)))
 			return err_set(err, ERR_ARGUMENT, "query_malformed",
 				"query: percent-encoded UTF-8 without control characters wanted");
+		if (lenient && !is_allowed(name, allowed))
+			continue;
 		if (!is_allowed(name, allowed))
 			return err_set(err, ERR_ARGUMENT, "query_unknown",
 				"query: a parameter is not known here: %.64s", name);

@@ -225,6 +225,90 @@ the_narrowest_route_wins(void **state)
 	router_free(router);
 }
 
+/* As AWS has it: a last label may hold slashes, encoded or not, and a narrower path hides no other method. */
+static void
+a_greedy_label_takes_all_that_is_left(void **state)
+{
+	static const struct route LENIENT[] = {
+		{ .method = "GET",
+			.path = "/destinations/{arn+}",
+			.handle = nothing,
+			.roles = ROLE_ANYONE,
+			.listeners = LISTENER_HTTP,
+			.lenient = true },
+		{ .method = "PUT",
+			.path = "/groups/add",
+			.handle = nothing,
+			.roles = ROLE_ANYONE,
+			.listeners = LISTENER_HTTP,
+			.lenient = true },
+		{ .method = "GET",
+			.path = "/groups/{name}",
+			.handle = nothing,
+			.roles = ROLE_ANYONE,
+			.listeners = LISTENER_HTTP,
+			.lenient = true },
+		{ .method = NULL },
+	};
+	static const struct {
+		const char *method, *path, *want_route, *want_value; /* want_route NULL: refused */
+	} CASES[] = {
+		{ "GET", "/destinations/arn%3Aaws%3Aiot/http/a-b", "/destinations/{arn+}",
+			"arn:aws:iot/http/a-b" },
+		{ "GET", "/destinations/arn:aws%2Fhttp%2Fa", "/destinations/{arn+}",
+			"arn:aws/http/a" },
+		{ "GET", "/destinations/a", "/destinations/{arn+}", "a" },
+		{ "GET", "/destinations/a/b/c/d/e/f/g/h/i/j/k", "/destinations/{arn+}",
+			"a/b/c/d/e/f/g/h/i/j/k" },
+		{ "GET", "/destinations/a/", "/destinations/{arn+}", "a/" },
+		{ "GET", "/destinations/", NULL, NULL },
+		{ "GET", "/destinations", NULL, NULL },
+		{ "PUT", "/groups/add", "/groups/add", NULL },
+		{ "GET", "/groups/add", "/groups/{name}", "add" },
+		{ "GET", "/groups/a%2Fb%20c", "/groups/{name}", "a/b c" },
+		{ "POST", "/groups/add", NULL, NULL },
+	};
+	const struct route *const tables[] = { LENIENT, NULL };
+	struct router *router = NULL;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(router_new(&router, tables, &err), OK);
+	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+		char path[128], allow[ALLOW_BYTES];
+		struct match match;
+		enum status status;
+
+		(void)snprintf(path, sizeof(path), "%s", CASES[i].path);
+		status = router_match(
+			router, LISTENER_HTTP, CASES[i].method, path, &match, allow, &err);
+		if (CASES[i].want_route == NULL) {
+			assert_int_not_equal(status, OK);
+			continue;
+		}
+		assert_int_equal(status, OK);
+		assert_string_equal(match.route->path, CASES[i].want_route);
+		if (CASES[i].want_value != NULL)
+			assert_string_equal(match.params[0].value, CASES[i].want_value);
+	}
+	router_free(router);
+}
+
+static void
+a_lenient_query_leaves_out_what_it_does_not_know(void **state)
+{
+	static const char *const KNOWN[] = { "marker", NULL };
+	char query[] = "x-id=GetPolicy&marker=a%2Bb&other";
+	struct pair pairs[QUERY_MAX];
+	size_t count;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(uri_query(query, KNOWN, true, pairs, &count, &err), OK);
+	assert_int_equal(count, 1);
+	assert_string_equal(pairs[0].value, "a+b");
+}
+
 /* ---- fields ---- */
 
 struct field_case {
@@ -615,6 +699,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_table_with_a_fault_stops_the_start),
 		cmocka_unit_test(the_narrowest_route_wins),
+		cmocka_unit_test(a_greedy_label_takes_all_that_is_left),
+		cmocka_unit_test(a_lenient_query_leaves_out_what_it_does_not_know),
 		cmocka_unit_test(each_field_names_what_is_wrong),
 		cmocka_unit_test(a_limit_is_a_number_in_its_range),
 		cmocka_unit_test(a_cursor_comes_back_whole_or_not_at_all),
