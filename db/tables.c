@@ -11,5 +11,6 @@ const struct db_table *const DB_TABLES[] = {
 	&DB_TABLE_REVOCATION,
 	&DB_TABLE_CRL,
 	&DB_TABLE_DEVICE,
+	&DB_TABLE_IOTCORE_BROKER,
 };
 const size_t DB_TABLE_COUNT = COUNT_OF(DB_TABLES);
