@@ -20,7 +20,7 @@ LIBRARY_HOMES = {
     "gnutls": ("server/http/",),
     "seccomp": ("server/signer/",),
     "curl/": ("server/cli/", "server/iot/"),
-    "sodium": ("ca/",),
+    "sodium": ("ca/", "server/iot/", "server/iotcore/"),
 }
 INNER = {  # folder of server: folders of server that it must not include
     "server/http/": ("server/api/", "server/protocol/", "server/issuance/", "server/jobs/"),
