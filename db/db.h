@@ -100,4 +100,10 @@ struct db_cert_ref {
 	struct serial serial;
 };
 
+static inline bool
+db_ref_equal(const struct db_cert_ref *a, const struct db_cert_ref *b)
+{
+	return a->issuer_id == b->issuer_id && serial_equal(&a->serial, &b->serial);
+}
+
 #endif

@@ -537,12 +537,6 @@ db_revocation_unhold(struct db_tx *tx, const struct db_cert_ref *ref, struct err
 	return db_revocation_mark(tx, ref, 1, err);
 }
 
-static bool
-same_ref(const struct db_cert_ref *a, const struct db_cert_ref *b)
-{
-	return a->issuer_id == b->issuer_id && serial_equal(&a->serial, &b->serial);
-}
-
 static enum status
 set_status(struct db_tx *tx, const struct db_cert_ref *ref, enum cert_status status, int64_t now_s,
 	struct err *err)
@@ -583,13 +577,13 @@ db_revocation_confirm(struct db_tx *tx, const struct db_cert_ref *successor, boo
 	if (strcmp(device_status, "quarantined") == 0)
 		return err_set(err, ERR_DENIED, "device_quarantined", "device: %s is quarantined",
 			cert.device_id);
-	if (status == CERT_ACTIVE && same_ref(&current, successor) && pointer.issuer_id != 0) {
+	if (status == CERT_ACTIVE && db_ref_equal(&current, successor) && pointer.issuer_id != 0) {
 		*predecessor = pointer;
 		*changed = false;
 		return OK;
 	}
 	if (status != CERT_PENDING_CONFIRMATION || not_after_s <= now_s ||
-	    !same_ref(&next, successor))
+	    !db_ref_equal(&next, successor))
 		return err_set(err, ERR_CONFLICT, "not_a_successor",
 			"certificate: the unconfirmed successor of its device wanted, %s found",
 			not_after_s <= now_s ? "an expired one" : cert_status_name(status));

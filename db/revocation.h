@@ -39,7 +39,7 @@ struct db_revoke_item {
 MUST_USE enum status db_revocation_revoke_many(struct db_tx *tx, struct db_revoke_item *items,
 	size_t count, int64_t now_s, struct err *err);
 
-/* For db/issuance.c: marks the CRL scopes of serials and sends NOTIFY. */
+/* For db/reap.c: marks the CRL scopes of serials and sends NOTIFY. */
 MUST_USE enum status db_revocation_mark(struct db_tx *tx, const struct db_cert_ref *refs, size_t count,
 	struct err *err);
 

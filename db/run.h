@@ -65,7 +65,8 @@ struct db_table {
 
 /* db/tables.c: the tables of all entity files, in no order that matters. Each file defines its own. */
 extern const struct db_table DB_TABLE_POOL, DB_TABLE_PRINCIPAL, DB_TABLE_MANIFEST, DB_TABLE_AUDIT,
-	DB_TABLE_ISSUER, DB_TABLE_ISSUANCE, DB_TABLE_CERTIFICATE, DB_TABLE_REVOCATION, DB_TABLE_CRL,
+	DB_TABLE_ISSUER, DB_TABLE_ADMIT, DB_TABLE_ADMIT_CHARGE, DB_TABLE_RECORD, DB_TABLE_REAP,
+	DB_TABLE_MONTH, DB_TABLE_CERTIFICATE, DB_TABLE_REVOCATION, DB_TABLE_CRL,
 	DB_TABLE_DEVICE, DB_TABLE_IOTCORE_BROKER;
 extern const struct db_table *const DB_TABLES[];
 extern const size_t DB_TABLE_COUNT;

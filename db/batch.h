@@ -1,0 +1,167 @@
+/*
+ * db/batch.h - many items in a few statements: what Admit, Record and the reaper (admit.c, admit_charge.c,
+ * record.c, reap.c) have in common; private to this room. A statement takes arrays, one entry for each
+ * item that was picked, and names in its TAKES row which columns they are made of.
+ *
+ * How it stays right with several servers at once.
+ *
+ * Each claim is a row that only one transaction can insert (the unique index makes the others wait),
+ * or a row that was there and is locked. What is decided is read in a statement of its own after the
+ * lock: under READ COMMITTED only a new statement sees what the one that we waited for has written.
+ * Rows are locked in the order of issuance.h, and in each table by key, so two batches never wait for
+ * each other in a ring. Record and the reaper begin with the intent, whose rows Admit only inserts.
+ *
+ * claim_serial of a key or a slot is set exactly as long as the intent is open: Record and the reaper
+ * take it away in the transaction that deletes the intent.
+ */
+#ifndef DB_BATCH_H
+#define DB_BATCH_H
+
+#include "base/mem.h"
+#include "db/issuance.h"
+#include "db/run.h"
+
+/* What the arrays of a statement are made of, one entry per item. */
+enum column {
+	COL_END = 0,
+	COL_INDEX,
+	COL_INSTANCE,
+	COL_PRINCIPAL,
+	COL_ASKER, /* the principal; empty when the device itself asks */
+	COL_NAMED, /* the identity where it must be a principal; else empty */
+	COL_IDEMPOTENCY_KEY,
+	COL_REQUEST_HASH,
+	COL_ISSUER,
+	COL_SERIAL,
+	COL_NOT_AFTER,
+	COL_IDENTITY,
+	COL_PROFILE,
+	COL_SPKI,
+	COL_OF_DEVICE,
+	COL_IS_SUCCESSOR,
+	COL_MANIFEST,
+	COL_CHARGED,
+	COL_EXISTING_ISSUER,
+	COL_EXISTING_SERIAL,
+	COL_KEY_ISSUER, /* the key's last certificate */
+	COL_KEY_SERIAL,
+	COL_THING_TYPE,
+	COL_ATTRIBUTES,
+	COL_REVIVES,
+	COL_DER,
+	COL_SHA256,
+	COL_SUBJECT,
+	COL_NOT_BEFORE,
+	COL_ISSUED_AT,
+	COL_PREDECESSOR_ISSUER,
+	COL_PREDECESSOR_SERIAL,
+};
+
+/* What we know of an item beside what it asks and what we answer. */
+struct work {
+	bool idempotency_new, key_new, slot_new; /* inserted by this call */
+	bool key_old, slot_old;                  /* there before; locked by this call */
+	struct db_cert_ref key_certificate;      /* the key's last certificate */
+	struct db_cert_ref current, successor; /* the device's slot */
+	enum cert_status current_status, successor_status;
+	bool current_lives, successor_lives; /* neither revoked nor expired; a hold is a life */
+	char device_status[16];
+	int64_t device_version;
+	bool replacing, reviving;
+	size_t first_line, line_count;
+	struct db_cert_ref predecessor; /* Record */
+	bool decommissioned, blocked;   /* Record: since Admit */
+	bool withdrawn;                 /* Record: the predecessor was revoked since Admit */
+};
+
+/* A line of a manifest that names an item's identity (Admit). */
+struct line {
+	char manifest_id[DB_ID_BYTES];
+	bool used;
+	char state;
+};
+
+/* The items of one call: those of Admit, those of Record, or those that the reaper found. */
+struct batch {
+	struct db_tx *tx;
+	struct db_admit_item *items;          /* Admit, reaper */
+	struct db_record_item *records;       /* Record */
+	size_t count;
+	struct work *work;
+	size_t *by_serial; /* indexes in the order of the serials */
+	size_t *pick;      /* what the next statement is about */
+	size_t picked;
+	struct line *lines;
+	size_t line_count;
+	int32_t instance_id;         /* Admit */
+	struct db_admit_item *found; /* reaper: owned; what items points to */
+};
+
+static inline void
+batch_free(struct batch *b)
+{
+	mem_free(b->work);
+	mem_free(b->by_serial);
+	mem_free(b->pick);
+	mem_free(b->lines);
+	mem_free(b->found);
+}
+OWNER_STRUCT(batch, batch_free)
+
+/* Makes room for the count items of a batch whose items or records are set. */
+MUST_USE enum status batch_prepare(struct batch *b, struct err *err);
+
+static inline const struct db_admit_item *
+batch_item(const struct batch *b, size_t i)
+{
+	return b->records != NULL ? b->records[i].admitted : &b->items[i];
+}
+
+/* The item of a serial that a statement gave back; count when there is none. */
+size_t batch_index(const struct batch *b, const struct serial *serial);
+
+static inline void
+batch_pick_none(struct batch *b)
+{
+	b->picked = 0;
+}
+
+static inline void
+batch_pick(struct batch *b, size_t i)
+{
+	b->pick[b->picked++] = i;
+}
+
+void batch_pick_all(struct batch *b);
+
+#define BATCH_COLUMNS_MAX 20
+
+/*
+ * Runs a statement over the picked items; takes names its parameters' columns, up to COL_END. When none
+ * are picked nothing runs, and *rows stays NULL, which counts as no rows.
+ */
+MUST_USE enum status batch_run(struct batch *b, const struct db_statement *statement,
+	const enum column *takes, PGresult **rows, struct err *err);
+
+static inline int
+batch_row_count(const PGresult *rows)
+{
+	return rows != NULL ? db_rows(rows) : 0;
+}
+
+/* The index that a row begins with. */
+size_t batch_row_index(struct db_row *row, const struct batch *b);
+
+static inline bool
+batch_of_device(const struct db_admit_item *item)
+{
+	return item->slot == SLOT_CURRENT || item->slot == SLOT_SUCCESSOR;
+}
+
+static inline bool
+batch_has_key(const struct db_admit_item *item)
+{
+	return item->idempotency_key != NULL && item->idempotency_key[0] != '\0';
+}
+
+#endif

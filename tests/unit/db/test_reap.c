@@ -1,0 +1,95 @@
+#include "tests/unit/db/issuing.h"
+
+static void
+reap(int32_t own_instance, const struct db_cert_ref *refs, size_t ref_count, size_t want)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_orphan orphans[16];
+	size_t n;
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_issuance_reap(&tx, own_instance, refs, ref_count, orphans, 16, &n, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(n, want);
+}
+
+static void
+the_reaper_gives_back_exactly(void **state)
+{
+	struct db_cert_ref first = issue(ask("orphan-old"));
+	struct db_admit_item items[4];
+	struct err err;
+
+	(void)state;
+	manifest("m-orphan", "st", 3, true);
+	line("m-orphan", "orphan-new");
+	line("m-orphan", "orphan-old");
+	items[0] = with_key(ask_station("st", "orphan-new"), "k-orphan", 1);
+	items[1] = ask_successor("orphan-old", &first);
+	items[2] = ask("orphan-many");
+	items[2].slot = SLOT_MANY;
+	items[2].profile = "server";
+	(void)issue(items[2]);
+	items[2].ref = draw_ref(items[2].not_after_s);
+	items[2] = with_key(items[2], "k-orphan-many", 1); /* its key has a certificate */
+	sql("SELECT pg_advisory_lock(1784, 77)"); /* instance 77 lives */
+	admit_as(77, items, 3);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(items[i].admission, ADMISSION_ADMITTED);
+	reap(1, NULL, 0, 0);
+	reap(77, NULL, 0, 0);
+	sql("SELECT pg_advisory_unlock(1784, 77)");
+	reap(77, NULL, 0, 0); /* its own are never those of the dead */
+	reap(1, NULL, 0, 3);
+	reap(1, NULL, 0, 0);
+	for (int i = 0; i < 3; i++) {
+		nothing_left(&items[i]);
+		assert_int_equal(count("revocation WHERE serial = '\\x%s' AND reason = 5",
+			hex(&items[i].ref)), 1);
+		assert_int_equal(count("crl_scope WHERE issuer_id = 1 AND scope = %d"
+			" AND wanted > published", serial_shard(&items[i].ref.serial)), 1);
+		assert_int_equal(try_record(&items[i], 1, &err), ERR_CONFLICT);
+		assert_string_equal(err.code, "intent_closed");
+	}
+	assert_int_equal(count("device_slot WHERE device_id = 'orphan-new'"), 0);
+	assert_int_equal(count("device_slot WHERE device_id = 'orphan-old' AND current_serial ="
+		" '\\x%s'", hex(&first)), 1);
+	assert_int_equal(count("key_claim WHERE identity = 'orphan-new'"), 0);
+	assert_int_equal(count("key_claim WHERE identity = 'orphan-many' AND serial IS NOT NULL"), 1);
+	assert_int_equal(used("m-orphan"), 0);
+	assert_int_equal(count("manifest_line WHERE manifest_id = 'm-orphan' AND used_at IS NULL"), 2);
+
+	/* All of it can be asked for again; and the server gives up on some of its own. */
+	for (int i = 0; i < 3; i++)
+		items[i].ref = draw_ref(items[i].not_after_s);
+	admit(items, 3);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(items[i].admission, ADMISSION_ADMITTED);
+	reap(1, &items[0].ref, 1, 1);
+	assert_int_equal(used("m-orphan"), 0);
+	record(&items[1], 2);
+	reap(1, &items[1].ref, 1, 0); /* recorded is recorded */
+	assert_int_equal(status_of(&items[1].ref), CERT_PENDING_CONFIRMATION);
+
+	/* An own one that came about after it was given up on: only once no round can be at it. */
+	items[0].ref = draw_ref(items[0].not_after_s);
+	admit(items, 1);
+	reap(1, NULL, 0, 0);
+	sql("UPDATE jitrca.intent SET created_at = now() - interval '6 minutes'");
+	reap(1, NULL, 0, 1);
+	nothing_left(&items[0]);
+}
+
+/*
+ * Concurrency
+ */
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_reaper_gives_back_exactly),
+	};
+
+	return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
