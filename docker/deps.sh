@@ -7,7 +7,7 @@ build="build-essential pkg-config libssl-dev libsodium-dev libpq-dev libmicrohtt
 	libjansson-dev libseccomp-dev libcurl4-gnutls-dev"
 run="postgresql openssl curl ca-certificates"
 test="libcmocka-dev python3 python3-pytest python3-hypothesis python3-cryptography python3-psycopg2
-	python3-requests python3-jsonschema gnutls-bin gdb procps"
+	python3-requests python3-jsonschema python3-botocore gnutls-bin gdb procps"
 lint="clang clang-tidy clang-format cppcheck gcovr libclang-rt-dev valgrind"
 
 wanted=

@@ -34,9 +34,17 @@ HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
+# Small programs that let a test written in Python call what has no door of its own.
+HARNESS_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/harness/*.c))
+$(HARNESS_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(UNIT_LIBS_server)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(PACKAGES)) -lpthread
+.PHONY: harness
+harness: $(HARNESS_PROGRAMS)
+
 .PHONY: hooks
 hooks:
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build harness
 
 .PHONY: deps-test
 deps-test: ## install what the tests need
@@ -52,7 +60,7 @@ test: deps-test ## install what the tests need, build, and run all of them
 .PHONY: asan
 asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
-		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build unit
+		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
 	$(Q)JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca \
 		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api
 
@@ -64,7 +72,7 @@ tsan: ## unit tests of db and server under ThreadSanitizer
 .PHONY: coverage
 coverage: ## line coverage of unit and API tests, by room
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/coverage TEST_HOOKS=1 OPTIMIZE="-O0 -g" \
-		SANITIZE="--coverage" HARDENING="-fPIE" build unit
+		SANITIZE="--coverage" HARDENING="-fPIE" build harness unit
 	$(Q)JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/coverage/jitrca \
 		$(PYTEST) tests/api tests/e2e
 	$(Q)sh tests/lint/coverage.sh $(BUILD)/coverage
