@@ -27,6 +27,7 @@ BASE_SOURCES := $(wildcard base/*.c)
 CA_SOURCES := $(wildcard ca/*.c)
 DB_SOURCES := $(wildcard db/*.c)
 SERVER_SOURCES := $(wildcard server/*.c server/*/*.c)
+POLICY_SOURCES := $(wildcard server/iotcore/policy*.c)
 SERVER_LIB_SOURCES := $(filter-out server/main.c,$(SERVER_SOURCES))
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -47,6 +48,8 @@ $(BUILD)/libbase.a: $(call objects,$(BASE_SOURCES))
 $(BUILD)/libca.a: $(call objects,$(CA_SOURCES))
 $(BUILD)/libdb.a: $(call objects,$(DB_SOURCES)) $(BUILD)/migrations.o
 $(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES)) $(BUILD)/openapi.o
+# The evaluator of IoT policies by itself, for the broker's plugin; the program has it in libserver.a.
+$(BUILD)/libpolicy.a: $(call objects,$(POLICY_SOURCES))
 $(BUILD)/%.a:
 	@echo "  AR $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $^

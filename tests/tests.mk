@@ -5,6 +5,7 @@
 UNIT_LIBS_base := $(BUILD)/libbase.a
 UNIT_LIBS_ca := $(BUILD)/libca.a $(BUILD)/libbase.a
 UNIT_LIBS_db := $(BUILD)/libdb.a $(BUILD)/libbase.a
+UNIT_LIBS_policy := $(BUILD)/libpolicy.a $(BUILD)/libbase.a
 UNIT_LIBS_server := $(BUILD)/libserver.a $(BUILD)/libca.a $(BUILD)/libdb.a $(BUILD)/libbase.a
 # What the tests of a room run under: those of db and server share a cluster, made and removed around them.
 UNIT_ENV_db := sh tests/unit/db/cluster.sh
@@ -12,6 +13,7 @@ UNIT_ENV_server := sh tests/unit/db/cluster.sh
 UNIT_PKGS_base := cmocka
 UNIT_PKGS_ca := cmocka libcrypto libsodium
 UNIT_PKGS_db := cmocka libpq
+UNIT_PKGS_policy := cmocka jansson
 UNIT_PKGS_server := cmocka $(PACKAGES)
 
 define unit_room
@@ -23,10 +25,10 @@ $$(UNIT_TESTS_$(1)): $$(BUILD)/%: $$(BUILD)/%.o $$(UNIT_LIBS_$(1))
 unit-$(1): $$(UNIT_TESTS_$(1)) ## run the unit tests of $(1)
 	$$(Q)$$(UNIT_ENV_$(1)) sh -ec 'for t in $$^; do echo "  TEST $$$$t"; $$$$t; done'
 endef
-$(foreach room,base ca db server,$(eval $(call unit_room,$(room))))
+$(foreach room,base ca db policy server,$(eval $(call unit_room,$(room))))
 
 .PHONY: unit
-unit: unit-base unit-ca unit-db unit-server ## run all unit tests
+unit: unit-base unit-ca unit-db unit-policy unit-server ## run all unit tests
 
 # Everything else runs against the program: tests/api, tests/e2e, tests/fault (pytest). They use the
 # build with test hooks, so that faults can be made at named points.
@@ -118,6 +120,7 @@ check-full: lint analyze test asan tsan coverage mutants long ## everything; tak
 # each for FUZZ_SECONDS over its kept corpus tests/fuzz/corpus/NAME; what it finds new stays in $(BUILD).
 FUZZ_SECONDS ?= 10
 FUZZ_ROOM_manifest := server
+FUZZ_ROOM_policy := policy
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 define fuzz_target

@@ -2,20 +2,22 @@
  * server/iotcore/policy.h - AWS IoT policies: parsing, and deciding one action on one resource.
  *
  * Source: AWS IoT Core developer guide ("AWS IoT Core policies") and the IAM user guide's grammar;
- * docs/iot-policies.md is the page for users, with every difference to AWS and all that could not be
- * verified. A library of its own (libpolicy.a: this, base and jansson) that the control plane and the
- * broker's plugin share, so that both say the same.
+ * docs/iot-policies.md is the page for users, with every difference to AWS and all that could not
+ * be verified. A library of its own (libpolicy.a: this, base and jansson) that the control plane
+ * and the broker's plugin share, so that both say the same.
  *
- * A decision never allocates, never blocks and never recurses; its cost is bounded by the documents'
- * length times the resource's (no pattern makes it exponential), and it is well under a microsecond
- * for a document of four statements. What is decided is borrowed from the policies and the context.
+ * A decision never allocates, never blocks and never recurses; its cost is bounded by the
+ * documents' length times the resource's (no pattern makes it exponential), and it is well under a
+ * microsecond for a document of four statements. What is decided is borrowed from the policies and
+ * the context.
  *
  * Refused by the parser, all with ERR_ARGUMENT `malformed_policy` and the statement and rule in the
- * text: what is not JSON, doubled or unknown members, other versions, Principal, an Effect other than
- * Allow and Deny, actions of other services, resources that are no ARN pattern and not "*", unknown
- * operators, values that do not fit their operator, a "${" without end. Not checked here: the length
- * limit of AWS (policy_document_chars), whether regions and accounts exist, whether an iot: action or
- * a condition key exists (an unknown one never matches, an unknown key is always missing).
+ * text: what is not JSON, doubled or unknown members, other versions, Principal, an Effect other
+ * than Allow and Deny, actions of other services, resources that are no ARN pattern and not "*",
+ * unknown operators, values that do not fit their operator, a "${" without end. Not checked here:
+ * the length limit of AWS (policy_document_chars), whether regions and accounts exist, whether an
+ * iot: action or a condition key exists (an unknown one never matches, an unknown key is always
+ * missing).
  *
  * Threads: a policy is immutable once parsed, and any number of threads may decide with it.
  */
@@ -34,26 +36,28 @@
 
 /* What AWS's model lets a request carry; the parser refuses more. */
 #define POLICY_DOCUMENT_MAX_BYTES 404600
-/* AWS's quota, not counting white space: policy_document_chars() over this is for the caller to refuse. */
+/* AWS's quota, not counting white space: policy_document_chars() over this is for the caller to
+ * refuse. */
 #define POLICY_DOCUMENT_MAX_CHARS 2048
 /* Each bounds what a document may cost; none can be met within 2048 characters. */
 #define POLICY_STATEMENTS_MAX 128
-#define POLICY_PATTERNS_MAX 1024     /* of resources and condition values in a document */
+#define POLICY_PATTERNS_MAX 1024 /* of resources and condition values in a document */
 #define POLICY_PATTERN_MAX_BYTES 2048
-#define POLICY_VARIABLES_MAX 16      /* different ones in a statement: this one can */
+#define POLICY_VARIABLES_MAX 16 /* different ones in a statement: this one can */
 
-typedef struct policy policy;
+typedef struct policy iot_policy; /* for own(iot_policy) */
 
 /*
  * Compiles one document (JSON, UTF-8). On OK the caller owns *out until policy_free(); json is not
- * needed any longer. ERR_ARGUMENT malformed_policy: the text names the statement (by number from 1 and
- * Sid), the member and the rule, and is fit to be shown. ERR_UNAVAILABLE: memory.
+ * needed any longer. ERR_ARGUMENT malformed_policy: the text names the statement (by number from 1
+ * and Sid), the member and the rule, and is fit to be shown. ERR_UNAVAILABLE: memory.
  */
 MUST_USE enum status policy_parse(struct policy **out, struct view json, struct err *err);
 void policy_free(struct policy *policy); /* NULL is welcome */
-OWNER(policy, policy_free)
+OWNER(iot_policy, policy_free)
 
-/* Characters (code points) of a document that are not white space: what AWS's quota of 2048 counts. */
+/* Characters (code points) of a document that are not white space: what AWS's quota of 2048 counts.
+ */
 size_t policy_document_chars(struct view json);
 
 /* ---- what is asked ---- */
@@ -61,22 +65,22 @@ size_t policy_document_chars(struct view json);
 /* Zero is no action: it is denied. */
 enum policy_action {
 	POLICY_NO_ACTION = 0,
-	POLICY_CONNECT,                       /* client/<client id> */
-	POLICY_PUBLISH,                       /* topic/<topic> */
-	POLICY_RETAIN_PUBLISH,                /* topic/<topic>, asked beside Publish */
-	POLICY_RECEIVE,                       /* topic/<topic>, asked for each delivered message */
-	POLICY_SUBSCRIBE,                     /* topicfilter/<filter>, "+" and "#" as they stand */
-	POLICY_GET_RETAINED_MESSAGE,          /* topic/<topic> */
-	POLICY_LIST_RETAINED_MESSAGES,        /* * */
-	POLICY_GET_THING_SHADOW,              /* thing/<name> or thing/<name>/<shadow> */
+	POLICY_CONNECT,                /* client/<client id> */
+	POLICY_PUBLISH,                /* topic/<topic> */
+	POLICY_RETAIN_PUBLISH,         /* topic/<topic>, asked beside Publish */
+	POLICY_RECEIVE,                /* topic/<topic>, asked for each delivered message */
+	POLICY_SUBSCRIBE,              /* topicfilter/<filter>, "+" and "#" as they stand */
+	POLICY_GET_RETAINED_MESSAGE,   /* topic/<topic> */
+	POLICY_LIST_RETAINED_MESSAGES, /* * */
+	POLICY_GET_THING_SHADOW,       /* thing/<name> or thing/<name>/<shadow> */
 	POLICY_UPDATE_THING_SHADOW,
 	POLICY_DELETE_THING_SHADOW,
-	POLICY_LIST_NAMED_SHADOWS_FOR_THING,  /* * */
-	POLICY_DESCRIBE_JOB_EXECUTION,        /* thing/<name> */
+	POLICY_LIST_NAMED_SHADOWS_FOR_THING, /* * */
+	POLICY_DESCRIBE_JOB_EXECUTION,       /* thing/<name> */
 	POLICY_GET_PENDING_JOB_EXECUTIONS,
 	POLICY_START_NEXT_PENDING_JOB_EXECUTION,
 	POLICY_UPDATE_JOB_EXECUTION,
-	POLICY_ASSUME_ROLE_WITH_CERTIFICATE,  /* rolealias/<name> */
+	POLICY_ASSUME_ROLE_WITH_CERTIFICATE, /* rolealias/<name> */
 	POLICY_ACTION_COUNT,
 };
 
@@ -86,8 +90,8 @@ const char *policy_action_name(enum policy_action action);
 enum policy_action policy_action_by_name(struct view name);
 
 /*
- * A resource is the ARN head ‖ name, so that the broker keeps one head for each action and hands the
- * topic over as it came in the packet. Who has a whole ARN leaves head empty. Longer than
+ * A resource is the ARN head ‖ name, so that the broker keeps one head for each action and hands
+ * the topic over as it came in the packet. Who has a whole ARN leaves head empty. Longer than
  * POLICY_RESOURCE_MAX_BYTES (AWS: topics of 256, client ids of 128 octets): denied.
  */
 #define POLICY_RESOURCE_MAX_BYTES 1024
@@ -97,9 +101,9 @@ struct policy_resource {
 };
 
 /*
- * Writes the head of action's resources; for those whose resource is "*" the whole of it, with an empty
- * name to be given. The partition follows from the region (aws, aws-cn, aws-us-gov). Returns the
- * length; 0 if it does not fit or there is no such action.
+ * Writes the head of action's resources; for those whose resource is "*" the whole of it, with an
+ * empty name to be given. The partition follows from the region (aws, aws-cn, aws-us-gov). Returns
+ * the length; 0 if it does not fit or there is no such action.
  */
 #define POLICY_HEAD_BYTES 128
 size_t policy_resource_head(char out[POLICY_HEAD_BYTES], enum policy_action action,
@@ -119,8 +123,8 @@ struct policy_address {
 };
 
 /*
- * From "192.0.2.7", "2001:db8::1"; an IPv4-mapped one ("::ffff:192.0.2.7", what a dual-stack listener
- * shows) becomes the IPv4 address. False, and unknown: not an address.
+ * From "192.0.2.7", "2001:db8::1"; an IPv4-mapped one ("::ffff:192.0.2.7", what a dual-stack
+ * listener shows) becomes the IPv4 address. False, and unknown: not an address.
  */
 bool policy_address_parse(struct policy_address *out, struct view text);
 
@@ -132,17 +136,18 @@ struct policy_pair {
 #define POLICY_CONNECT_LAST_WILL 2u  /* … LastWill */
 
 /*
- * All is borrowed for the call, and all is optional: what is left zero is undefined, which is never the
- * empty text (a view of length 0 is undefined as well). Values over 1024 octets or with "* $ + ? #"
- * are not substituted for variables, as in AWS; conditions on them see them as they are.
+ * All is borrowed for the call, and all is optional: what is left zero is undefined, which is never
+ * the empty text (a view of length 0 is undefined as well). Values over 1024 octets or with "* $ +
+ * ? #" are not substituted for variables, as in AWS. Conditions see values as they are, but those
+ * over 1024 octets fit no operand.
  */
 struct policy_context {
-	int64_t now_s;                 /* aws:CurrentTime, aws:EpochTime; 0: undefined */
-	struct view client_id;         /* iot:ClientId */
-	struct view certificate_id;    /* iot:CertificateId: 64 hex digits */
-	struct policy_address source;  /* aws:SourceIp */
+	int64_t now_s;                     /* aws:CurrentTime, aws:EpochTime; 0: undefined */
+	struct view client_id;             /* iot:ClientId */
+	struct view certificate_id;        /* iot:CertificateId: 64 hex digits */
+	struct policy_address source;      /* aws:SourceIp */
 	enum policy_flag secure_transport; /* aws:SecureTransport */
-	unsigned connect_attributes;   /* iot:ConnectAttributes: for POLICY_CONNECT only */
+	unsigned connect_attributes;       /* iot:ConnectAttributes: for POLICY_CONNECT only */
 
 	/*
 	 * iot:Connection.Thing.*. The caller resolves the thing: client id = thing name and the
@@ -157,9 +162,9 @@ struct policy_context {
 	/*
 	 * iot:Certificate.*: full names without index, repeated in the certificate's order, values
 	 * not escaped: {"iot:Certificate.Subject.CommonName", "sn-1"}, "iot:Certificate.Issuer.…",
-	 * "iot:Certificate.Subject.AlternativeName.DNSName", "iot:Certificate.SerialNumber". X is the
-	 * first, X.1 the second, X.List all of them; from the sixth of a name on they are ignored.
-	 * iot:Certificate.AvailableKeys is made of it.
+	 * "iot:Certificate.Subject.AlternativeName.DNSName", "iot:Certificate.SerialNumber". X is
+	 * the first, X.1 the second, X.List all of them; from the sixth of a name on they are
+	 * ignored. iot:Certificate.AvailableKeys is made of it.
 	 */
 	const struct policy_pair *certificate;
 	size_t certificate_count; /* at most POLICY_PAIRS_MAX are looked at */
@@ -196,9 +201,9 @@ struct policy_decision {
 };
 
 /*
- * Decides over the union of policies (NULL entries are skipped): the first explicit Deny that matches,
- * else the first Allow, else an implicit deny. Fills *out always and returns its verdict; compare with
- * POLICY_ALLOWED, never with a deny.
+ * Decides over the union of policies (NULL entries are skipped): the first explicit Deny that
+ * matches, else the first Allow, else an implicit deny. Fills *out always and returns its verdict;
+ * compare with POLICY_ALLOWED, never with a deny.
  */
 enum policy_verdict policy_decide(const struct policy *const *policies, size_t count,
 	enum policy_action action, struct policy_resource resource,

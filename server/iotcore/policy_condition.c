@@ -1,0 +1,510 @@
+#include <arpa/inet.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "server/iotcore/policy_internal.h"
+
+/* The longest text that has a type: an IPv6 network, a date with an offset. */
+#define TYPED_MAX_BYTES 64
+
+/*
+ * All operators of IAM. Which of them IoT Core implements is not documented (unverified); its guide
+ * shows StringEquals, StringLike, Bool, IpAddress and the set operators.
+ */
+static const struct policy_operator OPERATORS[] = {
+	{ "StringEquals", POLICY_OPERAND_STRING, POLICY_EQUAL, false },
+	{ "StringNotEquals", POLICY_OPERAND_STRING, POLICY_EQUAL, true },
+	{ "StringEqualsIgnoreCase", POLICY_OPERAND_STRING_FOLD, POLICY_EQUAL, false },
+	{ "StringNotEqualsIgnoreCase", POLICY_OPERAND_STRING_FOLD, POLICY_EQUAL, true },
+	{ "StringLike", POLICY_OPERAND_STRING_LIKE, POLICY_EQUAL, false },
+	{ "StringNotLike", POLICY_OPERAND_STRING_LIKE, POLICY_EQUAL, true },
+	{ "NumericEquals", POLICY_OPERAND_NUMBER, POLICY_EQUAL, false },
+	{ "NumericNotEquals", POLICY_OPERAND_NUMBER, POLICY_EQUAL, true },
+	{ "NumericLessThan", POLICY_OPERAND_NUMBER, POLICY_LESS, false },
+	{ "NumericLessThanEquals", POLICY_OPERAND_NUMBER, POLICY_LESS_EQUAL, false },
+	{ "NumericGreaterThan", POLICY_OPERAND_NUMBER, POLICY_GREATER, false },
+	{ "NumericGreaterThanEquals", POLICY_OPERAND_NUMBER, POLICY_GREATER_EQUAL, false },
+	{ "DateEquals", POLICY_OPERAND_DATE, POLICY_EQUAL, false },
+	{ "DateNotEquals", POLICY_OPERAND_DATE, POLICY_EQUAL, true },
+	{ "DateLessThan", POLICY_OPERAND_DATE, POLICY_LESS, false },
+	{ "DateLessThanEquals", POLICY_OPERAND_DATE, POLICY_LESS_EQUAL, false },
+	{ "DateGreaterThan", POLICY_OPERAND_DATE, POLICY_GREATER, false },
+	{ "DateGreaterThanEquals", POLICY_OPERAND_DATE, POLICY_GREATER_EQUAL, false },
+	{ "Bool", POLICY_OPERAND_BOOL, POLICY_EQUAL, false },
+	{ "IpAddress", POLICY_OPERAND_ADDRESS, POLICY_EQUAL, false },
+	{ "NotIpAddress", POLICY_OPERAND_ADDRESS, POLICY_EQUAL, true },
+	{ "ArnEquals", POLICY_OPERAND_ARN, POLICY_EQUAL, false },
+	{ "ArnNotEquals", POLICY_OPERAND_ARN, POLICY_EQUAL, true },
+	{ "ArnLike", POLICY_OPERAND_ARN, POLICY_EQUAL, false },
+	{ "ArnNotLike", POLICY_OPERAND_ARN, POLICY_EQUAL, true },
+	{ "BinaryEquals", POLICY_OPERAND_BINARY, POLICY_EQUAL, false },
+	{ "Null", POLICY_OPERAND_NULL, POLICY_EQUAL, false },
+};
+
+static bool
+take_head(struct view *text, const char *head)
+{
+	size_t len = strlen(head);
+
+	if (text->len < len || memcmp(text->data, head, len) != 0)
+		return false;
+	text->data += len;
+	text->len -= len;
+	return true;
+}
+
+static bool
+take_tail(struct view *text, const char *tail)
+{
+	size_t len = strlen(tail);
+
+	if (text->len < len || memcmp(text->data + text->len - len, tail, len) != 0)
+		return false;
+	text->len -= len;
+	return true;
+}
+
+bool
+policy_operator_parse(struct policy_condition *out, struct view name)
+{
+	out->set = take_head(&name, "ForAllValues:")  ? POLICY_FOR_ALL_VALUES
+	           : take_head(&name, "ForAnyValue:") ? POLICY_FOR_ANY_VALUE
+	                                              : POLICY_NO_SET;
+	out->if_exists = take_tail(&name, "IfExists");
+	for (size_t i = 0; i < COUNT_OF(OPERATORS); i++) {
+		if (view_equal_text(name, OPERATORS[i].name)) {
+			out->op = &OPERATORS[i];
+			/* IAM: Null asks for presence, so it takes neither. */
+			return OPERATORS[i].kind != POLICY_OPERAND_NULL ||
+			       (out->set == POLICY_NO_SET && !out->if_exists);
+		}
+	}
+	return false;
+}
+
+const char *
+policy_operand_wanted(enum policy_operand_kind kind)
+{
+	switch (kind) {
+	case POLICY_OPERAND_STRING:
+	case POLICY_OPERAND_STRING_FOLD:
+	case POLICY_OPERAND_STRING_LIKE: return "a text";
+	case POLICY_OPERAND_NUMBER: return "a decimal number of at most 15 digits";
+	case POLICY_OPERAND_DATE:
+		return "a date such as 2026-11-24T16:00:00Z or seconds since 1970";
+	case POLICY_OPERAND_BOOL:
+	case POLICY_OPERAND_NULL: return "true or false";
+	case POLICY_OPERAND_ADDRESS: return "an address or a network such as 192.0.2.0/24";
+	case POLICY_OPERAND_ARN: return "an ARN of six parts or *";
+	case POLICY_OPERAND_BINARY: return "base64";
+	}
+	return "another value";
+}
+
+/* ---- texts that have a type ---- */
+
+static bool
+is_digit(uint8_t c)
+{
+	return c >= '0' && c <= '9';
+}
+
+/* [-+]digits[.digits]; 15 digits fit a double's mantissa, so equal decimals are equal doubles. */
+static bool
+number_parse(double *out, struct view text)
+{
+	double mantissa = 0, scale = 1;
+	size_t i = text.len > 0 && (text.data[0] == '-' || text.data[0] == '+') ? 1 : 0;
+	size_t digits = 0, fraction = 0;
+	bool point = false;
+
+	for (; i < text.len; i++) {
+		if (text.data[i] == '.' && !point && digits > 0) {
+			point = true;
+			continue;
+		}
+		if (!is_digit(text.data[i]) || ++digits > 15)
+			return false;
+		mantissa = mantissa * 10 + (text.data[i] - '0');
+		if (point) {
+			scale *= 10;
+			fraction++;
+		}
+	}
+	if (digits == 0 || (point && fraction == 0))
+		return false;
+	*out = text.data[0] == '-' ? -(mantissa / scale) : mantissa / scale;
+	return true;
+}
+
+/* Seconds since the epoch, or the forms of W3C's ISO 8601 profile down from the day. */
+static bool
+date_parse(int64_t *out, struct view text)
+{
+	char full[TYPED_MAX_BYTES];
+	size_t len = text.len;
+	double seconds;
+
+	if (number_parse(&seconds, text)) {
+		*out = (int64_t)seconds;
+		return true;
+	}
+	if (len + sizeof("T00:00:00Z") > sizeof(full))
+		return false;
+	memcpy(full, text.data, len);
+	if (len == strlen("2026-11-24")) {
+		memcpy(full + len, "T00:00:00Z", 10);
+		len += 10;
+	} else if (len > 16 && full[13] == ':' && full[16] != ':') {
+		/* 2026-11-24T16:00Z: the seconds go in between. */
+		memmove(full + 19, full + 16, len - 16);
+		memcpy(full + 16, ":00", 3);
+		len += 3;
+	}
+	return time_parse(out, (struct view){ (const uint8_t *)full, len });
+}
+
+static bool
+bool_parse(bool *out, struct view text)
+{
+	*out = text.len == 4 && strncasecmp((const char *)text.data, "true", 4) == 0;
+	return *out || (text.len == 5 && strncasecmp((const char *)text.data, "false", 5) == 0);
+}
+
+/* The octets of an address, 4 or 16; 0: none. IPv4-mapped ones are IPv4 (RFC 4291 2.5.5.2). */
+static uint8_t
+address_octets(uint8_t out[16], struct view text)
+{
+	static const uint8_t MAPPED[12] = { [10] = 0xff, [11] = 0xff };
+	char zero[POLICY_ADDRESS_TEXT_BYTES];
+
+	if (text.len == 0 || text.len >= sizeof(zero) || memchr(text.data, '\0', text.len) != NULL)
+		return 0;
+	memcpy(zero, text.data, text.len);
+	zero[text.len] = '\0';
+	memset(out, 0, 16);
+	if (inet_pton(AF_INET, zero, out) == 1)
+		return 4;
+	if (inet_pton(AF_INET6, zero, out) != 1)
+		return 0;
+	if (memcmp(out, MAPPED, sizeof(MAPPED)) != 0)
+		return 16;
+	memmove(out, out + 12, 4);
+	memset(out + 4, 0, 12);
+	return 4;
+}
+
+bool
+policy_address_parse(struct policy_address *out, struct view text)
+{
+	*out = (struct policy_address){ 0 };
+	out->len = address_octets(out->octets, text);
+	if (out->len == 0 || inet_ntop(out->len == 4 ? AF_INET : AF_INET6, out->octets, out->text,
+				     sizeof(out->text)) == NULL) {
+		*out = (struct policy_address){ 0 };
+		return false;
+	}
+	out->text_len = (uint8_t)strlen(out->text);
+	return true;
+}
+
+/* address[/bits]; RFC 4632 3.1. Octets behind the prefix do not count. */
+static bool
+network_parse(struct policy_network *out, struct view text)
+{
+	const uint8_t *slash = text.len > 0 ? memchr(text.data, '/', text.len) : NULL;
+	struct view address = text;
+	unsigned bits = 0;
+
+	if (slash != NULL)
+		address.len = (size_t)(slash - text.data);
+	out->len = address_octets(out->octets, address);
+	if (out->len == 0)
+		return false;
+	/* A mapped network would need its bits translated; nobody writes one. */
+	if (out->len == 4 && memchr(address.data, ':', address.len) != NULL)
+		return false;
+	out->prefix = (uint8_t)(out->len * 8);
+	if (slash == NULL)
+		return true;
+	size_t digits = text.len - address.len - 1;
+
+	if (digits == 0 || digits > 3)
+		return false;
+	for (size_t i = 1; i <= digits; i++) {
+		if (!is_digit(slash[i]))
+			return false;
+		bits = bits * 10 + (unsigned)(slash[i] - '0');
+	}
+	if (bits > out->len * 8u)
+		return false;
+	out->prefix = (uint8_t)bits;
+	return true;
+}
+
+bool
+policy_typed_parse(struct policy_typed *out, enum policy_operand_kind kind, struct view text)
+{
+	switch (kind) {
+	case POLICY_OPERAND_NUMBER: return number_parse(&out->number, text);
+	case POLICY_OPERAND_DATE: return date_parse(&out->date_s, text);
+	case POLICY_OPERAND_BOOL:
+	case POLICY_OPERAND_NULL: return bool_parse(&out->truth, text);
+	case POLICY_OPERAND_ADDRESS: return network_parse(&out->network, text);
+	case POLICY_OPERAND_STRING:
+	case POLICY_OPERAND_STRING_FOLD:
+	case POLICY_OPERAND_STRING_LIKE:
+	case POLICY_OPERAND_ARN:
+	case POLICY_OPERAND_BINARY: break;
+	}
+	return false;
+}
+
+static int
+base64_digit(uint8_t c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (is_digit(c))
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+bool
+policy_base64_decode(uint8_t *out, size_t *len, struct view text)
+{
+	size_t padding = 0, count = 0;
+	uint32_t bits = 0;
+
+	while (padding < 2 && padding < text.len && text.data[text.len - 1 - padding] == '=')
+		padding++;
+	if (text.len % 4 != 0)
+		return false;
+	for (size_t i = 0; i < text.len; i++) {
+		int digit = i < text.len - padding ? base64_digit(text.data[i]) : 0;
+
+		if (digit < 0)
+			return false;
+		bits = bits << 6 | (uint32_t)digit;
+		if (i % 4 != 3)
+			continue;
+		for (unsigned shift = 16; count < text.len / 4 * 3 && shift <= 16; shift -= 8)
+			out[count++] = (uint8_t)(bits >> shift);
+		bits = 0;
+	}
+	/* One octet string, one text: bits under the padding are zero. */
+	for (; padding > 0; padding--) {
+		if (out[--count] != 0)
+			return false;
+	}
+	*len = count;
+	return true;
+}
+
+/* ---- evaluation ---- */
+
+static bool
+related(enum policy_relation relation, bool less, bool equal)
+{
+	switch (relation) {
+	case POLICY_EQUAL: return equal;
+	case POLICY_LESS: return less;
+	case POLICY_LESS_EQUAL: return less || equal;
+	case POLICY_GREATER: return !less && !equal;
+	case POLICY_GREATER_EQUAL: return !less;
+	}
+	return false;
+}
+
+static bool
+network_holds(const struct policy_network *network, struct view text)
+{
+	uint8_t octets[16];
+	size_t whole = network->prefix / 8, rest = network->prefix % 8;
+
+	if (address_octets(octets, text) != network->len ||
+		memcmp(octets, network->octets, whole) != 0)
+		return false;
+	return rest == 0 || (octets[whole] ^ network->octets[whole]) >> (8 - rest) == 0;
+}
+
+/* The operand's text with the variables put in. False: longer than what has a type. */
+static bool
+operand_text(char out[TYPED_MAX_BYTES], size_t *len, const struct policy_pattern *pattern,
+	const struct policy_value *values)
+{
+	*len = 0;
+	for (size_t i = 0; i < pattern->count; i++) {
+		const struct policy_piece *piece = &pattern->pieces[i];
+		struct view text = piece->text;
+
+		if (piece->kind == POLICY_PIECE_VARIABLE) {
+			/* No number, date or address has a character that is escaped. */
+			if (values[piece->variable].state != POLICY_VALUE_PLAIN)
+				return false;
+			text = values[piece->variable].text;
+		}
+		if (text.len > TYPED_MAX_BYTES - *len)
+			return false;
+		if (text.len > 0)
+			memcpy(out + *len, text.data, text.len);
+		*len += text.len;
+	}
+	return true;
+}
+
+static bool
+typed_holds(const struct policy_operator *op, const struct policy_operand *operand,
+	struct view value, const struct policy_value *values)
+{
+	struct policy_typed wanted = operand->typed;
+	struct policy_typed found = { 0 };
+	char text[TYPED_MAX_BYTES];
+	size_t len;
+
+	if (operand->text.variables != 0 &&
+		(!operand_text(text, &len, &operand->text, values) ||
+			!policy_typed_parse(
+				&wanted, op->kind, (struct view){ (const uint8_t *)text, len })))
+		return false;
+	if (op->kind == POLICY_OPERAND_ADDRESS)
+		return network_holds(&wanted.network, value);
+	if (!policy_typed_parse(&found, op->kind, value))
+		return false;
+	if (op->kind == POLICY_OPERAND_BOOL)
+		return found.truth == wanted.truth;
+	if (op->kind == POLICY_OPERAND_DATE)
+		return related(
+			op->relation, found.date_s < wanted.date_s, found.date_s == wanted.date_s);
+	return related(op->relation, found.number < wanted.number,
+		!(found.number < wanted.number) && !(found.number > wanted.number));
+}
+
+/* Part by part, so that a "*" does not reach over a colon but in the last. */
+static bool
+arn_holds(const struct policy_pattern *parts, struct view arn, const struct policy_value *values)
+{
+	for (size_t i = 0; i < POLICY_ARN_PARTS; i++) {
+		const uint8_t *colon = arn.len > 0 ? memchr(arn.data, ':', arn.len) : NULL;
+		struct policy_resource part = { .name = arn };
+
+		if (i + 1 < POLICY_ARN_PARTS) {
+			if (colon == NULL)
+				return false;
+			part.name.len = (size_t)(colon - arn.data);
+			arn.len -= part.name.len + 1;
+			arn.data = colon + 1;
+		}
+		if (!policy_match(&parts[i], part, values, NULL))
+			return false;
+	}
+	return true;
+}
+
+static bool
+operand_holds(const struct policy_operator *op, const struct policy_operand *operand,
+	struct view value, const struct policy_value *values)
+{
+	switch (op->kind) {
+	case POLICY_OPERAND_STRING:
+	case POLICY_OPERAND_STRING_FOLD:
+	case POLICY_OPERAND_STRING_LIKE:
+		return policy_match(
+			&operand->text, (struct policy_resource){ .name = value }, values, NULL);
+	case POLICY_OPERAND_ARN:
+		return operand->arn == NULL || arn_holds(operand->arn, value, values);
+	case POLICY_OPERAND_BINARY: return view_equal(operand->typed.binary, value);
+	case POLICY_OPERAND_NUMBER:
+	case POLICY_OPERAND_DATE:
+	case POLICY_OPERAND_BOOL:
+	case POLICY_OPERAND_ADDRESS: return typed_holds(op, operand, value, values);
+	case POLICY_OPERAND_NULL: break;
+	}
+	return false;
+}
+
+/* Whether value fits any of the operands. */
+static bool
+any_operand_holds(const struct policy_condition *condition, struct view value,
+	const struct policy_question *question)
+{
+	if (value.len > POLICY_VALUE_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < condition->operand_count; i++) {
+		if (operand_holds(condition->op, &condition->operands[i], value, question->values))
+			return true;
+	}
+	return false;
+}
+
+/* A value that is not substituted fits nothing, which must not make an Allow of a negation. */
+static bool
+permits_by_oddness(const struct policy_condition *condition, const struct policy_question *question)
+{
+	if (!condition->op->negated || !question->allows || question->odd == 0)
+		return false;
+	for (size_t i = 0; i < condition->operand_count; i++) {
+		const struct policy_operand *operand = &condition->operands[i];
+		unsigned variables = operand->text.variables;
+
+		for (size_t part = 0; operand->arn != NULL && part < POLICY_ARN_PARTS; part++)
+			variables |= operand->arn[part].variables;
+		if ((variables & question->odd) != 0)
+			return true;
+	}
+	return false;
+}
+
+/* The key is not there (IAM user guide, condition operators: "if the key is not present"). */
+static bool
+missing_holds(const struct policy_condition *condition)
+{
+	if (condition->if_exists || condition->set == POLICY_FOR_ALL_VALUES)
+		return true;
+	return condition->set == POLICY_NO_SET && condition->op->negated;
+}
+
+static bool
+null_holds(const struct policy_condition *condition, bool present)
+{
+	for (size_t i = 0; i < condition->operand_count; i++) {
+		if (condition->operands[i].typed.truth != present)
+			return true;
+	}
+	return false;
+}
+
+bool
+policy_condition_holds(const struct policy_condition *condition, struct policy_question *question)
+{
+	/*
+	 * ForAllValues: each value of the key, ForAnyValue: one of them. Without either a key of
+	 * several values is taken as IAM's negations are: one that fits, or none (unverified).
+	 */
+	bool all = condition->set == POLICY_FOR_ALL_VALUES ||
+	           (condition->set == POLICY_NO_SET && condition->op->negated);
+	struct view value;
+	size_t n = 0;
+
+	if (permits_by_oddness(condition, question))
+		return false;
+	for (; policy_key_value(&value, &condition->key, n, question->context, &question->scratch);
+		n++) {
+		if (condition->op->kind == POLICY_OPERAND_NULL)
+			return null_holds(condition, true);
+		bool holds =
+			any_operand_holds(condition, value, question) != condition->op->negated;
+
+		if (holds != all)
+			return holds;
+	}
+	if (n > 0)
+		return all;
+	if (condition->op->kind == POLICY_OPERAND_NULL)
+		return null_holds(condition, false);
+	policy_missing(question->out, condition->key.name);
+	return missing_holds(condition);
+}
