@@ -16,5 +16,6 @@ const struct db_table *const DB_TABLES[] = {
 	&DB_TABLE_CRL,
 	&DB_TABLE_DEVICE,
 	&DB_TABLE_IOTCORE_BROKER,
+	&DB_TABLE_IOTCORE_ACCOUNT,
 };
 const size_t DB_TABLE_COUNT = COUNT_OF(DB_TABLES);

@@ -50,6 +50,9 @@ static bool is_ca_id(const char *text);
 static bool is_names(const char *text);
 static bool is_pairs(const char *text);
 static bool is_user(const char *text);
+static bool is_account(const char *text);
+static bool is_region(const char *text);
+static bool is_host(const char *text);
 static bool is_text(const char *text);
 
 #define AT(member)                                                                                 \
@@ -274,6 +277,57 @@ static const struct key KEYS[] = {
 		.most = 3650 * DAY,
 		.about = "A bearer token lives no longer." },
 
+	{ .section = "Local IoT Core (jitrca iotcore)",
+		.name = "iotcore_listen",
+		.kind = KIND_LISTENER,
+		AT(iotcore),
+		.standard = "127.0.0.1:8450",
+		.about = "AWS IoT's control-plane API, for `aws iot --endpoint-url`." },
+	{ .name = "iotcore_tls_certificates",
+		.kind = KIND_TEXT,
+		AT(iotcore_tls_certificates),
+		.standard = "",
+		.rule = is_pairs,
+		.rule_text = "CERT.pem:KEY.pem pairs, separated by commas",
+		.about = "Certificates from files; empty: plain HTTP." },
+	{ .name = "iotcore_account",
+		.kind = KIND_TEXT,
+		AT(iotcore_account),
+		.standard = "000000000000",
+		.rule = is_account,
+		.rule_text = "twelve digits",
+		.about = "The account id in ARNs." },
+	{ .name = "iotcore_region",
+		.kind = KIND_TEXT,
+		AT(iotcore_region),
+		.standard = "us-east-1",
+		.rule = is_region,
+		.rule_text = "[a-z0-9-]{1,63}",
+		.about = "The region in ARNs and in the scope of signatures." },
+	{ .name = "iotcore_endpoint",
+		.kind = KIND_TEXT,
+		AT(iotcore_endpoint),
+		.standard = "localhost:8883",
+		.rule = is_host,
+		.rule_text = "HOST or HOST:PORT",
+		.about = "The broker. DescribeEndpoint answers HOST, as AWS does." },
+	{ .name = "iotcore_credentials_file",
+		.kind = KIND_TEXT,
+		AT(iotcore_credentials_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "Who may call: lines of ACCESS_KEY SECRET_KEY [readonly]; mode 0600." },
+	{ .name = "iotcore_quotas_file",
+		.kind = KIND_TEXT,
+		AT(iotcore_quotas_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "Lines of OPERATION CALLS_PER_SECOND, * for all others: above that, "
+			 "ThrottlingException as\n"
+			 "AWS has it. Empty: no quotas." },
+
 	{ .section = "Process",
 		.name = "user_signer",
 		.kind = KIND_TEXT,
@@ -391,6 +445,32 @@ is_user(const char *text)
 {
 	return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") ==
 	       strlen(text);
+}
+
+static bool
+is_account(const char *text)
+{
+	return strlen(text) == 12 && strspn(text, "0123456789") == 12;
+}
+
+static bool
+is_region(const char *text)
+{
+	return text[0] != '\0' &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(text);
+}
+
+static bool
+is_host(const char *text)
+{
+	size_t host = strspn(
+		text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-");
+	const char *port = text + host + 1;
+
+	if (host == 0 || text[host] == '\0')
+		return host > 0;
+	return text[host] == ':' && port[0] != '\0' && strlen(port) <= 5 &&
+	       strspn(port, "0123456789") == strlen(port);
 }
 
 /* A whole number and its unit. */

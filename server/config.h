@@ -56,6 +56,15 @@ struct config {
 	int64_t idempotency_retention_s;     /* 90 days */
 	int64_t token_validity_max_s;
 
+	/* the local IoT Core, a process of its own: `jitrca iotcore` */
+	struct config_listener iotcore;
+	char iotcore_tls_certificates[CONFIG_TEXT_BYTES]; /* as above; empty: plain HTTP */
+	char iotcore_account[13];                         /* twelve digits */
+	char iotcore_region[64];
+	char iotcore_endpoint[256];                       /* HOST[:PORT] of the broker */
+	char iotcore_credentials_file[CONFIG_TEXT_BYTES];
+	char iotcore_quotas_file[CONFIG_TEXT_BYTES];      /* empty: none */
+
 	char user_signer[65], user_frontend[65]; /* when started as root; empty: stay */
 	enum log_level log_level;
 };

@@ -7,6 +7,7 @@
 #include "server/cli/cli.h"
 #include "server/cli/local.h"
 #include "server/frontend.h"
+#include "server/iotcore/main.h"
 #include "server/signer/main.h"
 #include "server/suggest.h"
 
@@ -15,6 +16,7 @@
 static const struct cli_command LOCAL_COMMANDS[] = {
 	{ "init", "make keys, schema and the first administrator", local_init },
 	{ "serve", "run the server", local_serve },
+	{ "iotcore", "run the local IoT Core's control plane", local_iotcore },
 	{ "migrate", "bring the database's schema up to date", local_migrate },
 	{ "config", "check the configuration and print it, documented", local_config },
 	{ "admin", "recover: a new administrator's token, by access to the database", local_admin },

@@ -4,7 +4,7 @@
  * (dispatch.c) checks the signature, reads and validates the members, opens the transaction, calls the
  * handler, commits and renders. A handler sees only valid input and says what AWS would answer.
  *
- *	static const struct op THING_OPS[] = {
+ *	const struct op THING_OPS[] = {
  *		{ .name = "CreateThing", .method = "POST", .path = "/things/{thingName}",
  *		  .tx = TX_WRITE, .handle = create_thing,
  *		  .members = (const struct member[]){
@@ -14,9 +14,9 @@
  *			{ 0 } } },
  *		{ .name = NULL },
  *	};
- *	const struct op *const IOTCORE_THINGS = THING_OPS;
  *
- * and one line in tables.c. Members that a table does not name are ignored, as AWS ignores them.
+ * Each table has one line in tables.h and one in tables.c. Members that a table does not name are
+ * ignored, as AWS ignores them.
  *
  * Errors: a handler fails with iotcore_error(err, "ResourceNotFoundException", …), or hands on what
  * a callee said: ERR_ARGUMENT becomes InvalidRequestException, ERR_NOT_FOUND ResourceNotFoundException,
