@@ -2,7 +2,7 @@
  * base/attr.h - what we tell the compiler: results that must be used, owners that free themselves.
  *
  * An owner is a local declared with own(T) or own_struct(T): it is freed wherever the function
- * leaves. give(p) hands it on and leaves NULL. Each owner is defined once, beside its type, with
+ * leaves. give(p) hands it on and leaves NULL, give_struct(s) leaves zeros. Each owner is defined once, beside its type, with
  * OWNER(T, free) for pointers or OWNER_STRUCT(T, free) for structs held by value.
  */
 #ifndef BASE_ATTR_H
@@ -38,6 +38,14 @@
 		__typeof__(p) give_ = (p);                                                         \
 		(p) = NULL;                                                                        \
 		give_;                                                                             \
+	})
+
+/* What is owned by value is nothing once it is all zeros. */
+#define give_struct(s)                                                                             \
+	__extension__({                                                                            \
+		__typeof__(s) given_ = (s);                                                        \
+		__builtin_memset(&(s), 0, sizeof(s));                                              \
+		given_;                                                                            \
 	})
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

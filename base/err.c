@@ -4,6 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The functions themselves, without what err.h puts around a call. */
+#undef err_set
+#undef err_wrap
+#undef err_memory
+
 enum status
 err_set(struct err *err, enum status status, const char *code, const char *fmt, ...)
 {

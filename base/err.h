@@ -8,6 +8,7 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "base/attr.h"
@@ -45,6 +46,21 @@ enum status err_wrap(struct err *err, const char *fmt, ...) PRINTF(2, 3);
 
 /* ERR_UNAVAILABLE, code out_of_memory. */
 enum status err_memory(struct err *err);
+
+/*
+ * What tells of a failure never answers OK. That stands here, where each caller's compiler and analyzers
+ * read it, for they see one file at a time.
+ */
+#define err_failed(call)                                                                           \
+	__extension__({                                                                            \
+		enum status failed_ = (call);                                                      \
+		assert(failed_ != OK);                                                             \
+		failed_;                                                                           \
+	})
+
+#define err_set(...) err_failed(err_set(__VA_ARGS__))
+#define err_wrap(...) err_failed(err_wrap(__VA_ARGS__))
+#define err_memory(...) err_failed(err_memory(__VA_ARGS__))
 
 /* "ERR_ARGUMENT" and so on, for logs and tests. */
 const char *status_name(enum status status);

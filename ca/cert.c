@@ -347,8 +347,7 @@ ca_trust_add(struct ca_trust *trust, const char *ca_id, struct view certificate,
 		return broken(err, "a CA certificate wanted");
 	TRY(check_chain(&issuer.certificate, chain, chain_count, err));
 	TRY(ca_public_key_new(&issuer.key, issuer.certificate.spki, err));
-	trust->issuers[trust->count++] = issuer;
-	issuer = (struct issuer){ .key = NULL };
+	trust->issuers[trust->count++] = give_struct(issuer);
 	return OK;
 }
 

@@ -206,8 +206,7 @@ ca_csr_read_der(struct ca_verifier *verifier, struct view der, struct ca_csr *ou
 	csr.has_extensions = request.extensions.len > 0;
 	if (csr.has_extensions)
 		TRY(bytes_copy(&csr.extensions, request.extensions, err));
-	*out = csr;
-	csr = (struct ca_csr){ .spki = { NULL, 0 }, .extensions = { NULL, 0 } };
+	*out = give_struct(csr);
 	return OK;
 }
 

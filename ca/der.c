@@ -10,8 +10,9 @@
 
 /* ---- reading ---- */
 
+/* In brackets: the function, not the macro around its calls, which the rest of this file wants. */
 enum status
-der_refuse(const struct der *in, struct err *err, const char *fmt, ...)
+(der_refuse)(const struct der *in, struct err *err, const char *fmt, ...)
 {
 	char text[ERR_TEXT_BYTES];
 	va_list args;

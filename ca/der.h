@@ -85,6 +85,7 @@ MUST_USE enum status der_enter(struct der *in, unsigned tag, const char *field, 
 MUST_USE enum status der_end(const struct der *in, const char *field, struct err *err);
 /* Refuses with the reader's code: "WHAT: text". For rules above the encoding. */
 enum status der_refuse(const struct der *in, struct err *err, const char *fmt, ...) PRINTF(3, 4);
+#define der_refuse(...) err_failed(der_refuse(__VA_ARGS__))
 
 /* The contents octets of an INTEGER, minimal, of either sign, at least one octet. */
 MUST_USE enum status der_integer(struct der *in, const char *field, struct view *contents,

@@ -293,8 +293,7 @@ ca_key_to_pkcs8(const struct ca_key *key, struct secret *der, struct err *err)
 	p = made.data;
 	if (i2d_PKCS8_PRIV_KEY_INFO(info, &p) != len)
 		return err_openssl(err, "CA key: cannot write");
-	*der = made;
-	made = (struct secret){ NULL, 0 };
+	*der = give_struct(made);
 	return OK;
 }
 

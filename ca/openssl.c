@@ -16,6 +16,8 @@ reason(unsigned long packed)
 	return text != NULL ? text : "no reason given";
 }
 
+#undef err_openssl /* the function itself */
+
 enum status
 err_openssl(struct err *err, const char *fmt, ...)
 {

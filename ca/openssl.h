@@ -30,6 +30,7 @@ OWNER(PKCS8_PRIV_KEY_INFO, PKCS8_PRIV_KEY_INFO_free)
  * queue is empty afterwards. Returns the status.
  */
 enum status err_openssl(struct err *err, const char *fmt, ...) PRINTF(2, 3);
+#define err_openssl(...) err_failed(err_openssl(__VA_ARGS__))
 /* For calls whose failure is an answer (a bad signature): empties the queue without a word. */
 void openssl_errors_drop(void);
 

@@ -170,8 +170,7 @@ body_bytes(struct bytes *out, struct view body, struct err *err)
 	if (octets.data == NULL)
 		return err_memory(err);
 	TRY(ca_pem_body(octets.data, capacity, &octets.len, body, err));
-	*out = octets;
-	octets = (struct bytes){ NULL, 0 };
+	*out = give_struct(octets);
 	return OK;
 }
 

@@ -152,8 +152,7 @@ seal_kek(struct secret *kek, const char *dir, struct view passphrase, struct err
 	if (sodium_memcmp(check, params.check, sizeof(check)) != 0)
 		return err_set(
 			err, ERR_DENIED, "passphrase_wrong", "%s: the passphrase is another", dir);
-	*kek = made;
-	made = (struct secret){ NULL, 0 };
+	*kek = give_struct(made);
 	return OK;
 }
 
@@ -176,8 +175,7 @@ seal_begin(struct secret *kek, const char *dir, struct view passphrase, bool ins
 	check_value(params.check, &made);
 	TRY(write_params(&text, &params, err));
 	TRY(file_create(path, buf_view(&text), 0644, err));
-	*kek = made;
-	made = (struct secret){ NULL, 0 };
+	*kek = give_struct(made);
 	return OK;
 }
 

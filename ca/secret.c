@@ -133,7 +133,7 @@ token_draw(char out[TOKEN_TEXT_BYTES], struct err *err)
 	if (sodium_init() < 0) /* without it randombytes may not be ready */
 		return err_set(err, ERR_UNAVAILABLE, "sodium", "libsodium cannot start");
 	randombytes_buf(octets, sizeof(octets));
-	memcpy(out, "jrt_", 4);
+	memcpy(out, "jrt_", sizeof("jrt_"));
 	(void)sodium_bin2base64(out + 4, TOKEN_TEXT_BYTES - 4, octets, sizeof(octets),
 		sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	sodium_memzero(octets, sizeof(octets));

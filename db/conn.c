@@ -138,6 +138,8 @@ meaning_of(const char *sqlstate)
 	return &OTHER;
 }
 
+#undef err_libpq /* the function itself */
+
 enum status
 err_libpq(struct err *err, struct db_conn *conn, const PGresult *result, const char *what)
 {

@@ -50,5 +50,6 @@ MUST_USE enum status db_conn_prepare_all(struct db_conn *conn, struct err *err);
  * connection broken where it is. See db_run for what becomes what.
  */
 enum status err_libpq(struct err *err, struct db_conn *conn, const PGresult *result, const char *what);
+#define err_libpq(...) err_failed(err_libpq(__VA_ARGS__))
 
 #endif

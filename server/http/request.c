@@ -47,7 +47,7 @@ copy_text(struct request *request, const char *text)
 	char *out = request_alloc(request, len + 1);
 
 	if (out != NULL)
-		memcpy(out, text, len);
+		memcpy(out, text, len + 1);
 	return out;
 }
 
