@@ -27,9 +27,10 @@ def walk(stack, receipts):
     wrong: of the rows, of the receipts, of claims that nobody holds any more, and of the lists.
     """
     issuers = _issuers(stack)
-    rows = stack.query("SELECT issuer_id, serial, sha256, der, status, device_id FROM jitrca.certificate")
-    by_sha, serials = {}, set()
-    for issuer_id, serial, sha256, der, status, device_id in rows:
+    rows = stack.query("SELECT issuer_id, serial, sha256, der, status, device_id, of_device"
+                       " FROM jitrca.certificate")
+    by_sha, serials, live = {}, set(), {}
+    for issuer_id, serial, sha256, der, status, device_id, of_device in rows:
         serial, sha256, der = bytes(serial), bytes(sha256), bytes(der)
         assert (issuer_id, serial) not in serials, f"serial {serial.hex()} twice"
         serials.add((issuer_id, serial))
@@ -38,16 +39,14 @@ def walk(stack, receipts):
         assert leaf.serial_number == int.from_bytes(serial, "big")
         verify_signed(issuers[issuer_id], leaf.signature, leaf.tbs_certificate_bytes, leaf.signature_hash_algorithm)
         by_sha[sha256] = (serial, status, device_id)
+        if of_device and status == "active":  # servers and principals may hold several
+            live.setdefault(device_id, []).append(serial.hex())
     for name, pem in receipts.items():
         leaf = x509.load_pem_x509_certificate(pem.encode())
         row = by_sha.get(hashlib.sha256(leaf.public_bytes(serialization.Encoding.DER)).digest())
         assert row is not None, f"{name}: its certificate is not in the database"
         assert row[1:] == ("active", name), f"{name}: its row says {row[1:]}"
         assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == name
-    live = {}
-    for serial, status, device_id in by_sha.values():
-        if status == "active":
-            live.setdefault(device_id, []).append(serial.hex())
     for table in ("device_slot", "key_claim"):
         left = stack.query(f"SELECT count(*) FROM jitrca.{table} WHERE claim_serial IS NOT NULL")[0][0]
         assert left == 0, f"{table}: {left} claims of issuances that are over"
