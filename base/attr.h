@@ -2,8 +2,9 @@
  * base/attr.h - what we tell the compiler: results that must be used, owners that free themselves.
  *
  * An owner is a local declared with own(T) or own_struct(T): it is freed wherever the function
- * leaves. give(p) hands it on and leaves NULL, give_struct(s) leaves zeros. Each owner is defined once, beside its type, with
- * OWNER(T, free) for pointers or OWNER_STRUCT(T, free) for structs held by value.
+ * leaves. give(p) hands it on and leaves NULL, give_struct(s) leaves zeros. Each owner is defined
+ * once, beside its type, with OWNER(T, free) for pointers or OWNER_STRUCT(T, free) for structs held
+ * by value.
  */
 #ifndef BASE_ATTR_H
 #define BASE_ATTR_H

@@ -46,6 +46,7 @@ db_pool_new(struct db_pool **out, const char *conninfo, unsigned max_connections
 	if (pool == NULL)
 		return err_memory(err);
 	pool->conninfo = mem_strdup(conninfo);
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds */
 	pool->idle = mem_array(max_connections, sizeof(*pool->idle));
 	pool->stats.max = max_connections;
 	if (pool->conninfo == NULL || pool->idle == NULL) {

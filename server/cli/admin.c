@@ -1,5 +1,6 @@
 #include "server/cli/admin.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +103,7 @@ make_path(struct admin_call *call, const char *const *values, struct err *err)
 		TRY(buf_add(&call->path, at, len, err));
 		at += len;
 		if (*at == '{') {
+			assert(*values != NULL); /* check_all_given: as many as the path has names */
 			if (strcmp(*values, ".") == 0 || strcmp(*values, "..") == 0 || **values == '\0')
 				return misused(err, "no such id", *values);
 			TRY(add_encoded(&call->path, *values++, err));

@@ -507,10 +507,13 @@ handle_events(struct http *http, struct epoll_event *events, int count)
 		if (connection != NULL && !is_listener(http, connection) && has_spoken(connection))
 			hand_over(http, connection);
 	}
-	for (int i = 0; i < count; i++)
-		if (is_listener(http, events[i].data.ptr) &&
+	for (int i = 0; i < count; i++) {
+		struct listener *listener = events[i].data.ptr;
+
+		if (listener != NULL && is_listener(http, listener) &&
 			atomic_load(&http->gate.phase) == GATE_OPEN)
-			accept_some(http, events[i].data.ptr);
+			accept_some(http, listener);
+	}
 }
 
 static void *

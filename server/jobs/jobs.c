@@ -14,12 +14,13 @@
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
 
-/* Without a notification (its link may be down) a revocation still shows within a second. */
+/*
+ * Without a notification (its link may be down) a revocation still shows within a second. The pause after a
+ * failure as well: a database that is away is not asked a thousand times a second.
+ */
 #define CRL_TICK_MS 500
 #define HOUSEKEEPING_TICK_MS 500
 #define RETENTION_EVERY_MS (10 * 60 * 1000)
-/* After a failure, so that a database that is away is not asked a thousand times a second. */
-#define FAILURE_PAUSE_MS 500
 
 struct worker {
 	pthread_t thread;
@@ -89,7 +90,7 @@ crl_main(void *arg)
 		if (status != OK && !failing)
 			log_error(LOG_ERROR, "crl_job_failed", NULL, &err);
 		failing = status != OK;
-		if (!wait_for(jobs, &jobs->crl, failing ? FAILURE_PAUSE_MS : CRL_TICK_MS))
+		if (!wait_for(jobs, &jobs->crl, CRL_TICK_MS))
 			break;
 	} while (settle(jobs, jobs->app->config.crl_debounce_ms));
 	return NULL;
