@@ -106,12 +106,18 @@ add_hash(struct db_array *array, const uint8_t hash[DB_SHA256_BYTES], struct err
 	return db_array_add_bytes(array, (struct view){ hash, DB_SHA256_BYTES }, err);
 }
 
+static const struct db_record_item *
+record_of(const struct batch *b, size_t i)
+{
+	assert(b->records != NULL); /* these columns are taken by Record alone */
+	return &b->records[i];
+}
+
 static enum status
 column_add(struct db_array *array, const struct batch *b, size_t i, enum column column,
 	struct err *err)
 {
 	const struct db_admit_item *item = batch_item(b, i);
-	const struct db_record_item *record = b->records != NULL ? &b->records[i] : NULL;
 	const struct work *work = &b->work[i];
 
 	switch (column) {
@@ -135,7 +141,7 @@ column_add(struct db_array *array, const struct batch *b, size_t i, enum column 
 		return db_array_add_serial(array, &item->ref.serial, err);
 	case COL_NOT_AFTER:
 		return db_array_add_int(array,
-			record != NULL ? record->not_after_s : item->not_after_s, err);
+			b->records != NULL ? b->records[i].not_after_s : item->not_after_s, err);
 	case COL_IDENTITY:
 		return add_text(array, item->identity, err);
 	case COL_PROFILE:
@@ -166,15 +172,15 @@ column_add(struct db_array *array, const struct batch *b, size_t i, enum column 
 		return db_array_add_int(array,
 			item->revives_version > 0 ? item->revives_version : 1, err);
 	case COL_DER:
-		return db_array_add_bytes(array, record->der, err);
+		return db_array_add_bytes(array, record_of(b, i)->der, err);
 	case COL_SHA256:
-		return add_hash(array, record->sha256, err);
+		return add_hash(array, record_of(b, i)->sha256, err);
 	case COL_SUBJECT:
-		return add_text(array, record->subject, err);
+		return add_text(array, record_of(b, i)->subject, err);
 	case COL_NOT_BEFORE:
-		return db_array_add_int(array, record->not_before_s, err);
+		return db_array_add_int(array, record_of(b, i)->not_before_s, err);
 	case COL_ISSUED_AT:
-		return db_array_add_int(array, record->issued_at_s, err);
+		return db_array_add_int(array, record_of(b, i)->issued_at_s, err);
 	case COL_PREDECESSOR_ISSUER:
 		return db_array_add_int(array, work->predecessor.issuer_id, err);
 	case COL_PREDECESSOR_SERIAL:

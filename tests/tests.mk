@@ -105,7 +105,7 @@ lint: deps-lint ## the house rules, warnings as errors, the ELF's hardening
 analyze: deps-lint ## clang, clang-tidy and gcc -fanalyzer over all sources
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang WERROR=1 HARDENING="-fPIE" build
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/analyzer WERROR=1 OPTIMIZE="-O1 -fanalyzer" build
-	$(Q)sh tests/lint/tidy.sh
+	$(Q)sh tests/lint/tidy.sh $(PACKAGES)
 
 .PHONY: long
 long: hooks ## the long forms of the fault, fuzz and load tests
