@@ -163,19 +163,24 @@ read_validity(struct der *tbs, struct ca_cert_view *out, struct err *err)
 	return der_end(&in, "validity", err);
 }
 
+/* The number is one less than what people say; version 1 is DEFAULT and hence absent. */
 static enum status
-read_version(struct der *tbs, struct err *err)
+read_version(struct der *tbs, unsigned *out, struct err *err)
 {
 	struct der explicit;
 	uint64_t version;
 
+	*out = 1;
+	if (!der_next_is(tbs, DER_CONTEXT_CONSTRUCTED(0)))
+		return OK;
 	TRY(der_enter(
 		tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 4.1.2.1: version", &explicit, err));
 	TRY(der_number(&explicit, "RFC 5280 4.1.2.1: version", &version, err));
 	TRY(der_end(&explicit, "RFC 5280 4.1.2.1: version", err));
-	if (version != 2)
+	if (version != 1 && version != 2)
 		return der_refuse(tbs, err, "RFC 5280 4.1.2.1: version 3 (2) wanted, %llu found",
 			(unsigned long long)version);
+	*out = (unsigned)version + 1;
 	return OK;
 }
 
@@ -184,7 +189,7 @@ read_tbs(struct der *tbs, struct ca_cert_view *out, struct err *err)
 {
 	struct view algorithm;
 
-	TRY(read_version(tbs, err));
+	TRY(read_version(tbs, &out->version, err));
 	TRY(der_integer(tbs, "RFC 5280 4.1.2.2: serialNumber", &out->serial, err));
 	if (out->serial.len > 20)
 		return der_refuse(
@@ -202,13 +207,27 @@ read_tbs(struct der *tbs, struct ca_cert_view *out, struct err *err)
 	TRY(read_name(tbs, "RFC 5280 4.1.2.6: subject", &out->subject, &out->common_name, err));
 	TRY(der_take_whole(tbs, DER_SEQUENCE, "RFC 5280 4.1.2.7: subjectPublicKeyInfo", &out->spki,
 		err));
-	if (!der_at_end(tbs))
-		TRY(read_extensions(tbs, out, err));
+	if (der_at_end(tbs))
+		return OK;
+	if (out->version != 3)
+		return der_refuse(tbs, err,
+			"RFC 5280 4.1.2.9: extensions: version 3 wanted, %u found", out->version);
+	TRY(read_extensions(tbs, out, err));
 	return der_end(tbs, "RFC 5280 4.1: TBSCertificate", err);
 }
 
 enum status
 ca_cert_parse(struct ca_cert_view *out, struct view der, struct err *err)
+{
+	TRY(ca_cert_parse_any(out, der, err));
+	if (out->version != 3)
+		return err_set(err, ERR_ARGUMENT, "certificate_malformed",
+			"certificate: RFC 5280 4.1.2.1: version 3 wanted, %u found", out->version);
+	return OK;
+}
+
+enum status
+ca_cert_parse_any(struct ca_cert_view *out, struct view der, struct err *err)
 {
 	struct der outer = der_of(der, "certificate_malformed", "certificate"), in, copy, tbs;
 

@@ -15,6 +15,7 @@
 
 /* Read without building OpenSSL objects; views borrow from der. */
 struct ca_cert_view {
+	unsigned version;   /* 1 to 3 */
 	struct view serial; /* INTEGER contents */
 	bool serial_ours;   /* 16 octets of our form: then serial16 */
 	struct serial serial16;
@@ -34,6 +35,8 @@ struct ca_cert_view {
 };
 /* Version 3 only. ERR_ARGUMENT certificate_malformed. */
 MUST_USE enum status ca_cert_parse(struct ca_cert_view *out, struct view der, struct err *err);
+/* Of any version, for what others made: openssl x509 -req without extensions makes version 1. */
+MUST_USE enum status ca_cert_parse_any(struct ca_cert_view *out, struct view der, struct err *err);
 
 /*
  * Names, key identifiers and the signature of one step of a chain, and that the issuer is a CA that
