@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,6 +13,8 @@ OWNER(json_t, json_decref)
 #define DEPTH_MAX 8
 /* Twice what 404600 octets of sense would hold; bounds what the JSON parser allocates. */
 #define VALUES_MAX 16384
+/* What a double holds; longer ones stand in quotes. See load() as well. */
+#define NUMBER_MAX_BYTES 15
 #define CHUNK_BYTES 2048
 
 /* ---- memory ---- */
@@ -98,25 +101,65 @@ policy_refuse(const struct policy_parser *at, struct err *err, const char *fmt, 
 
 /* ---- JSON ---- */
 
-/* Counts before the parser recurses and allocates; what is no JSON is the parser's business. */
-static enum status
-scan(const struct policy_parser *at, struct view json, struct err *err)
+/* How many octets of UTF-8 the four digits behind "\\u" become; both halves of a pair become four.
+ */
+static size_t
+unit_octets(const uint8_t digits[4])
 {
-	size_t depth = 0, values = 1;
-	bool in_string = false;
+	char text[5] = { 0 };
+
+	memcpy(text, digits, 4);
+	unsigned long unit = strtoul(text, NULL, 16);
+
+	if (unit >= 0xdc00 && unit <= 0xdfff)
+		return 0;
+	if (unit >= 0xd800 && unit <= 0xdbff)
+		return 4;
+	return unit < 0x80 ? 1 : unit < 0x800 ? 2 : 3;
+}
+
+/* The octets that the string at json[at], behind its quote, holds; *end is the place of the other.
+ */
+static size_t
+string_octets(size_t *end, struct view json, size_t at)
+{
+	size_t octets = 0;
+
+	for (; at < json.len && json.data[at] != '"'; at++) {
+		if (json.data[at] != '\\') {
+			octets++;
+		} else if (++at < json.len && json.data[at] == 'u' && json.len - at > 4) {
+			octets += unit_octets(json.data + at + 1);
+			at += 4;
+		} else {
+			octets++;
+		}
+	}
+	*end = at;
+	return octets;
+}
+
+static bool
+in_number(uint8_t c)
+{
+	return (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e' || c == 'E';
+}
+
+/*
+ * Counts before the parser recurses and allocates; what is no JSON is the parser's business.
+ * *octets: of all strings, see load(). Outside of strings only a number can be long.
+ */
+static enum status
+scan(const struct policy_parser *at, size_t *octets, struct view json, struct err *err)
+{
+	size_t depth = 0, values = 1, digits = 0;
 
 	for (size_t i = 0; i < json.len; i++) {
 		uint8_t c = json.data[i];
 
-		if (in_string) {
-			if (c == '\\')
-				i++;
-			else if (c == '"')
-				in_string = false;
-			continue;
-		}
+		digits = in_number(c) ? digits + 1 : 0;
 		if (c == '"')
-			in_string = true;
+			*octets += string_octets(&i, json, i + 1);
 		else if (c == '{' || c == '[')
 			depth++, values++;
 		else if ((c == '}' || c == ']') && depth > 0)
@@ -127,23 +170,48 @@ scan(const struct policy_parser *at, struct view json, struct err *err)
 			return policy_refuse(at, err, "at most %d levels wanted", DEPTH_MAX);
 		if (values > VALUES_MAX)
 			return policy_refuse(at, err, "at most %d values wanted", VALUES_MAX);
+		if (digits > NUMBER_MAX_BYTES)
+			return policy_refuse(at, err, "numbers of at most %d characters wanted",
+				NUMBER_MAX_BYTES);
 	}
 	return OK;
+}
+
+/* The octets of all strings that were read; as deep as DEPTH_MAX. */
+static size_t
+read_octets(const json_t *value)
+{
+	size_t octets = json_is_string(value) ? json_string_length(value) : 0;
+	const char *name;
+	json_t *item;
+	size_t i;
+
+	/* jansson's iteration takes what it walks as its own to change; we do not. */
+	json_object_foreach((json_t *)(uintptr_t)value, name, item) octets +=
+		strlen(name) + read_octets(item);
+	json_array_foreach(value, i, item) octets += read_octets(item);
+	return octets;
 }
 
 static enum status
 load(const struct policy_parser *at, json_t **out, struct view json, struct err *err)
 {
 	json_error_t error = { 0 };
+	size_t octets = 0;
 
 	if (json.len > POLICY_DOCUMENT_MAX_BYTES)
 		return policy_refuse(at, err, "at most %d octets wanted, %zu found",
 			POLICY_DOCUMENT_MAX_BYTES, json.len);
-	TRY(scan(at, json, err));
+	TRY(scan(at, &octets, json, err));
 	*out = json_loadb(json.len > 0 ? (const char *)json.data : "", json.len,
 		JSON_REJECT_DUPLICATES, &error);
+	/*
+	 * Where memory is short while a token grows over 15 octets, jansson 2.14 drops a character
+	 * and goes on: a Deny would lose its meaning. So what was read is held against what was
+	 * sent.
+	 */
 	if (*out != NULL)
-		return OK;
+		return read_octets(*out) == octets ? OK : err_memory(err);
 	/* It says nothing at all where one of its own allocations failed early. */
 	if (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0')
 		return err_memory(err);

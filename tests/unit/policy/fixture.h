@@ -1,4 +1,5 @@
-/* What the tests of the policy evaluator share: a device, its place, and a document in single quotes. */
+/* What the tests of the policy evaluator share: a device, its place, and a document in single
+ * quotes. */
 #ifndef TESTS_UNIT_POLICY_FIXTURE_H
 #define TESTS_UNIT_POLICY_FIXTURE_H
 
@@ -14,15 +15,23 @@
 #include "server/iotcore/policy_internal.h"
 
 #define HEAD "arn:aws:iot:eu-central-1:123456789012:"
-#define V(text) { (const uint8_t *)(text), sizeof(text) - 1 }
+#define V(text)                                                                                    \
+	{                                                                                          \
+		(const uint8_t *)(text), sizeof(text) - 1                                          \
+	}
 
 /* 2026-11-24T16:00:00Z */
 #define NOW_S INT64_C(1795536000)
 
 static const struct policy_pair ATTRIBUTES[] = {
-	{ V("model"), V("m1") }, { V("site"), V("Hall 3") }, { V("count"), V("42") },
-	{ V("odd"), V("a*b") }, { V("empty"), V("") }, { V("until"), V("2026-11-24T18:00:00Z") },
-	{ V("net"), V("192.0.2.0/24") }, { V("home"), V("192.0.2.7") },
+	{ V("model"), V("m1") },
+	{ V("site"), V("Hall 3") },
+	{ V("count"), V("42") },
+	{ V("odd"), V("a*b") },
+	{ V("empty"), V("") },
+	{ V("until"), V("2026-11-24T18:00:00Z") },
+	{ V("net"), V("192.0.2.0/24") },
+	{ V("home"), V("192.0.2.7") },
 };
 
 static const struct policy_pair CERTIFICATE[] = {

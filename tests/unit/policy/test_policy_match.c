@@ -22,35 +22,78 @@ wildcards_cover_what_the_guide_says(void **state)
 		const char *pattern, *text;
 		bool want;
 	} CASES[] = {
-		{ "", "", true }, { "", "a", false }, { "a", "", false }, { "a", "a", true },
-		{ "a", "A", false }, { "a", "aa", false }, { "aa", "a", false },
+		{ "", "", true },
+		{ "", "a", false },
+		{ "a", "", false },
+		{ "a", "a", true },
+		{ "a", "A", false },
+		{ "a", "aa", false },
+		{ "aa", "a", false },
 		/* "*": anything, over "/" as well, and nothing. */
-		{ "*", "", true }, { "*", "a/b/c", true }, { "a*", "a", true },
-		{ "a*", "a/b/c", true }, { "a*", "ba", false }, { "*a", "bca", true },
-		{ "*a", "ab", false }, { "a*c", "abc", true }, { "a*c", "ac", true },
-		{ "a*c", "abcd", false }, { "a*c", "abcc", true }, { "**", "x", true },
-		{ "a**b", "ab", true }, { "*a*", "xay", true }, { "*a*", "xy", false },
-		{ "*ab", "aab", true }, { "*aab", "aaab", true }, { "a*b*c", "a1b2b3c", true },
-		{ "a*b*c", "a1c2b", false }, { "*.*.*", "a.b", false }, { "*.*.*", "a.b.c", true },
-		{ "*abc*abc", "abcabc", true }, { "*abc*abc", "abcab", false },
+		{ "*", "", true },
+		{ "*", "a/b/c", true },
+		{ "a*", "a", true },
+		{ "a*", "a/b/c", true },
+		{ "a*", "ba", false },
+		{ "*a", "bca", true },
+		{ "*a", "ab", false },
+		{ "a*c", "abc", true },
+		{ "a*c", "ac", true },
+		{ "a*c", "abcd", false },
+		{ "a*c", "abcc", true },
+		{ "**", "x", true },
+		{ "a**b", "ab", true },
+		{ "*a*", "xay", true },
+		{ "*a*", "xy", false },
+		{ "*ab", "aab", true },
+		{ "*aab", "aaab", true },
+		{ "a*b*c", "a1b2b3c", true },
+		{ "a*b*c", "a1c2b", false },
+		{ "*.*.*", "a.b", false },
+		{ "*.*.*", "a.b.c", true },
+		{ "*abc*abc", "abcabc", true },
+		{ "*abc*abc", "abcab", false },
 		/* "?": exactly one character, of any length in octets. */
-		{ "?", "", false }, { "?", "a", true }, { "?", "ab", false }, { "a?c", "abc", true },
-		{ "a?c", "ac", false }, { "?", "\xc3\xa9", true }, { "??", "\xc3\xa9", false },
-		{ "?", "\xe2\x82\xac", true }, { "?", "\xf0\x9f\x92\xa1", true },
-		{ "*??", "\xc3\xa9", false }, { "*??", "a\xc3\xa9", true }, { "?*", "", false },
-		{ "*?", "a", true }, { "?*?", "a", false }, { "?*?", "ab", true },
-		{ "*?*?*", "ab", true }, { "*?*?*", "a", false }, { "a/?/b", "a/x/b", true },
+		{ "?", "", false },
+		{ "?", "a", true },
+		{ "?", "ab", false },
+		{ "a?c", "abc", true },
+		{ "a?c", "ac", false },
+		{ "?", "\xc3\xa9", true },
+		{ "??", "\xc3\xa9", false },
+		{ "?", "\xe2\x82\xac", true },
+		{ "?", "\xf0\x9f\x92\xa1", true },
+		{ "*??", "\xc3\xa9", false },
+		{ "*??", "a\xc3\xa9", true },
+		{ "?*", "", false },
+		{ "*?", "a", true },
+		{ "?*?", "a", false },
+		{ "?*?", "ab", true },
+		{ "*?*?*", "ab", true },
+		{ "*?*?*", "a", false },
+		{ "a/?/b", "a/x/b", true },
 		{ "a/?/b", "a//b", false },
 		/* "+" and "#" are characters like others. */
-		{ "a/+/b", "a/+/b", true }, { "a/+/b", "a/x/b", false }, { "a/#", "a/#", true },
-		{ "a/#", "a/b", false }, { "a/*", "a/#", true }, { "a/*", "a/+/b", true },
+		{ "a/+/b", "a/+/b", true },
+		{ "a/+/b", "a/x/b", false },
+		{ "a/#", "a/#", true },
+		{ "a/#", "a/b", false },
+		{ "a/*", "a/#", true },
+		{ "a/*", "a/+/b", true },
 		/* Literal wildcards, and a dollar that begins nothing. */
-		{ "a${*}b", "a*b", true }, { "a${*}b", "axb", false }, { "a${?}b", "a?b", true },
-		{ "a${?}b", "axb", false }, { "${$}aws", "$aws", true }, { "$aws/*", "$aws/x", true },
-		{ "a$", "a$", true }, { "$${*}", "$*", true }, { "${*}*${*}", "*x*", true },
+		{ "a${*}b", "a*b", true },
+		{ "a${*}b", "axb", false },
+		{ "a${?}b", "a?b", true },
+		{ "a${?}b", "axb", false },
+		{ "${$}aws", "$aws", true },
+		{ "$aws/*", "$aws/x", true },
+		{ "a$", "a$", true },
+		{ "$${*}", "$*", true },
+		{ "${*}*${*}", "*x*", true },
 		{ "${*}*${*}", "xx*", false },
 	};
-	struct policy *policy = document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
+	struct policy *policy =
+		document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
 	struct policy_statement statement = { 0 };
 
 	(void)state;
@@ -102,7 +145,8 @@ variables_stand_for_their_values_alone(void **state)
 		{ "${iot:ClientId}", "x,", "x\\,y", true, false },
 		{ "*${iot:ClientId}", ",", "\\\\,", true, true },
 	};
-	struct policy *policy = document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
+	struct policy *policy =
+		document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
@@ -141,14 +185,16 @@ values_over_1024_octets_are_not_substituted(void **state)
 		POLICY_VALUE_PLAIN);
 }
 
-/* Backtracking over each star would take 2^n or n^k steps; one pass over the text for the last star does not. */
+/* Backtracking over each star would take 2^n or n^k steps; one pass over the text for the last star
+ * does not. */
 static void
 no_pattern_is_exponential(void **state)
 {
 	static const char *const PATTERNS[] = { "a*a*a*a*b", "*a*a*a*a*a*a*a*a*a*a*a*a*a*b",
-		"*?*?*?*?*?*?*?*?*?*?b", "*aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "a*aaaa?aaaa*aaaa?aaab",
-		"*a?a?a?a?a?a?a?a?a?a?a?b" };
-	struct policy *policy = document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
+		"*?*?*?*?*?*?*?*?*?*?b", "*aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab",
+		"a*aaaa?aaaa*aaaa?aaab", "*a?a?a?a?a?a?a?a?a?a?a?b" };
+	struct policy *policy =
+		document("{'Statement':{'Effect':'Allow','Action':'*','Resource':'*'}}");
 	struct policy_statement statement = { 0 };
 	char text[POLICY_RESOURCE_MAX_BYTES];
 
