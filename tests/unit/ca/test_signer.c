@@ -194,6 +194,31 @@ each_refusal_has_its_code(void **state)
 	fixture_end(&f);
 }
 
+/* The extensions were written when the signer began; then its profile says something else. */
+static void
+invariant_11_what_fails_lint_is_never_signed(void **state)
+{
+	struct ca_request request = fixture_request();
+	own_struct(ca_signer_info) info = { .ca_count = 0 };
+	struct ca_prepare_item item;
+	struct fixture f;
+	struct err err;
+
+	(void)state;
+	fixture_make(&f, KEY_EC_P256);
+	f.profiles[0].key_usage |= KU_KEY_AGREEMENT;
+	item = prepare_one(&f, 0, &request);
+	assert_int_equal(item.status, ERR_ARGUMENT);
+	assert_string_equal(item.refusal.code, "certificate_lint");
+	assert_non_null(strstr(item.refusal.text, "keyUsage"));
+	assert_int_equal(item.handle, 0);
+	assert_int_equal(sign_one(&f, item.handle).status, ERR_NOT_FOUND);
+	assert_ok(ca_signer_info(f.signer, &info, &err));
+	assert_int_equal(info.prepared, 0);
+	assert_int_equal(info.signed_count, 0);
+	fixture_end(&f);
+}
+
 static void
 batches_have_a_limit(void **state)
 {
@@ -523,6 +548,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(openssl_and_certtool_accept_what_is_signed),
 		cmocka_unit_test(each_refusal_has_its_code),
+		cmocka_unit_test(invariant_11_what_fails_lint_is_never_signed),
 		cmocka_unit_test(batches_have_a_limit),
 		cmocka_unit_test(validity_stays_within_the_issuers),
 		cmocka_unit_test(a_handle_signs_once),
