@@ -29,6 +29,7 @@ DB_SOURCES := $(wildcard db/*.c)
 SERVER_SOURCES := $(wildcard server/*.c server/*/*.c)
 POLICY_SOURCES := $(wildcard server/iotcore/policy*.c)
 SERVER_LIB_SOURCES := $(filter-out server/main.c,$(SERVER_SOURCES))
+PLUGIN_SOURCES := $(wildcard server/iotcore/plugin/*.c)
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 
@@ -38,7 +39,7 @@ all: build
 include tests/tests.mk
 
 .PHONY: build
-build: $(BUILD)/jitrca ## build the program
+build: $(BUILD)/jitrca $(BUILD)/jitrca-mosquitto.so ## build the program and the broker's plugin
 
 $(BUILD)/jitrca: $(call objects,server/main.c) $(BUILD)/libserver.a $(BUILD)/libca.a $(BUILD)/libdb.a $(BUILD)/libbase.a
 	@echo "  LD $@"
@@ -58,6 +59,21 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) $(PACKAGE_CFLAGS) -c -o $@ $<
+
+# Mosquitto's plugin: the local IoT Core's side in the broker. It shows nothing but its entry points.
+PLUGIN_OBJECTS := $(patsubst %.c,$(BUILD)/pic/%.o,$(BASE_SOURCES) $(filter-out db/migrate.c,$(DB_SOURCES)) \
+	$(POLICY_SOURCES) $(PLUGIN_SOURCES))
+PLUGIN_LIBS := -lpq -ljansson -lssl -lcrypto -lpthread
+$(BUILD)/jitrca-mosquitto.so: $(PLUGIN_OBJECTS)
+	@echo "  LD $@"
+	$(Q)$(CC) -shared -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodelete -Wl,--as-needed $(SANITIZE) -o $@ $^ \
+		$(PLUGIN_LIBS)
+$(BUILD)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC $< (PIC)"
+	$(Q)$(CC) $(CFLAGS) -fPIC -fvisibility=hidden $(PACKAGE_CFLAGS) -c -o $@ $<
+# The same for unit tests, which are no broker: without the files that call it.
+$(BUILD)/libplugin.a: $(call objects,$(filter-out %/plugin.c %/gate.c %/traffic.c,$(PLUGIN_SOURCES)))
 
 # The migrations stand in the binary as a table: version, name, text (see db/migrate.h).
 MIGRATIONS := $(sort $(wildcard migrations/*.sql))
@@ -94,6 +110,7 @@ install: build ## install the program, profiles, unit and documentation under $(
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/jitrca/certs \
 		$(DESTDIR)$(PREFIX)/share/doc/jitrca $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 0755 $(BUILD)/jitrca $(DESTDIR)$(PREFIX)/bin/jitrca
+	install -D -m 0644 $(BUILD)/jitrca-mosquitto.so $(DESTDIR)$(PREFIX)/lib/jitrca/jitrca-mosquitto.so
 	install -m 0644 certs/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/
 	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
 	sed 's|@PREFIX@|$(PREFIX)|g' docker/jitrca.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/jitrca.service
@@ -115,4 +132,5 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/base/*.d $(BUILD)/ca/*.d $(BUILD)/db/*.d $(BUILD)/server/*.d \
-	$(BUILD)/server/*/*.d $(BUILD)/tests/*/*/*.d $(BUILD)/tests/*/*.d)
+	$(BUILD)/server/*/*.d $(BUILD)/server/*/*/*.d $(BUILD)/pic/*/*.d $(BUILD)/pic/*/*/*.d $(BUILD)/pic/*/*/*/*.d \
+	$(BUILD)/tests/*/*/*.d $(BUILD)/tests/*/*.d)

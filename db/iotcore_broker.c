@@ -22,6 +22,8 @@ enum {
 	GROUPS_SOME,
 	POLICIES_ALL,
 	POLICIES_SOME,
+	PRINCIPALS,
+	TARGETS,
 	REGISTER,
 	REGISTERED,
 	SESSIONS,
@@ -104,6 +106,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[POLICIES_SOME] = { /* policy_pkey, policy_version_pkey */
 		.name = "broker_policies_some", .params = 1, .columns = 2, .rows = ROWS_ANY,
 		.sql = POLICY_SQL " WHERE p.name = ANY ($1::text[])",
+	},
+	[PRINCIPALS] = { /* thing_principal_pkey */
+		.name = "broker_principals", .params = 2, .columns = 1, .rows = ROWS_ANY,
+		.sql = "SELECT p.certificate_id FROM iotcore.thing_principal p"
+		       " WHERE p.thing = ANY ($1::text[]) LIMIT $2::bigint",
+	},
+	[TARGETS] = { /* policy_attachment_policy */
+		.name = "broker_targets", .params = 2, .columns = 1, .rows = ROWS_ANY,
+		.sql = "SELECT a.target FROM iotcore.policy_attachment a"
+		       " WHERE a.policy = ANY ($1::text[]) LIMIT $2::bigint",
 	},
 	[REGISTER] = { /* ca_certificate_pkey, certificate_pkey */
 		.name = "broker_register", .params = 5, .columns = 0, .rows = ROWS_NONE,
@@ -383,6 +395,43 @@ db_broker_some(struct db_tx *tx, enum db_broker_kind kind, const char *const *ke
 		TRY(read_one(&reading, &row, err));
 	}
 	return OK;
+}
+
+static enum status
+concerned(struct db_tx *tx, const struct db_statement *statement, const char *const *keys, size_t count,
+	void (*each)(void *arg, const char *text), void *arg, bool *more, struct err *err)
+{
+	own_struct(db_array) array = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
+	char text[DB_IOTCORE_KEY_BYTES + sizeof("thinggroup/")];
+
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_text(&array, keys[i], err));
+	TRY(db_run(tx, statement, DB_PARAMS(db_array(&array), db_int64(DB_BROKER_CONCERNED_MAX + 1)),
+		&rows, err));
+	*more = db_rows(rows) > DB_BROKER_CONCERNED_MAX;
+	for (int i = 0; !*more && i < db_rows(rows); i++) {
+		struct db_row row = db_row(rows, i);
+
+		db_row_text(&row, text, sizeof(text));
+		TRY(db_row_end(&row, err));
+		each(arg, text);
+	}
+	return OK;
+}
+
+enum status
+db_broker_principals(struct db_tx *tx, const char *const *things, size_t count,
+	void (*each)(void *arg, const char *certificate_id), void *arg, bool *more, struct err *err)
+{
+	return concerned(tx, &SQL[PRINCIPALS], things, count, each, arg, more, err);
+}
+
+enum status
+db_broker_targets(struct db_tx *tx, const char *const *policies, size_t count,
+	void (*each)(void *arg, const char *target), void *arg, bool *more, struct err *err)
+{
+	return concerned(tx, &SQL[TARGETS], policies, count, each, arg, more, err);
 }
 
 /*

@@ -95,6 +95,17 @@ MUST_USE enum status db_broker_some(struct db_tx *tx, enum db_broker_kind kind,
 	enum status (*each)(void *arg, const struct db_broker_row *row, struct err *err), void *arg,
 	struct err *err);
 
+/*
+ * Whom a change of things, or of policies, concerns: certificates attached to any of the things; targets
+ * ("cert/<id>", "thinggroup/<name>") that any of the policies is attached to. *more: there are more than
+ * DB_BROKER_CONCERNED_MAX, and none was told.
+ */
+#define DB_BROKER_CONCERNED_MAX 1000
+MUST_USE enum status db_broker_principals(struct db_tx *tx, const char *const *things, size_t count,
+	void (*each)(void *arg, const char *certificate_id), void *arg, bool *more, struct err *err);
+MUST_USE enum status db_broker_targets(struct db_tx *tx, const char *const *policies, size_t count,
+	void (*each)(void *arg, const char *target), void *arg, bool *more, struct err *err);
+
 /* A certificate seen at a CONNECT that no row knows. */
 struct db_broker_registration {
 	const char *certificate_id;
