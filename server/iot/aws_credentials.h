@@ -1,8 +1,9 @@
 /*
- * server/iot/aws_credentials.h - the standard credential chain, in botocore's order: environment, web
- * identity, profile of the shared files (keys; role_arn with source_profile), container endpoint, EC2's
- * instance metadata (IMDSv2 only). The first source that is configured decides; one that is configured
- * but broken is an error, not passed over. Single sign-on and credential_process are refused by name.
+ * server/iot/aws_credentials.h - the standard credential chain, in botocore's order: the environment's keys; a
+ * profile's role (from source_profile, credential_source or a web identity token); the environment's web
+ * identity; keys in the shared credentials file, then in the config file; the container endpoint; EC2's
+ * instance metadata (IMDSv2 only). The first source that is configured decides; one that is configured but
+ * broken is an error, not passed over. Single sign-on and credential_process are refused by name.
  *
  * Credentials are fetched when first needed and again before they run out: from 15 minutes before the end
  * by one caller while the others go on with the old ones, which stay in use while they are valid; from
@@ -37,7 +38,7 @@ struct aws_credentials_config {
 	                        skipped */
 	const char *region;  /* for STS; NULL: AWS_REGION, AWS_DEFAULT_REGION */
 	const char *ca_file; /* PEM; NULL: the system's */
-	const char *const *environment; /* "NAME=value" …, NULL at the end; NULL: the process's */
+	const char *const *environment; /* "NAME=value" …, NULL at the end, borrowed; NULL: the process's */
 	const struct clock *clock;      /* NULL: CLOCK_SYSTEM */
 };
 
@@ -47,12 +48,14 @@ MUST_USE enum status aws_credentials_new(struct aws_credentials **out,
 /* Fixed keys, for the local IoT Core. session_token may be empty. */
 MUST_USE enum status aws_credentials_fixed(struct aws_credentials **out, const char *access_key,
 	struct view secret_key, struct view session_token, struct err *err);
+/* Ends a fetch under way; no other succeeds. From any thread. */
+void aws_credentials_stop(struct aws_credentials *credentials);
 void aws_credentials_free(struct aws_credentials *credentials); /* NULL is welcome */
 
 /*
  * A copy of the present keys. May go to the network. Any thread. ERR_UNAUTHENTICATED:
- * aws_credentials_missing (no source is configured), aws_credentials_malformed, aws_credentials_refused,
- * aws_credentials_unsupported; ERR_UNAVAILABLE: aws_credentials_unreachable.
+ * aws_credentials_missing (no source is configured), aws_credentials_malformed, aws_profile_missing,
+ * aws_profile_malformed, aws_credentials_refused, aws_credentials_unsupported; ERR_UNAVAILABLE: aws_credentials_unreachable.
  */
 MUST_USE enum status aws_credentials_get(struct aws_credentials *credentials, struct aws_keys *out,
 	struct err *err);

@@ -32,7 +32,7 @@ struct aws_pacer {
 struct aws_quota {
 	const char *operation;
 	double per_second; /* above 0 */
-	double burst;      /* at least 1; 0: one second's worth */
+	double burst;      /* at least 1; 0: what comes in 250 ms, so that no second sees much more */
 };
 
 /* What AWS documents per account and Region (adjustable there, so configurable here). */
