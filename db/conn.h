@@ -20,6 +20,7 @@ enum {
 	LOCK_JOB = 1785,
 	LOCK_ADMINS = 1786,
 	LOCK_MIGRATE = 1787,
+	LOCK_IOT = 1788, /* and a hash of what is led */
 };
 
 struct db_conn {

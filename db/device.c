@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "db/outbox.h"
 #include "db/run.h"
 
 enum {
@@ -11,6 +12,7 @@ enum {
 	LIST_BY_THING_TYPE,
 	LOCK,
 	SET_STATUS,
+	WAKE,
 	STATEMENTS,
 };
 
@@ -55,10 +57,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "WITH d AS (UPDATE jitrca.device d SET status = $2::text, reason = $3::text,"
 		       " version = d.version + 1, updated_at = now() WHERE d.device_id = $1::text"
 		       " RETURNING d.device_id, d.version)"
-		       " INSERT INTO jitrca.outbox (device_id, version, cause)"
-		       " SELECT d.device_id, d.version, $2::text FROM d"
-		       " ON CONFLICT (device_id) DO UPDATE SET version = EXCLUDED.version,"
-		       " cause = EXCLUDED.cause",
+		       " INSERT INTO jitrca.outbox AS o (device_id, version, cause, priority)"
+		       " SELECT d.device_id, d.version, $2::text,"
+		       " CASE WHEN $2::text = 'active' THEN 1 ELSE 0 END FROM d" OUTBOX_AGAIN,
+	},
+	[WAKE] = {
+		.name = "device_wake", .params = 0, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT true FROM pg_notify('jitrca_outbox', '')",
 	},
 };
 
@@ -141,6 +146,7 @@ db_device_set_status(struct db_tx *tx, const char *device_id, const char *status
 	if (strcmp(present, "decommissioned") == 0)
 		return err_set(err, ERR_CONFLICT, "device_decommissioned",
 			"device: %s is decommissioned", device_id);
-	return db_run(tx, &SQL[SET_STATUS], DB_PARAMS(db_text(device_id), db_text(status),
-		db_text(reason != NULL ? reason : "")), NULL, err);
+	TRY(db_run(tx, &SQL[SET_STATUS], DB_PARAMS(db_text(device_id), db_text(status),
+		db_text(reason != NULL ? reason : "")), NULL, err));
+	return db_run(tx, &SQL[WAKE], DB_NO_PARAMS, NULL, err);
 }

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "db/outbox.h"
 #include "db/revocation.h"
 
 enum {
@@ -127,11 +128,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[RECORD_OUTBOX] = {
 		.name = "record_outbox", .params = 1, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO jitrca.outbox (device_id, version, cause)"
-		       " SELECT d.device_id, d.version, 'issued' FROM jitrca.device d"
-		       " WHERE d.device_id = ANY ($1::text[]) ORDER BY d.device_id"
-		       " ON CONFLICT (device_id) DO UPDATE SET version = EXCLUDED.version,"
-		       " cause = EXCLUDED.cause",
+		.sql = "INSERT INTO jitrca.outbox AS o (device_id, version, cause, priority)"
+		       " SELECT d.device_id, d.version, 'issued', 2 FROM jitrca.device d"
+		       " WHERE d.device_id = ANY ($1::text[]) ORDER BY d.device_id" OUTBOX_AGAIN,
 	},
 };
 

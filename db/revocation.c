@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "db/filter.h"
+#include "db/outbox.h"
 #include "db/run.h"
 
 /*
@@ -24,6 +25,7 @@ enum {
 	REVOKE_WRITE,
 	REVOKE_SLOTS,
 	REVOKE_DEVICES,
+	REVOKE_OTHERS,
 	REVOKE_MARK,
 	REVOKE_NOTIFY,
 	UNHOLD_WRITE,
@@ -143,10 +145,18 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "revoke_devices", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "WITH d AS (UPDATE jitrca.device d SET version = d.version + 1, updated_at = now()"
 		       " WHERE d.device_id = ANY ($1::text[]) RETURNING d.device_id, d.version)"
-		       " INSERT INTO jitrca.outbox (device_id, version, cause)"
-		       " SELECT d.device_id, d.version, $2::text FROM d ORDER BY d.device_id"
-		       " ON CONFLICT (device_id) DO UPDATE SET version = EXCLUDED.version,"
-		       " cause = EXCLUDED.cause",
+		       " INSERT INTO jitrca.outbox AS o (device_id, version, cause, priority)"
+		       " SELECT d.device_id, d.version, $2::text,"
+		       " CASE WHEN $2::text = 'revocation' THEN 0 ELSE 1 END FROM d"
+		       " ORDER BY d.device_id" OUTBOX_AGAIN,
+	},
+	[REVOKE_OTHERS] = { /* iot_certificate_serial: what is no device's, yet IoT Core has seen */
+		.name = "revoke_others", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.outbox AS o (device_id, version, cause, priority)"
+		       " SELECT DISTINCT 'certificate/' || encode(x.sha256, 'hex'), 1, 'revocation', 0"
+		       " FROM unnest($1::int[], $2::bytea[]) AS i(issuer, serial)"
+		       " JOIN jitrca.iot_certificate x ON x.issuer_id = i.issuer AND x.serial = i.serial"
+		       " WHERE x.device_id IS NULL ORDER BY 1" OUTBOX_AGAIN_UNVERSIONED,
 	},
 	[REVOKE_MARK] = {
 		.name = "revoke_mark", .params = 2, .columns = 0, .rows = ROWS_NONE,
@@ -243,6 +253,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 	BLAST_ENTRY(LEAD_MANIFEST, "manifest"), .sql = BLAST_SQL(LEAD_SQL_MANIFEST) },
 	BLAST_ENTRY(LEAD_STATUS, "status"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
 	BLAST_ENTRY(LEAD_PROFILE, "profile"), .sql = BLAST_SQL(LEAD_SQL_PROFILE) },
+	BLAST_ENTRY(LEAD_PRINCIPAL_STATUS, "principal_status"),
+		.sql = BLAST_SQL(LEAD_SQL_PRINCIPAL_STATUS) },
+	BLAST_ENTRY(LEAD_PROFILE_STATUS, "profile_status"),
+		.sql = BLAST_SQL(LEAD_SQL_PROFILE_STATUS) },
+	/* All that is counted is read, so the months are enough. */
+	BLAST_ENTRY(LEAD_LIVE, "live"), .sql = BLAST_SQL(" AND c.status = 'active'") },
+	BLAST_ENTRY(LEAD_END, "end"), .sql = BLAST_SQL(LEAD_SQL_ISSUED) },
 };
 
 const struct db_table DB_TABLE_REVOCATION = { SQL, COUNT_OF(SQL) };
@@ -462,6 +479,8 @@ write_changes(struct db_tx *tx, const struct db_revoke_item *items, const struct
 		TRY(db_run(tx, &SQL[REVOKE_DEVICES], DB_PARAMS(db_array(&devices),
 			db_text("revocation")), NULL, err));
 	}
+	TRY(db_run(tx, &SQL[REVOKE_OTHERS], DB_PARAMS(db_array(&all.issuers),
+		db_array(&all.serials)), NULL, err));
 	TRY(db_run(tx, &SQL[REVOKE_MARK], DB_PARAMS(db_array(&all.issuers),
 		db_array(&all.serials)), NULL, err));
 	return db_run(tx, &SQL[REVOKE_NOTIFY], DB_PARAMS(db_array(&all.issuers)), NULL, err);
@@ -699,7 +718,7 @@ bulk_read(const PGresult *rows, struct db_bulk *out, struct err *err)
 	out->matched = db_row_int64(&row);
 	out->revoked = db_row_int64(&row);
 	out->issued_until_s = db_row_int64(&row);
-	out->cursor.issued_at_us = db_row_int64(&row);
+	out->cursor.at_us = db_row_int64(&row);
 	out->cursor.set = db_row_serial(&row, &out->cursor.serial);
 	out->created_at_s = db_row_int64(&row);
 	out->finished_at_s = db_row_int64(&row);
@@ -739,7 +758,7 @@ db_bulk_advance(struct db_tx *tx, const char *revocation_id, int64_t revoked_now
 	own(PGresult) rows = NULL;
 
 	TRY(db_run(tx, &SQL[BULK_ADVANCE], DB_PARAMS(db_text(revocation_id), db_int64(revoked_now),
-		db_int64(set ? cursor->issued_at_us : 0), db_serial(set ? &cursor->serial : NULL),
+		db_int64(set ? cursor->at_us : 0), db_serial(set ? &cursor->serial : NULL),
 		db_bool(finished)), &rows, err));
 	if (db_rows(rows) == 0)
 		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",

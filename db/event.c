@@ -1,0 +1,88 @@
+#include "db/event.h"
+
+#include "db/run.h"
+
+enum {
+	PUT,
+	LIST,
+	LIST_KIND,
+	LIST_DEVICE,
+	STATEMENTS,
+};
+
+#define LIST_SQL(lead)                                                                             \
+	"SELECT e.event_id, " SQL_S("e.at") ", e.kind, e.severity, coalesce(e.device_id, ''),"         \
+	" coalesce(e.certificate_id, ''), coalesce(e.target, ''), e.detail"                            \
+	" FROM jitrca.security_event e WHERE e.event_id < $1::bigint"                                  \
+	" AND ($2::text IS NULL OR e.kind = $2::text)"                                                 \
+	" AND ($3::text IS NULL OR e.severity = $3::text)"                                             \
+	" AND ($4::text IS NULL OR e.device_id = $4::text)"                                            \
+	" AND e.at >= to_timestamp($5::bigint)" lead " ORDER BY e.event_id DESC LIMIT $6::bigint"
+
+static const struct db_statement SQL[STATEMENTS] = {
+	[PUT] = {
+		.name = "event_put", .params = 6, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.security_event (kind, severity, device_id, certificate_id,"
+		       " target, detail) VALUES ($1::text, $2::text, nullif($3::text, ''),"
+		       " nullif($4::text, ''), nullif($5::text, ''), $6::text)",
+	},
+	[LIST] = { /* security_event_pkey */
+		.name = "event_list", .params = 6, .columns = 8, .rows = ROWS_ANY,
+		.sql = LIST_SQL(""),
+	},
+	[LIST_KIND] = { /* security_event_kind */
+		.name = "event_list_kind", .params = 6, .columns = 8, .rows = ROWS_ANY,
+		.sql = LIST_SQL(" AND e.kind = $2::text"),
+	},
+	[LIST_DEVICE] = { /* security_event_device */
+		.name = "event_list_device", .params = 6, .columns = 8, .rows = ROWS_ANY,
+		.sql = LIST_SQL(" AND e.device_id = $4::text"),
+	},
+};
+
+const struct db_table DB_TABLE_EVENT = { SQL, COUNT_OF(SQL) };
+
+enum status
+db_event_put(struct db_tx *tx, const struct db_event *event, struct err *err)
+{
+	return db_run(tx, &SQL[PUT], DB_PARAMS(db_text(event->kind), db_text(event->severity),
+		db_text(event->device_id), db_text(event->certificate_id), db_text(event->target),
+		db_text(event->detail[0] != '\0' ? event->detail : "{}")), NULL, err);
+}
+
+static enum status
+read_row(const PGresult *rows, int r, struct db_event *out, struct err *err)
+{
+	struct db_row row = db_row(rows, r);
+
+	out->event_id = db_row_int64(&row);
+	out->at_s = db_row_int64(&row);
+	db_row_text(&row, out->kind, sizeof(out->kind));
+	db_row_text(&row, out->severity, sizeof(out->severity));
+	db_row_text(&row, out->device_id, sizeof(out->device_id));
+	db_row_text(&row, out->certificate_id, sizeof(out->certificate_id));
+	db_row_text(&row, out->target, sizeof(out->target));
+	db_row_text(&row, out->detail, sizeof(out->detail));
+	return db_row_end(&row, err);
+}
+
+enum status
+db_event_list(struct db_tx *tx, const struct db_event_filter *filter, size_t limit,
+	struct db_event *out, size_t *count, struct err *err)
+{
+	size_t statement = LIST;
+	own(PGresult) rows = NULL;
+
+	if (filter->device_id != NULL)
+		statement = LIST_DEVICE;
+	else if (filter->kind != NULL)
+		statement = LIST_KIND;
+	TRY(db_run(tx, &SQL[statement], DB_PARAMS(
+		db_int64(filter->before_id > 0 ? filter->before_id : INT64_MAX),
+		db_text(filter->kind), db_text(filter->severity), db_text(filter->device_id),
+		db_int64(filter->since_s), db_int64((int64_t)limit)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++)
+		TRY(read_row(rows, r, &out[r], err));
+	*count = (size_t)db_rows(rows);
+	return OK;
+}

@@ -1,0 +1,530 @@
+#include "db/iot.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "db/conn.h"
+#include "db/run.h"
+
+enum {
+	OF_DEVICE,
+	FIND,
+	PENDING_LOCK,
+	PENDING_PUT,
+	RECORD,
+	VIEWS,
+	DEVICE_STATE,
+	DEVICE_RECORD,
+	DEVICES_IDLE,
+	CA_PUT,
+	CA_FIND,
+	CA_LIST,
+	QUOTA_TAKE,
+	QUOTA_WAIT,
+	WALK_FIND,
+	WALK_PUT,
+	LEAD,
+	STATEMENTS,
+};
+
+#define CERTIFICATE_COLUMNS                                                                        \
+	"coalesce(x.sha256, c.sha256), coalesce(x.status, ''),"                                        \
+	" coalesce(" SQL_US("x.event_at") ", 0), c.issuer_id, c.serial, coalesce(c.status, ''),"       \
+	" coalesce(" SQL_S("c.not_after") ", 0), coalesce(c.profile, ''),"                             \
+	" CASE WHEN c.of_device THEN c.device_id ELSE '' END"
+#define CERTIFICATE_COLUMN_COUNT 10
+/* One look-up by primary key for a row: the OFFSET 0 keeps it so. */
+#define CERTIFICATE_AT(issuer, serial)                                                             \
+	"(SELECT * FROM jitrca.certificate c WHERE c.expiry_month = jitrca.serial_month(" serial ")"   \
+	" AND c.issuer_id = " issuer " AND c.serial = " serial " OFFSET 0) c ON true"
+#define CA_COLUMNS                                                                                 \
+	"a.target, a.issuer_id, a.account, a.region, a.ca_certificate_id, a.mode, a.status,"           \
+	" a.auto_registration, " SQL_S("a.registered_at") ", " SQL_S("a.observed_at")
+#define CA_COLUMN_COUNT 10
+/* What a bucket holds by now. $3 per second, $4 at most. */
+#define BUCKET                                                                                     \
+	"least($4::float8, q.bucket + greatest(0, extract(epoch FROM clock_timestamp() - q.bucket_at))" \
+	" * $3::float8)"
+
+static const struct db_statement SQL[STATEMENTS] = {
+	[OF_DEVICE] = {
+		/* iot_certificate_device, device_slot_pkey, iot_certificate_pkey, certificate_pkey */
+		.name = "iot_certificates_of_device", .params = 3,
+		.columns = CERTIFICATE_COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "WITH s AS MATERIALIZED (SELECT v.issuer, v.serial FROM jitrca.device_slot d,"
+		       " LATERAL (VALUES (d.current_issuer, d.current_serial),"
+		       " (d.successor_issuer, d.successor_serial)) AS v(issuer, serial)"
+		       " WHERE d.device_id = $2::text AND v.issuer IS NOT NULL)"
+		       " SELECT " CERTIFICATE_COLUMNS ", (c.issuer_id, c.serial) IN (SELECT * FROM s)"
+		       " FROM jitrca.iot_certificate x LEFT JOIN LATERAL "
+		       CERTIFICATE_AT("x.issuer_id", "x.serial")
+		       " WHERE x.device_id = $2::text AND x.target = $1::text AND x.status <> 'DELETED'"
+		       " AND NOT (x.status = 'REVOKED' AND coalesce(c.status, '') = 'revoked')"
+		       " UNION ALL SELECT " CERTIFICATE_COLUMNS ", true FROM s JOIN LATERAL "
+		       CERTIFICATE_AT("s.issuer", "s.serial")
+		       " LEFT JOIN jitrca.iot_certificate x ON x.target = $1::text"
+		       " AND x.sha256 = c.sha256 WHERE x.sha256 IS NULL OR x.status = 'DELETED'"
+		       " ORDER BY 7 DESC, 1 LIMIT $3::bigint",
+	},
+	[FIND] = { /* iot_certificate_pkey, certificate_sha256 */
+		.name = "iot_certificate_find", .params = 2, .columns = CERTIFICATE_COLUMN_COUNT,
+		.rows = ROWS_ANY,
+		.sql = "SELECT " CERTIFICATE_COLUMNS ", false"
+		       " FROM (SELECT * FROM jitrca.iot_certificate x WHERE x.target = $1::text"
+		       " AND x.sha256 = $2::bytea) x FULL JOIN (SELECT * FROM jitrca.certificate c"
+		       " WHERE c.sha256 = $2::bytea LIMIT 1) c ON x.sha256 = c.sha256 LIMIT 1",
+	},
+	[PENDING_LOCK] = { /* iot_certificate_pkey, outbox_pkey */
+		.name = "iot_pending_lock", .params = 3, .columns = 4, .rows = ROWS_MAYBE,
+		.sql = "SELECT x.status, coalesce(" SQL_US("x.event_at") ", 0),"
+		       " " SQL_US("x.observed_at") ","
+		       " EXISTS (SELECT FROM jitrca.outbox o WHERE o.device_id = $3::text)"
+		       " FROM jitrca.iot_certificate x WHERE x.target = $1::text AND x.sha256 = $2::bytea"
+		       " FOR NO KEY UPDATE",
+	},
+	[PENDING_PUT] = { /* iot_certificate_pkey */
+		.name = "iot_pending_put", .params = 6, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
+		       " device_id, status, event_at) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
+		       " $5::text, 'PENDING_ACTIVATION', " SQL_AT_US("$6") ")"
+		       " ON CONFLICT (target, sha256) DO UPDATE SET status = EXCLUDED.status,"
+		       " issuer_id = coalesce(EXCLUDED.issuer_id, x.issuer_id),"
+		       " serial = coalesce(EXCLUDED.serial, x.serial),"
+		       " device_id = coalesce(EXCLUDED.device_id, x.device_id),"
+		       " event_at = greatest(x.event_at, EXCLUDED.event_at), observed_at = now()",
+	},
+	[RECORD] = { /* iot_certificate_pkey */
+		.name = "iot_certificate_record", .params = 6, .columns = 1, .rows = ROWS_ONE,
+		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
+		       " device_id, status, activated_at) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
+		       " $5::text, $6::text, CASE WHEN $6::text = 'ACTIVE' THEN now() END)"
+		       " ON CONFLICT (target, sha256) DO UPDATE SET status = EXCLUDED.status,"
+		       " issuer_id = coalesce(EXCLUDED.issuer_id, x.issuer_id),"
+		       " serial = coalesce(EXCLUDED.serial, x.serial),"
+		       " device_id = coalesce(EXCLUDED.device_id, x.device_id),"
+		       " activated_at = coalesce(EXCLUDED.activated_at, x.activated_at),"
+		       " observed_at = now()"
+		       " RETURNING coalesce(" SQL_US("clock_timestamp() - x.event_at") ", 0)",
+	},
+	[VIEWS] = { /* iot_certificate_pkey, for each target that is given */
+		.name = "iot_certificate_views", .params = 2, .columns = 3, .rows = ROWS_ANY,
+		.sql = "SELECT x.target, x.status, " SQL_S("x.observed_at")
+		       " FROM (SELECT DISTINCT a.target FROM jitrca.iot_ca a) a"
+		       " JOIN jitrca.iot_certificate x ON x.target = a.target AND x.sha256 = $1::bytea"
+		       " ORDER BY x.target LIMIT $2::bigint",
+	},
+	[DEVICE_STATE] = { /* iot_device_pkey */
+		.name = "iot_device_state", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT d.state FROM jitrca.iot_device d WHERE d.target = $1::text"
+		       " AND d.device_id = $2::text",
+	},
+	[DEVICE_RECORD] = { /* iot_device_pkey */
+		.name = "iot_device_record", .params = 4, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_device AS d (target, device_id, version, state)"
+		       " VALUES ($1::text, $2::text, $3::bigint, $4::text)"
+		       " ON CONFLICT (target, device_id) DO UPDATE SET version = EXCLUDED.version,"
+		       " state = EXCLUDED.state, applied_at = now() WHERE d.version <= EXCLUDED.version",
+	},
+	[DEVICES_IDLE] = {
+		/* iot_certificate_device, iot_device_pkey, device_slot_pkey, certificate_pkey */
+		.name = "iot_devices_idle", .params = 4, .columns = 1, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx FROM unnest($1::int[], $2::text[]) AS i(idx, device_id)"
+		       " WHERE NOT EXISTS (SELECT FROM jitrca.iot_certificate x"
+		       " WHERE x.device_id = i.device_id) AND NOT EXISTS (SELECT"
+		       " FROM unnest($3::text[]) AS t(target) JOIN jitrca.iot_device d"
+		       " ON d.target = t.target AND d.device_id = i.device_id)"
+		       " AND NOT EXISTS (SELECT FROM jitrca.device_slot s,"
+		       " LATERAL (VALUES (s.current_issuer, s.current_serial),"
+		       " (s.successor_issuer, s.successor_serial)) AS v(issuer, serial) JOIN LATERAL "
+		       CERTIFICATE_AT("v.issuer", "v.serial")
+		       " WHERE s.device_id = i.device_id AND cardinality($4::text[]) > 0"
+		       " AND c.profile = ANY ($4::text[]))",
+	},
+	[CA_PUT] = { /* iot_ca_pkey */
+		.name = "iot_ca_put", .params = 8, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_ca AS a (target, issuer_id, account, region,"
+		       " ca_certificate_id, mode, status, auto_registration) VALUES ($1::text, $2::int,"
+		       " $3::text, $4::text, $5::text, $6::text, $7::text, $8::bool)"
+		       " ON CONFLICT (target, issuer_id) DO UPDATE SET account = EXCLUDED.account,"
+		       " region = EXCLUDED.region, ca_certificate_id = EXCLUDED.ca_certificate_id,"
+		       " mode = EXCLUDED.mode, status = EXCLUDED.status,"
+		       " auto_registration = EXCLUDED.auto_registration, observed_at = now()",
+	},
+	[CA_FIND] = { /* iot_ca_pkey */
+		.name = "iot_ca_find", .params = 2, .columns = CA_COLUMN_COUNT, .rows = ROWS_MAYBE,
+		.sql = "SELECT " CA_COLUMNS " FROM jitrca.iot_ca a WHERE a.target = $1::text"
+		       " AND a.issuer_id = $2::int",
+	},
+	[CA_LIST] = { /* a few rows */
+		.name = "iot_ca_list", .params = 1, .columns = CA_COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "SELECT " CA_COLUMNS " FROM jitrca.iot_ca a ORDER BY a.target, a.issuer_id"
+		       " LIMIT $1::bigint",
+	},
+	[QUOTA_TAKE] = { /* iot_quota_pkey */
+		.name = "iot_quota_take", .params = 5, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "INSERT INTO jitrca.iot_quota AS q (target, operation, bucket)"
+		       " VALUES ($1::text, $2::text, $4::float8 - $5::float8)"
+		       " ON CONFLICT (target, operation) DO UPDATE SET bucket = " BUCKET
+		       " - $5::float8, bucket_at = clock_timestamp()"
+		       " WHERE " BUCKET " >= 1 RETURNING true",
+	},
+	[QUOTA_WAIT] = { /* iot_quota_pkey */
+		.name = "iot_quota_wait", .params = 4, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT ceil(greatest(0, 1 - " BUCKET ") / $3::float8 * 1000)::bigint"
+		       " FROM jitrca.iot_quota q WHERE q.target = $1::text AND q.operation = $2::text",
+	},
+	[WALK_FIND] = { /* iot_walk_pkey */
+		.name = "iot_walk_find", .params = 3, .columns = 7, .rows = ROWS_MAYBE,
+		.sql = "SELECT w.cursor, coalesce(" SQL_S("w.mark") ", 0), w.repair, w.seen, w.drift,"
+		       " coalesce(" SQL_S("w.started_at") ", 0), coalesce(" SQL_S("w.finished_at") ", 0)"
+		       " FROM jitrca.iot_walk w WHERE w.target = $1::text AND w.issuer_id = $2::int"
+		       " AND w.kind = $3::text",
+	},
+	[WALK_PUT] = { /* iot_walk_pkey */
+		.name = "iot_walk_put", .params = 10, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_walk AS w (target, issuer_id, kind, cursor, mark, repair,"
+		       " seen, drift, started_at, finished_at) VALUES ($1::text, $2::int, $3::text,"
+		       " $4::text, to_timestamp($5::bigint), $6::bool, $7::bigint, $8::text,"
+		       " to_timestamp($9::bigint), to_timestamp($10::bigint))"
+		       " ON CONFLICT (target, issuer_id, kind) DO UPDATE SET cursor = EXCLUDED.cursor,"
+		       " mark = EXCLUDED.mark, repair = EXCLUDED.repair, seen = EXCLUDED.seen,"
+		       " drift = EXCLUDED.drift, started_at = EXCLUDED.started_at,"
+		       " finished_at = EXCLUDED.finished_at",
+	},
+	[LEAD] = {
+		.name = "iot_lead", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT pg_try_advisory_xact_lock($1::int, hashtext($2::text))",
+	},
+};
+
+const struct db_table DB_TABLE_IOT = { SQL, COUNT_OF(SQL) };
+
+static enum status
+read_certificate(struct db_row *row, struct db_iot_certificate *out, struct err *err)
+{
+	char status[DB_IOT_STATUS_BYTES];
+
+	*out = (struct db_iot_certificate){ .status = CERT_UNSET };
+	(void)db_row_octets(row, out->sha256, sizeof(out->sha256));
+	db_row_text(row, out->seen, sizeof(out->seen));
+	out->event_at_us = db_row_int64(row);
+	db_row_ref(row, &out->ref);
+	db_row_text(row, status, sizeof(status));
+	if (status[0] != '\0' && !cert_status_parse(&out->status, status))
+		return err_set(err, ERR_INTERNAL, "database_shape", "certificate: a status '%s'",
+			status);
+	out->not_after_s = db_row_int64(row);
+	db_row_text(row, out->profile, sizeof(out->profile));
+	db_row_text(row, out->device_id, sizeof(out->device_id));
+	out->in_slot = db_row_bool(row);
+	return db_row_end(row, err);
+}
+
+enum status
+db_iot_certificates_of_device(struct db_tx *tx, const char *target, const char *device_id,
+	struct db_iot_certificate *out, size_t max, size_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[OF_DEVICE], DB_PARAMS(db_text(target), db_text(device_id),
+		db_int64((int64_t)max)), &rows, err));
+	*count = (size_t)db_rows(rows);
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+
+		TRY(read_certificate(&row, &out[r], err));
+	}
+	return OK;
+}
+
+enum status
+db_iot_certificate_find(struct db_tx *tx, const char *target, const uint8_t sha256[DB_SHA256_BYTES],
+	struct db_iot_certificate *out, bool *found, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[FIND], DB_PARAMS(db_text(target), db_octets(sha256, DB_SHA256_BYTES)),
+		&rows, err));
+	*found = db_rows(rows) > 0;
+	if (!*found)
+		return OK;
+	row = db_row(rows, 0);
+	return read_certificate(&row, out, err);
+}
+
+static bool
+needs_work(const PGresult *rows, int64_t at_us, struct err *err, enum status *status)
+{
+	struct db_row row = db_row(rows, 0);
+	char seen[DB_IOT_STATUS_BYTES];
+	int64_t event_at_us;
+	int64_t observed_at_us;
+	bool queued;
+
+	db_row_text(&row, seen, sizeof(seen));
+	event_at_us = db_row_int64(&row);
+	observed_at_us = db_row_int64(&row);
+	queued = db_row_bool(&row);
+	*status = db_row_end(&row, err);
+	if (*status != OK)
+		return false;
+	/* The device knocks again while we are at it, or while a dead letter waits for people. */
+	if (strcmp(seen, "PENDING_ACTIVATION") == 0)
+		return !queued;
+	/* Said before we did what we did: a replay, or an event that was overtaken. */
+	return at_us > event_at_us && at_us > observed_at_us;
+}
+
+enum status
+db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pending, bool *work,
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[PENDING_LOCK], DB_PARAMS(db_text(pending->target),
+		db_octets(pending->sha256, DB_SHA256_BYTES), db_text(pending->outbox_key)), &rows, err));
+	*work = true;
+	if (db_rows(rows) > 0) {
+		enum status status;
+
+		*work = needs_work(rows, pending->at_us, err, &status);
+		TRY(status);
+	}
+	if (!*work)
+		return OK;
+	return db_run(tx, &SQL[PENDING_PUT], DB_PARAMS(db_text(pending->target),
+		db_octets(pending->sha256, DB_SHA256_BYTES), db_int64_or_null(pending->issuer_id),
+		pending->ref.issuer_id != 0 ? db_serial(&pending->ref.serial) : db_null(),
+		db_text(pending->device_id), db_int64(pending->at_us)), NULL, err);
+}
+
+enum status
+db_iot_certificate_record(struct db_tx *tx, const char *target,
+	const struct db_iot_certificate *certificate, const char *status, int64_t *latency_us,
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[RECORD], DB_PARAMS(db_text(target),
+		db_octets(certificate->sha256, DB_SHA256_BYTES),
+		db_int64_or_null(certificate->ref.issuer_id),
+		certificate->ref.issuer_id != 0 ? db_serial(&certificate->ref.serial) : db_null(),
+		db_text(certificate->device_id[0] != '\0' ? certificate->device_id : NULL),
+		db_text(status)), &rows, err));
+	row = db_row(rows, 0);
+	*latency_us = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_iot_certificate_views(struct db_tx *tx, const uint8_t sha256[DB_SHA256_BYTES],
+	struct db_iot_view *out, size_t max, size_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[VIEWS], DB_PARAMS(db_octets(sha256, DB_SHA256_BYTES),
+		db_int64((int64_t)max)), &rows, err));
+	*count = (size_t)db_rows(rows);
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+
+		db_row_text(&row, out[r].target, sizeof(out[r].target));
+		db_row_text(&row, out[r].status, sizeof(out[r].status));
+		out[r].observed_at_s = db_row_int64(&row);
+		TRY(db_row_end(&row, err));
+	}
+	return OK;
+}
+
+enum status
+db_iot_device_state(struct db_tx *tx, const char *target, const char *device_id, char state[16],
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	state[0] = '\0';
+	TRY(db_run(tx, &SQL[DEVICE_STATE], DB_PARAMS(db_text(target), db_text(device_id)), &rows,
+		err));
+	if (db_rows(rows) == 0)
+		return OK;
+	row = db_row(rows, 0);
+	db_row_text(&row, state, 16);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_iot_device_record(struct db_tx *tx, const char *target, const char *device_id, int64_t version,
+	const char *state, bool *kept, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[DEVICE_RECORD], DB_PARAMS(db_text(target), db_text(device_id),
+		db_int64(version), db_text(state)), &rows, err));
+	*kept = db_affected(rows) == 1;
+	return OK;
+}
+
+enum status
+db_iot_devices_idle(struct db_tx *tx, const char *const *device_ids, size_t count,
+	const char *const *targets, size_t target_count, const char *const *preregister,
+	size_t preregister_count, bool *idle, struct err *err)
+{
+	own_struct(db_array) indexes = DB_ARRAY(ARRAY_INT4);
+	own_struct(db_array) ids = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) names = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) profiles = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		idle[i] = false;
+		TRY(db_array_add_int(&indexes, (int64_t)i, err));
+		TRY(db_array_add_text(&ids, device_ids[i], err));
+	}
+	for (size_t i = 0; i < target_count; i++)
+		TRY(db_array_add_text(&names, targets[i], err));
+	for (size_t i = 0; i < preregister_count; i++)
+		TRY(db_array_add_text(&profiles, preregister[i], err));
+	TRY(db_run(tx, &SQL[DEVICES_IDLE], DB_PARAMS(db_array(&indexes), db_array(&ids),
+		db_array(&names), db_array(&profiles)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		int64_t i = db_row_int64(&row);
+
+		TRY(db_row_end(&row, err));
+		if (i >= 0 && (size_t)i < count)
+			idle[i] = true;
+	}
+	return OK;
+}
+
+enum status
+db_iot_ca_put(struct db_tx *tx, const struct db_iot_ca *ca, struct err *err)
+{
+	return db_run(tx, &SQL[CA_PUT], DB_PARAMS(db_text(ca->target), db_int64(ca->issuer_id),
+		db_text(ca->account), db_text(ca->region), db_text(ca->ca_certificate_id),
+		db_text(ca->mode), db_text(ca->status), db_bool(ca->auto_registration)), NULL, err);
+}
+
+static enum status
+read_ca(const PGresult *rows, int r, struct db_iot_ca *out, struct err *err)
+{
+	struct db_row row = db_row(rows, r);
+
+	db_row_text(&row, out->target, sizeof(out->target));
+	out->issuer_id = db_row_int32(&row);
+	db_row_text(&row, out->account, sizeof(out->account));
+	db_row_text(&row, out->region, sizeof(out->region));
+	db_row_text(&row, out->ca_certificate_id, sizeof(out->ca_certificate_id));
+	db_row_text(&row, out->mode, sizeof(out->mode));
+	db_row_text(&row, out->status, sizeof(out->status));
+	out->auto_registration = db_row_bool(&row);
+	out->registered_at_s = db_row_int64(&row);
+	out->observed_at_s = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_iot_ca_find(struct db_tx *tx, const char *target, int32_t issuer_id, struct db_iot_ca *out,
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[CA_FIND], DB_PARAMS(db_text(target), db_int64(issuer_id)), &rows, err));
+	if (db_rows(rows) == 0)
+		return err_set(err, ERR_NOT_FOUND, "iot_ca_not_registered",
+			"ca: it is not registered with target %s", target);
+	return read_ca(rows, 0, out, err);
+}
+
+enum status
+db_iot_ca_list(struct db_tx *tx, struct db_iot_ca *out, size_t max, size_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[CA_LIST], DB_PARAMS(db_int64((int64_t)max)), &rows, err));
+	*count = (size_t)db_rows(rows);
+	for (int r = 0; r < db_rows(rows); r++)
+		TRY(read_ca(rows, r, &out[r], err));
+	return OK;
+}
+
+enum status
+db_iot_quota_take(struct db_tx *tx, const char *target, const char *operation, double per_second,
+	double burst, int64_t want, int64_t *got, int64_t *wait_ms, struct err *err)
+{
+	own(PGresult) taken = NULL;
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	*got = 0;
+	*wait_ms = 0;
+	TRY(db_run(tx, &SQL[QUOTA_TAKE], DB_PARAMS(db_text(target), db_text(operation),
+		db_double(per_second), db_double(burst), db_double((double)want)), &taken, err));
+	if (db_rows(taken) > 0) {
+		*got = want;
+		return OK;
+	}
+	TRY(db_run(tx, &SQL[QUOTA_WAIT], DB_PARAMS(db_text(target), db_text(operation),
+		db_double(per_second), db_double(burst)), &rows, err));
+	if (db_rows(rows) == 0) {
+		*wait_ms = 1;
+		return OK;
+	}
+	row = db_row(rows, 0);
+	*wait_ms = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	if (*wait_ms < 1)
+		*wait_ms = 1;
+	return OK;
+}
+
+enum status
+db_iot_walk_find(struct db_tx *tx, const char *target, int32_t issuer_id, const char *kind,
+	struct db_iot_walk *out, bool *found, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	*out = (struct db_iot_walk){ .issuer_id = issuer_id };
+	(void)snprintf(out->target, sizeof(out->target), "%s", target);
+	(void)snprintf(out->kind, sizeof(out->kind), "%s", kind);
+	(void)snprintf(out->drift, sizeof(out->drift), "{}");
+	TRY(db_run(tx, &SQL[WALK_FIND], DB_PARAMS(db_text(target), db_int64(issuer_id),
+		db_text(kind)), &rows, err));
+	*found = db_rows(rows) > 0;
+	if (!*found)
+		return OK;
+	row = db_row(rows, 0);
+	db_row_text(&row, out->cursor, sizeof(out->cursor));
+	out->mark_s = db_row_int64(&row);
+	out->repair = db_row_bool(&row);
+	out->seen = db_row_int64(&row);
+	db_row_text(&row, out->drift, sizeof(out->drift));
+	out->started_at_s = db_row_int64(&row);
+	out->finished_at_s = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, struct err *err)
+{
+	return db_run(tx, &SQL[WALK_PUT], DB_PARAMS(db_text(walk->target), db_int64(walk->issuer_id),
+		db_text(walk->kind), db_text(walk->cursor), db_int64_or_null(walk->mark_s),
+		db_bool(walk->repair), db_int64(walk->seen), db_text(walk->drift),
+		db_int64_or_null(walk->started_at_s), db_int64_or_null(walk->finished_at_s)), NULL, err);
+}
+
+enum status
+db_iot_lead(struct db_tx *tx, const char *what, bool *held, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[LEAD], DB_PARAMS(db_int64(LOCK_IOT), db_text(what)), &rows, err));
+	row = db_row(rows, 0);
+	*held = db_row_bool(&row);
+	return db_row_end(&row, err);
+}

@@ -1,0 +1,143 @@
+/*
+ * db/iot.h - IoT Core as it last showed itself: our CAs, certificates and devices in each target, the
+ * shared buckets of its quotas, and how far the walks over it have come. A target is one account and
+ * Region, or one local IoT Core, by the name that the configuration gives it.
+ */
+#ifndef DB_IOT_H
+#define DB_IOT_H
+
+#include "db/db.h"
+
+#define DB_TARGET_BYTES 33
+#define DB_IOT_STATUS_BYTES 20 /* "PENDING_ACTIVATION" */
+#define DB_IOT_ID_BYTES 65     /* 64 hex digits */
+#define DB_IOT_POLICY_BYTES 129
+
+/* ---- certificates ---- */
+
+/* A certificate in one target, beside what our own row says of it. */
+struct db_iot_certificate {
+	uint8_t sha256[DB_SHA256_BYTES];
+	char seen[DB_IOT_STATUS_BYTES]; /* the target's status; "": it never saw it */
+	int64_t event_at_us;            /* the latest event; 0: none */
+	struct db_cert_ref ref;         /* issuer_id 0: none of ours */
+	enum cert_status status;        /* ours, as stored; CERT_UNSET: none of ours */
+	int64_t not_after_s;
+	char profile[DB_PROFILE_BYTES];
+	char device_id[DB_ID_BYTES];    /* "": of no device */
+	bool in_slot;                   /* the device's current certificate or its successor */
+};
+
+/*
+ * Of a device: all that the target has seen and that is not settled for good (revoked on both sides, or
+ * gone there), and what is in its slots; up to max, the newest first.
+ */
+MUST_USE enum status db_iot_certificates_of_device(struct db_tx *tx, const char *target,
+	const char *device_id, struct db_iot_certificate *out, size_t max, size_t *count,
+	struct err *err);
+/* One, whosever it is; *found false: neither we nor the target know it. */
+MUST_USE enum status db_iot_certificate_find(struct db_tx *tx, const char *target,
+	const uint8_t sha256[DB_SHA256_BYTES], struct db_iot_certificate *out, bool *found,
+	struct err *err);
+
+/*
+ * An event, or a list, says that the target holds it as PENDING_ACTIVATION. at_us: when that was so.
+ * *work: somebody has to look at it. false: it is known and in the outbox already, or it was said before
+ * what we know by now, and nothing is left to do.
+ */
+struct db_iot_pending {
+	const char *target;
+	uint8_t sha256[DB_SHA256_BYTES];
+	struct db_cert_ref ref;    /* issuer_id 0: none of ours; issuer alone: of our CA, but not in the books */
+	int32_t issuer_id;         /* of the CA that the event names */
+	const char *device_id;     /* NULL: of no device */
+	const char *outbox_key;
+	int64_t at_us;
+};
+MUST_USE enum status db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pending,
+	bool *work, struct err *err);
+
+/* What the target answered. latency_us: from the latest event until now; 0: there was none. */
+MUST_USE enum status db_iot_certificate_record(struct db_tx *tx, const char *target,
+	const struct db_iot_certificate *certificate, const char *status, int64_t *latency_us,
+	struct err *err);
+
+struct db_iot_view {
+	char target[DB_TARGET_BYTES];
+	char status[DB_IOT_STATUS_BYTES];
+	int64_t observed_at_s;
+};
+/* By target. */
+MUST_USE enum status db_iot_certificate_views(struct db_tx *tx, const uint8_t sha256[DB_SHA256_BYTES],
+	struct db_iot_view *out, size_t max, size_t *count, struct err *err);
+
+/* ---- devices ---- */
+
+/* What was applied last: "active", "quarantined", "absent"; "": nothing ever was. */
+MUST_USE enum status db_iot_device_state(struct db_tx *tx, const char *target, const char *device_id,
+	char state[16], struct err *err);
+/* An older version never overwrites a newer one: *kept is false then. */
+MUST_USE enum status db_iot_device_record(struct db_tx *tx, const char *target, const char *device_id,
+	int64_t version, const char *state, bool *kept, struct err *err);
+/*
+ * Of these devices, those that no target has seen and that need not be registered beforehand: idle[i] is
+ * set. preregister: profile names.
+ */
+MUST_USE enum status db_iot_devices_idle(struct db_tx *tx, const char *const *device_ids, size_t count,
+	const char *const *targets, size_t target_count, const char *const *preregister,
+	size_t preregister_count, bool *idle, struct err *err);
+
+/* ---- our CAs ---- */
+
+struct db_iot_ca {
+	char target[DB_TARGET_BYTES];
+	int32_t issuer_id;
+	char account[13];
+	char region[64];
+	char ca_certificate_id[DB_IOT_ID_BYTES];
+	char mode[9];    /* DEFAULT, SNI_ONLY */
+	char status[9];  /* ACTIVE, INACTIVE, DELETED */
+	bool auto_registration;
+	int64_t registered_at_s, observed_at_s;
+};
+MUST_USE enum status db_iot_ca_put(struct db_tx *tx, const struct db_iot_ca *ca, struct err *err);
+/* ERR_NOT_FOUND iot_ca_not_registered */
+MUST_USE enum status db_iot_ca_find(struct db_tx *tx, const char *target, int32_t issuer_id,
+	struct db_iot_ca *out, struct err *err);
+MUST_USE enum status db_iot_ca_list(struct db_tx *tx, struct db_iot_ca *out, size_t max, size_t *count,
+	struct err *err);
+
+/* ---- quotas ---- */
+
+/*
+ * Takes want tokens of a bucket that refills at per_second up to burst, if it holds at least one: what it
+ * lends is paid back before it gives again. *got 0: *wait_ms says when one will be there.
+ */
+MUST_USE enum status db_iot_quota_take(struct db_tx *tx, const char *target, const char *operation,
+	double per_second, double burst, int64_t want, int64_t *got, int64_t *wait_ms, struct err *err);
+
+/* ---- walks ---- */
+
+struct db_iot_walk {
+	char target[DB_TARGET_BYTES];
+	int32_t issuer_id;
+	char kind[12];      /* sweep, reconcile */
+	char cursor[2049];  /* of IoT Core's; "": at the beginning */
+	int64_t mark_s;     /* sweep: what is older has been seen; 0: nothing has */
+	bool repair;
+	int64_t seen;
+	char drift[1024];   /* JSON: count by kind */
+	int64_t started_at_s, finished_at_s; /* 0: not */
+};
+/* *found false: there was none yet. */
+MUST_USE enum status db_iot_walk_find(struct db_tx *tx, const char *target, int32_t issuer_id,
+	const char *kind, struct db_iot_walk *out, bool *found, struct err *err);
+MUST_USE enum status db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, struct err *err);
+
+/*
+ * A lock that one connection holds for as long as it lives, for what must happen on one server only and
+ * lasts longer than a transaction (the MQTT consumer). tx stays open as long. *held false: another has it.
+ */
+MUST_USE enum status db_iot_lead(struct db_tx *tx, const char *what, bool *held, struct err *err);
+
+#endif

@@ -1,0 +1,276 @@
+#include "db/iot.h"
+
+#include "db/event.h"
+#include "tests/unit/db/world.h"
+
+#define TARGET "local"
+
+static uint8_t *
+id_of(uint8_t out[DB_SHA256_BYTES], const struct db_cert_ref *ref)
+{
+	memset(out, 0, DB_SHA256_BYTES);
+	memcpy(out, ref->serial.octets, SERIAL_BYTES); /* as record_of makes it up */
+	return out;
+}
+
+static bool
+pending(const char *device_id, const struct db_cert_ref *ref, int64_t at_us)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_iot_pending it = { .target = TARGET, .ref = *ref, .issuer_id = 1,
+		.device_id = device_id, .outbox_key = device_id, .at_us = at_us };
+	bool work = false;
+
+	id_of(it.sha256, ref);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_pending(&tx, &it, &work, err));
+	MUST(db_tx_commit(&tx, err));
+	return work;
+}
+
+static void
+record_status(const char *device_id, const struct db_cert_ref *ref, const char *status)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_iot_certificate it = { .ref = *ref };
+	int64_t latency_us;
+
+	id_of(it.sha256, ref);
+	snprintf(it.device_id, sizeof(it.device_id), "%s", device_id);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_record(&tx, TARGET, &it, status, &latency_us, err));
+	MUST(db_tx_commit(&tx, err));
+}
+
+static size_t
+of_device(const char *device_id, struct db_iot_certificate *out)
+{
+	own_struct(db_tx) tx = { 0 };
+	size_t n;
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificates_of_device(&tx, TARGET, device_id, out, 8, &n, err));
+	return n;
+}
+
+static void
+a_replayed_or_overtaken_event_is_no_work(void **state)
+{
+	struct db_cert_ref ref = issue(ask("replay"));
+	int64_t t = world_now * INT64_C(1000000) - 5000000;
+
+	(void)state;
+	(void)sql("DELETE FROM jitrca.outbox");
+	assert_true(pending("replay", &ref, t));
+	/* Nothing is queued: whoever was to do it is gone. */
+	assert_true(pending("replay", &ref, t));
+	(void)sql("UPDATE jitrca.device SET version = version WHERE device_id = 'replay'");
+	(void)sql("INSERT INTO jitrca.outbox (device_id, cause) VALUES ('replay', 'x')");
+	assert_false(pending("replay", &ref, t + 1));
+	record_status("replay", &ref, "ACTIVE");
+	(void)sql("DELETE FROM jitrca.outbox");
+	assert_false(pending("replay", &ref, t));
+	assert_false(pending("replay", &ref, t + 2));
+	/* Said after we activated it: it was deleted there, and came again. */
+	assert_true(pending("replay", &ref, (world_now + 60) * INT64_C(1000000)));
+	assert_int_equal(count("iot_certificate WHERE device_id = 'replay'"
+		" AND status = 'PENDING_ACTIVATION'"), 1);
+}
+
+static void
+a_device_shows_what_was_seen_and_what_it_should_have(void **state)
+{
+	struct db_iot_certificate found[8];
+	struct db_cert_ref first = issue(ask("shows"));
+	struct db_cert_ref next;
+
+	(void)state;
+	assert_int_equal(of_device("shows", found), 1);
+	assert_string_equal(found[0].seen, "");
+	assert_true(found[0].in_slot);
+	assert_int_equal(found[0].status, CERT_ACTIVE);
+	assert_string_equal(found[0].profile, "device");
+	record_status("shows", &first, "ACTIVE");
+	next = issue(ask_successor("shows", &first));
+	(void)confirm(&next, false);
+	record_status("shows", &next, "ACTIVE");
+	assert_int_equal(of_device("shows", found), 2);
+	for (size_t i = 0; i < 2; i++) {
+		bool is_next = db_ref_equal(&found[i].ref, &next);
+
+		assert_int_equal(found[i].status, is_next ? CERT_ACTIVE : CERT_SUPERSEDED);
+		assert_int_equal(found[i].in_slot, is_next);
+		assert_string_equal(found[i].seen, "ACTIVE");
+		assert_string_equal(found[i].device_id, "shows");
+	}
+	(void)revoke_one(&first, REASON_KEY_COMPROMISE);
+	assert_int_equal(of_device("shows", found), 2);
+	record_status("shows", &first, "REVOKED");
+	assert_int_equal(of_device("shows", found), 1);
+}
+
+static void
+an_older_version_never_overwrites_a_newer(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	char now[16];
+	bool kept;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_device_state(&tx, TARGET, "older", now, err));
+	assert_string_equal(now, "");
+	MUST(db_iot_device_record(&tx, TARGET, "older", 5, "quarantined", &kept, err));
+	assert_true(kept);
+	MUST(db_iot_device_record(&tx, TARGET, "older", 4, "active", &kept, err));
+	assert_false(kept);
+	MUST(db_iot_device_state(&tx, TARGET, "older", now, err));
+	assert_string_equal(now, "quarantined");
+	MUST(db_iot_device_record(&tx, TARGET, "older", 6, "active", &kept, err));
+	assert_true(kept);
+}
+
+static void
+idle_devices_are_those_nobody_saw(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	const char *ids[] = { "idle-a", "idle-b" };
+	const char *targets[] = { TARGET };
+	const char *profiles[] = { "device" };
+	struct db_cert_ref b;
+	bool idle[2];
+
+	(void)state;
+	(void)issue(ask("idle-a"));
+	b = issue(ask("idle-b"));
+	record_status("idle-b", &b, "PENDING_ACTIVATION");
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_devices_idle(&tx, ids, 2, targets, 1, NULL, 0, idle, err));
+	assert_true(idle[0]);
+	assert_false(idle[1]);
+	MUST(db_iot_devices_idle(&tx, ids, 2, targets, 1, profiles, 1, idle, err));
+	assert_false(idle[0]);
+}
+
+static void
+a_shared_bucket_pays_back_what_it_lent(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	int64_t got;
+	int64_t wait_ms;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	for (int i = 0; i < 10; i++) {
+		MUST(db_iot_quota_take(&tx, TARGET, "CreateThing", 0.5, 10, 1, &got, &wait_ms, err));
+		assert_int_equal(got, 1);
+	}
+	MUST(db_iot_quota_take(&tx, TARGET, "CreateThing", 0.5, 10, 1, &got, &wait_ms, err));
+	assert_int_equal(got, 0);
+	assert_in_range(wait_ms, 1, 2000);
+	MUST(db_iot_quota_take(&tx, TARGET, "UpdateThing", 0.5, 10, 1, &got, &wait_ms, err));
+	assert_int_equal(got, 1);
+}
+
+static void
+walks_and_cas_are_kept(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_iot_walk walk;
+	struct db_iot_ca ca = { .target = TARGET, .issuer_id = 1, .account = "000000000000",
+		.region = "eu-west-1", .mode = "SNI_ONLY", .status = "ACTIVE",
+		.auto_registration = true };
+	struct db_iot_ca back;
+	size_t n;
+	bool found;
+
+	(void)state;
+	memset(ca.ca_certificate_id, 'a', 64);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_iot_ca_find(&tx, TARGET, 1, &back, err), ERR_NOT_FOUND, "iot_ca_not_registered");
+	MUST(db_iot_ca_put(&tx, &ca, err));
+	snprintf(ca.status, sizeof(ca.status), "INACTIVE");
+	MUST(db_iot_ca_put(&tx, &ca, err));
+	MUST(db_iot_ca_find(&tx, TARGET, 1, &back, err));
+	assert_string_equal(back.status, "INACTIVE");
+	MUST(db_iot_ca_list(&tx, &back, 1, &n, err));
+	assert_int_equal(n, 1);
+	MUST(db_iot_walk_find(&tx, TARGET, 1, "sweep", &walk, &found, err));
+	assert_false(found);
+	walk.mark_s = world_now;
+	walk.seen = 7;
+	MUST(db_iot_walk_put(&tx, &walk, err));
+	MUST(db_iot_walk_put(&tx, &walk, err));
+	MUST(db_iot_walk_find(&tx, TARGET, 1, "sweep", &walk, &found, err));
+	assert_true(found);
+	assert_int_equal(walk.mark_s, world_now);
+	assert_int_equal(walk.finished_at_s, 0);
+	assert_int_equal(walk.seen, 7);
+}
+
+static void
+what_is_no_devices_has_an_outbox_key_of_its_own(void **state)
+{
+	struct db_admit_item item = ask("svc");
+	struct db_cert_ref ref;
+
+	(void)state;
+	item.slot = SLOT_MANY;
+	item.profile = "service";
+	ref = issue(item);
+	(void)revoke_one(&ref, REASON_SUPERSEDED);
+	assert_int_equal(count("outbox WHERE device_id LIKE 'certificate/%%'"), 0);
+	item = ask("svc");
+	item.slot = SLOT_MANY;
+	item.profile = "service";
+	ref = issue(item);
+	record_status("", &ref, "ACTIVE");
+	(void)revoke_one(&ref, REASON_SUPERSEDED);
+	assert_int_equal(count("outbox WHERE device_id LIKE 'certificate/%%' AND priority = 0"), 1);
+}
+
+static void
+events_are_listed_newest_first(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_event event = { .kind = "iot_unknown_certificate", .severity = "high" };
+	struct db_event out[4];
+	struct db_event_filter filter = { .kind = NULL };
+	size_t n;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_event_put(&tx, &event, err));
+	snprintf(event.device_id, sizeof(event.device_id), "dev");
+	snprintf(event.kind, sizeof(event.kind), "iot_held_certificate");
+	MUST(db_event_put(&tx, &event, err));
+	MUST(db_event_list(&tx, &filter, 4, out, &n, err));
+	assert_int_equal(n, 2);
+	assert_string_equal(out[0].device_id, "dev");
+	filter.before_id = out[0].event_id;
+	MUST(db_event_list(&tx, &filter, 4, out, &n, err));
+	assert_int_equal(n, 1);
+	filter = (struct db_event_filter){ .device_id = "dev" };
+	MUST(db_event_list(&tx, &filter, 4, out, &n, err));
+	assert_int_equal(n, 1);
+	filter = (struct db_event_filter){ .kind = "iot_unknown_certificate", .severity = "low" };
+	MUST(db_event_list(&tx, &filter, 4, out, &n, err));
+	assert_int_equal(n, 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_replayed_or_overtaken_event_is_no_work),
+		cmocka_unit_test(a_device_shows_what_was_seen_and_what_it_should_have),
+		cmocka_unit_test(an_older_version_never_overwrites_a_newer),
+		cmocka_unit_test(idle_devices_are_those_nobody_saw),
+		cmocka_unit_test(a_shared_bucket_pays_back_what_it_lent),
+		cmocka_unit_test(walks_and_cas_are_kept),
+		cmocka_unit_test(what_is_no_devices_has_an_outbox_key_of_its_own),
+		cmocka_unit_test(events_are_listed_newest_first),
+	};
+
+	return cmocka_run_group_tests(tests, world_setup, world_teardown);
+}
