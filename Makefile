@@ -107,11 +107,12 @@ demo: ## play a device's life against the running stack
 
 .PHONY: install
 install: build ## install the program, profiles, unit and documentation under $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/jitrca/certs \
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/jitrca/certs/policies \
 		$(DESTDIR)$(PREFIX)/share/doc/jitrca $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 0755 $(BUILD)/jitrca $(DESTDIR)$(PREFIX)/bin/jitrca
 	install -D -m 0644 $(BUILD)/jitrca-mosquitto.so $(DESTDIR)$(PREFIX)/lib/jitrca/jitrca-mosquitto.so
 	install -m 0644 certs/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/
+	install -m 0644 certs/policies/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/policies/
 	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
 	sed 's|@PREFIX@|$(PREFIX)|g' docker/jitrca.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/jitrca.service
 
