@@ -153,3 +153,11 @@ $(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
 .PHONY: bench-ca
 bench-ca: $(BUILD)/tests/bench/ca_csr ## what reading a CSR costs beside the bare verification
 	$(Q)$(BUILD)/tests/bench/ca_csr
+
+$(BUILD)/tests/bench/policy: $(BUILD)/tests/bench/policy.o $(UNIT_LIBS_policy)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs jansson) -lpthread
+
+.PHONY: bench-policy
+bench-policy: $(BUILD)/tests/bench/policy ## what a decision on an IoT policy costs
+	$(Q)$(BUILD)/tests/bench/policy
