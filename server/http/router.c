@@ -308,6 +308,7 @@ join(char *const *segments, size_t count)
 static void
 take_params(const struct entry *entry, char *const *segments, size_t count, struct match *out)
 {
+	assert(entry->segment_count >= 1 && entry->segment_count <= count); /* it matched */
 	if (entry->greedy)
 		join(segments + entry->segment_count - 1, count - entry->segment_count + 1);
 	for (size_t i = 0; i < entry->segment_count; i++) {
