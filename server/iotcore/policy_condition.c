@@ -319,16 +319,15 @@ related(enum policy_relation relation, bool less, bool equal)
 	return false;
 }
 
+/* Whether the address (a network of all its bits) lies in the network. */
 static bool
-network_holds(const struct policy_network *network, struct view text)
+network_holds(const struct policy_network *network, const struct policy_network *address)
 {
-	uint8_t octets[16];
 	size_t whole = network->prefix / 8, rest = network->prefix % 8;
 
-	if (address_octets(octets, text) != network->len ||
-		memcmp(octets, network->octets, whole) != 0)
+	if (address->len != network->len || memcmp(address->octets, network->octets, whole) != 0)
 		return false;
-	return rest == 0 || (octets[whole] ^ network->octets[whole]) >> (8 - rest) == 0;
+	return rest == 0 || (address->octets[whole] ^ network->octets[whole]) >> (8 - rest) == 0;
 }
 
 /* The operand's text with the variables put in. False: longer than what has a type. */
@@ -358,10 +357,9 @@ operand_text(char out[TYPED_MAX_BYTES], size_t *len, const struct policy_pattern
 
 static bool
 typed_holds(const struct policy_operator *op, const struct policy_operand *operand,
-	struct view value, const struct policy_value *values)
+	const struct policy_typed *found, const struct policy_value *values)
 {
 	struct policy_typed wanted = operand->typed;
-	struct policy_typed found = { 0 };
 	char text[TYPED_MAX_BYTES];
 	size_t len;
 
@@ -371,16 +369,62 @@ typed_holds(const struct policy_operator *op, const struct policy_operand *opera
 				&wanted, op->kind, (struct view){ (const uint8_t *)text, len })))
 		return false;
 	if (op->kind == POLICY_OPERAND_ADDRESS)
-		return network_holds(&wanted.network, value);
-	if (!policy_typed_parse(&found, op->kind, value))
-		return false;
+		return network_holds(&wanted.network, &found->network);
 	if (op->kind == POLICY_OPERAND_BOOL)
-		return found.truth == wanted.truth;
+		return found->truth == wanted.truth;
 	if (op->kind == POLICY_OPERAND_DATE)
-		return related(
-			op->relation, found.date_s < wanted.date_s, found.date_s == wanted.date_s);
-	return related(op->relation, found.number < wanted.number,
-		!(found.number < wanted.number) && !(found.number > wanted.number));
+		return related(op->relation, found->date_s < wanted.date_s,
+			found->date_s == wanted.date_s);
+	return related(op->relation, found->number < wanted.number,
+		!(found->number < wanted.number) && !(found->number > wanted.number));
+}
+
+static bool
+any_typed_holds(const struct policy_condition *condition, const struct policy_typed *found,
+	const struct policy_question *question)
+{
+	for (size_t i = 0; i < condition->operand_count; i++) {
+		if (typed_holds(condition->op, &condition->operands[i], found, question->values))
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_typed(enum policy_operand_kind kind)
+{
+	return kind == POLICY_OPERAND_NUMBER || kind == POLICY_OPERAND_DATE ||
+	       kind == POLICY_OPERAND_BOOL || kind == POLICY_OPERAND_ADDRESS;
+}
+
+/* A key's value that has a type; an address is no network there. */
+static bool
+found_parse(struct policy_typed *out, enum policy_operand_kind kind, struct view value)
+{
+	if (kind != POLICY_OPERAND_ADDRESS)
+		return policy_typed_parse(out, kind, value);
+	out->network.len = address_octets(out->network.octets, value);
+	return out->network.len > 0;
+}
+
+/* What the context has in that type already: no text of it is made and read again per message. */
+static bool
+found_known(struct policy_typed *out, const struct policy_condition *condition,
+	const struct policy_context *context)
+{
+	enum policy_key_kind key = condition->key.kind;
+
+	if (condition->op->kind == POLICY_OPERAND_ADDRESS && key == POLICY_KEY_SOURCE_IP) {
+		out->network.len = context->source.len;
+		memcpy(out->network.octets, context->source.octets, sizeof(out->network.octets));
+		return context->source.len > 0;
+	}
+	if (condition->op->kind == POLICY_OPERAND_DATE &&
+		(key == POLICY_KEY_CURRENT_TIME || key == POLICY_KEY_EPOCH_TIME)) {
+		out->date_s = context->now_s;
+		return context->now_s != 0;
+	}
+	return false;
 }
 
 /* Part by part, so that a "*" does not reach over a colon but in the last. */
@@ -420,7 +464,7 @@ operand_holds(const struct policy_operator *op, const struct policy_operand *ope
 	case POLICY_OPERAND_NUMBER:
 	case POLICY_OPERAND_DATE:
 	case POLICY_OPERAND_BOOL:
-	case POLICY_OPERAND_ADDRESS: return typed_holds(op, operand, value, values);
+	case POLICY_OPERAND_ADDRESS:
 	case POLICY_OPERAND_NULL: break;
 	}
 	return false;
@@ -431,8 +475,13 @@ static bool
 any_operand_holds(const struct policy_condition *condition, struct view value,
 	const struct policy_question *question)
 {
+	struct policy_typed found = { 0 };
+
 	if (value.len > POLICY_VALUE_MAX_BYTES)
 		return false;
+	if (is_typed(condition->op->kind))
+		return found_parse(&found, condition->op->kind, value) &&
+		       any_typed_holds(condition, &found, question);
 	for (size_t i = 0; i < condition->operand_count; i++) {
 		if (operand_holds(condition->op, &condition->operands[i], value, question->values))
 			return true;
@@ -486,11 +535,14 @@ policy_condition_holds(const struct policy_condition *condition, struct policy_q
 	 */
 	bool all = condition->set == POLICY_FOR_ALL_VALUES ||
 	           (condition->set == POLICY_NO_SET && condition->op->negated);
+	struct policy_typed found = { 0 };
 	struct view value;
 	size_t n = 0;
 
 	if (permits_by_oddness(condition, question))
 		return false;
+	if (found_known(&found, condition, question->context))
+		return any_typed_holds(condition, &found, question) != condition->op->negated;
 	for (; policy_key_value(&value, &condition->key, n, question->context, &question->scratch);
 		n++) {
 		if (condition->op->kind == POLICY_OPERAND_NULL)

@@ -5,14 +5,18 @@
 #define NO_MATCH SIZE_MAX
 
 /* Wildcards of policies and of MQTT, and the variable's own sign: AWS leaves such values alone. */
-static const char ODD_CHARACTERS[] = "*$+?#";
-/* Of certificates, so that a value cannot be taken for two (RFC 2253 2.4). */
-static const char ESCAPED_CHARACTERS[] = ",\"\\+=<>;";
-
 static bool
-is_one_of(uint8_t c, const char *set)
+is_odd(uint8_t c)
 {
-	return c != '\0' && strchr(set, c) != NULL;
+	return c == '*' || c == '?' || c == '$' || c == '+' || c == '#';
+}
+
+/* In certificates, so that a value cannot be taken for two (RFC 2253 2.4). */
+static bool
+is_escaped(uint8_t c)
+{
+	return c == ',' || c == '"' || c == '\\' || c == '+' || c == '=' || c == '<' || c == '>' ||
+	       c == ';';
 }
 
 struct policy_value
@@ -23,9 +27,9 @@ policy_value_of(struct view text, bool escape)
 	if (text.len > POLICY_VALUE_MAX_BYTES)
 		value.state = POLICY_VALUE_ODD;
 	for (size_t i = 0; i < text.len && value.state != POLICY_VALUE_ODD; i++) {
-		if (is_one_of(text.data[i], ODD_CHARACTERS))
+		if (is_odd(text.data[i]))
 			value.state = POLICY_VALUE_ODD;
-		else if (escape && is_one_of(text.data[i], ESCAPED_CHARACTERS))
+		else if (escape && is_escaped(text.data[i]))
 			value.state = POLICY_VALUE_ESCAPED;
 	}
 	return value;
@@ -79,7 +83,7 @@ take_escaped(const struct policy_resource *text, size_t at, size_t len, struct v
 	for (size_t i = 0; i < want.len; i++) {
 		uint8_t c = want.data[i];
 
-		if (is_one_of(c, ESCAPED_CHARACTERS) && (t >= len || octet_at(text, t++) != '\\'))
+		if (is_escaped(c) && (t >= len || octet_at(text, t++) != '\\'))
 			return NO_MATCH;
 		if (t >= len)
 			return NO_MATCH;
@@ -138,7 +142,31 @@ static size_t
 piece_len(const struct policy_piece *piece, const struct policy_value *values)
 {
 	return piece->kind == POLICY_PIECE_VARIABLE ? values[piece->variable].text.len
-						    : piece->text.len;
+	                                            : piece->text.len;
+}
+
+/*
+ * The next place from at on where piece may fit, so that most places are not tried: the first octet
+ * of a literal. len + 1: there is none.
+ */
+static size_t
+next_place(const struct policy_piece *piece, bool fold, const struct policy_resource *text,
+	size_t at, size_t len)
+{
+	const uint8_t *found = NULL;
+
+	if (piece->kind != POLICY_PIECE_TEXT || fold || at >= len)
+		return at;
+	if (at < text->head.len) {
+		found = memchr(text->head.data + at, piece->text.data[0], text->head.len - at);
+		if (found != NULL)
+			return (size_t)(found - text->head.data);
+		at = text->head.len;
+	}
+	if (at < len)
+		found = memchr(
+			text->name.data + (at - text->head.len), piece->text.data[0], len - at);
+	return found != NULL ? (size_t)(found - text->name.data) + text->head.len : len + 1;
 }
 
 /*
@@ -161,7 +189,10 @@ policy_match(const struct policy_pattern *pattern, struct policy_resource text,
 			if (p + 1 == pattern->count)
 				return true;
 			many = p++;
-			many_at = at;
+			many_at = at =
+				next_place(&pattern->pieces[p], pattern->fold, &text, at, len);
+			if (at > len)
+				return false;
 			continue;
 		}
 		if (p == pattern->count && at == len)
@@ -180,7 +211,10 @@ policy_match(const struct policy_pattern *pattern, struct policy_resource text,
 		}
 		if (many == none || many_at == len)
 			return false;
-		at = ++many_at;
 		p = many + 1;
+		many_at = at =
+			next_place(&pattern->pieces[p], pattern->fold, &text, many_at + 1, len);
+		if (at > len)
+			return false;
 	}
 }
