@@ -40,6 +40,35 @@ enum {
 	" AND (c.issued_at, c.serial) > (" SQL_AT_US("$14") ", $15::bytea)"                            \
 	" ORDER BY c.issued_at, c.serial LIMIT $16::bigint) c" JOINS                                   \
 	" ORDER BY c.issued_at, c.serial"
+/*
+ * In order of the end, one part (live or ended) or one profile after the other: each has an index of its
+ * own with that order, and no more than a page is taken out of each.
+ */
+#define END_PAGE(narrowed_by)                                                                      \
+	"(SELECT * FROM jitrca.certificate c WHERE " FILTER_SQL narrowed_by                            \
+	" AND (c.not_after, c.serial) > (" SQL_AT_US("$14") ", $15::bytea)"                            \
+	" ORDER BY c.not_after, c.serial LIMIT $16::bigint)"
+#define LIVE_PROFILE(after)                                                                        \
+	"(SELECT c.profile FROM jitrca.certificate c WHERE " MONTHS_SQL " AND c.status = 'active'"     \
+	after " ORDER BY c.profile LIMIT 1)"
+/* The profile that is asked for, or all that have something live: a look-up for each. */
+#define LIVE_PROFILES                                                                              \
+	"WITH RECURSIVE live (profile) AS (SELECT coalesce($4::text, " LIVE_PROFILE("") ")"            \
+	" UNION ALL SELECT " LIVE_PROFILE(" AND c.profile > l.profile")                                \
+	" FROM live l WHERE l.profile IS NOT NULL AND $4::text IS NULL)"
+#define LIVE_PAGE                                                                                  \
+	"SELECT e.* FROM live l CROSS JOIN LATERAL "                                                   \
+	END_PAGE(" AND c.status = 'active' AND c.profile = l.profile") " e"
+/* One status after the other; what is expired is never one that was revoked. */
+#define ENDED_PAGE                                                                                 \
+	"SELECT e.* FROM (VALUES ('pending_confirmation'), ('superseded'), ('held'), ('revoked'))"     \
+	" AS s (status) CROSS JOIN LATERAL "                                                           \
+	END_PAGE(" AND c.status = s.status AND c.status <> 'active'") " e"                             \
+	" WHERE s.status <> 'revoked' OR $6::text IS DISTINCT FROM 'expired'"
+#define END_SEARCH_SQL(pages)                                                                      \
+	" SELECT " COLUMNS " FROM (SELECT * FROM (" pages ") c"                          \
+	" ORDER BY c.not_after, c.serial LIMIT $16::bigint) c" JOINS                                   \
+	" ORDER BY c.not_after, c.serial"
 #define SEARCH_ENTRY(lead, text)                                                                   \
 	[SEARCH + (lead)] = {                                                                      \
 		.name = "certificate_search_" text, .params = FILTER_PARAMS + 3,                   \
@@ -79,6 +108,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 	SEARCH_ENTRY(LEAD_MANIFEST, "manifest"), .sql = SEARCH_SQL(LEAD_SQL_MANIFEST) },
 	SEARCH_ENTRY(LEAD_STATUS, "status"), .sql = SEARCH_SQL(LEAD_SQL_STATUS) },
 	SEARCH_ENTRY(LEAD_PROFILE, "profile"), .sql = SEARCH_SQL(LEAD_SQL_PROFILE) },
+	SEARCH_ENTRY(LEAD_END, "end"), .sql = LIVE_PROFILES END_SEARCH_SQL(LIVE_PAGE
+		" UNION ALL " ENDED_PAGE) },
+	SEARCH_ENTRY(LEAD_LIVE, "live"), .sql = LIVE_PROFILES END_SEARCH_SQL(LIVE_PAGE) },
+	SEARCH_ENTRY(LEAD_ENDED, "ended"), .sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_STATUS)) },
+	SEARCH_ENTRY(LEAD_PRINCIPAL_ENDED, "principal_ended"),
+		.sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_PRINCIPAL_ENDED)) },
+	SEARCH_ENTRY(LEAD_PROFILE_ENDED, "profile_ended"),
+		.sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_PROFILE_ENDED)) },
 };
 
 const struct db_table DB_TABLE_CERTIFICATE = { SQL, COUNT_OF(SQL) };
@@ -187,8 +224,8 @@ db_certificate_by_serial(struct db_tx *tx, const struct serial *serial, struct d
 
 /* Reads all rows or none: those read before one that failed are freed. */
 static enum status
-read_rows(const PGresult *rows, struct db_certificate *out, struct db_certificate_cursor *last,
-	struct err *err)
+read_rows(const PGresult *rows, struct db_certificate *out, bool by_end,
+	struct db_certificate_cursor *last, struct err *err)
 {
 	for (int r = 0; r < db_rows(rows); r++) {
 		int64_t issued_at_us;
@@ -199,7 +236,8 @@ read_rows(const PGresult *rows, struct db_certificate *out, struct db_certificat
 				db_certificate_free(&out[r]);
 			return status;
 		}
-		*last = (struct db_certificate_cursor){ .set = true, .issued_at_us = issued_at_us,
+		*last = (struct db_certificate_cursor){ .set = true,
+			.at_us = by_end ? out[r].not_after_s * 1000000 : issued_at_us,
 			.serial = out[r].ref.serial };
 	}
 	return OK;
@@ -225,22 +263,38 @@ db_certificate_by_refs(struct db_tx *tx, const struct db_cert_ref *refs, size_t 
 	if ((size_t)db_rows(rows) != count)
 		return err_set(err, ERR_NOT_FOUND, "certificate_unknown",
 			"certificate: %zu wanted, %d found", count, db_rows(rows));
-	return read_rows(rows, out, &last, err);
+	return read_rows(rows, out, false, &last, err);
 }
 
+/*
+ * What narrows most leads. By the end of validity goes all that is asked for by status: what has expired
+ * or was superseded lies, in order of issuing, before what lives, and would be read first for nothing.
+ */
 enum filter_lead
 filter_lead(const struct db_certificate_filter *filter)
 {
+	bool ended = filter->status != CERT_UNSET && filter->status != CERT_ACTIVE &&
+		filter->status != CERT_EXPIRED;
+	bool issued = filter->issued_after_s != 0 || filter->issued_before_s != 0 ||
+		filter->issuer_id != 0;
+	bool expires = filter->expires_after_s != 0 || filter->expires_before_s != 0 ||
+		filter->status == CERT_EXPIRED;
+
 	if (filter->device_id != NULL)
 		return LEAD_DEVICE;
 	if (filter->manifest_id != NULL)
 		return LEAD_MANIFEST;
 	if (filter->principal_id != NULL)
-		return LEAD_PRINCIPAL;
-	if (filter->status != CERT_UNSET && filter->status != CERT_ACTIVE &&
-	    filter->status != CERT_EXPIRED)
+		return ended && !issued ? LEAD_PRINCIPAL_ENDED : LEAD_PRINCIPAL;
+	if (ended && issued)
 		return LEAD_STATUS;
-	return filter->profile != NULL ? LEAD_PROFILE : LEAD_ISSUED;
+	if (ended)
+		return filter->profile != NULL ? LEAD_PROFILE_ENDED : LEAD_ENDED;
+	if (filter->status == CERT_ACTIVE && !issued)
+		return LEAD_LIVE;
+	if (filter->profile != NULL)
+		return LEAD_PROFILE;
+	return expires && !issued ? LEAD_END : LEAD_ISSUED;
 }
 
 /* What is not asked for lies outside of all times: 1970, and the end of year 9999. */
@@ -260,6 +314,13 @@ month_of(int64_t at_s)
 	return at_s >= TIME_MOST_S ? MONTH_MOST : expiry_month(at_s);
 }
 
+/* Statuses that expired wins over. */
+static bool
+lasting(enum cert_status status)
+{
+	return status != CERT_UNSET && status != CERT_REVOKED && status != CERT_EXPIRED;
+}
+
 /*
  * Between which months of expiry the filter looks. Only those are scanned, so what is asked about
  * the end of a certificate, also by status, narrows it as far as it can.
@@ -267,12 +328,9 @@ month_of(int64_t at_s)
 static void
 filter_months(const struct db_certificate_filter *filter, int64_t *low, int64_t *high)
 {
-	bool lasting = filter->status != CERT_UNSET && filter->status != CERT_REVOKED &&
-		filter->status != CERT_EXPIRED;
-
 	*low = filter->expires_after_s > 0 ? month_of(filter->expires_after_s) : 0;
 	*high = month_of(time_or(filter->expires_before_s, TIME_MOST_S));
-	if (lasting && filter->now_s > 0 && *low < month_of(filter->now_s))
+	if (lasting(filter->status) && filter->now_s > 0 && *low < month_of(filter->now_s))
 		*low = month_of(filter->now_s);
 	if (filter->status == CERT_EXPIRED && *high > month_of(filter->now_s))
 		*high = month_of(filter->now_s);
@@ -281,10 +339,17 @@ filter_months(const struct db_certificate_filter *filter, int64_t *low, int64_t 
 void
 filter_params(struct db_param out[FILTER_PARAMS], const struct db_certificate_filter *filter)
 {
+	int64_t after_s = time_or(filter->expires_after_s, TIME_LEAST_S);
+	int64_t before_s = time_or(filter->expires_before_s, TIME_MOST_S);
 	int64_t low;
 	int64_t high;
 
 	filter_months(filter, &low, &high);
+	/* As a bound of the index, too: what has ended meanwhile is not read to be thrown away. */
+	if (lasting(filter->status) && after_s <= filter->now_s)
+		after_s = filter->now_s + 1;
+	if (filter->status == CERT_EXPIRED && before_s > filter->now_s)
+		before_s = filter->now_s + 1;
 	out[0] = db_text(filter->device_id);
 	out[1] = db_text(filter->principal_id);
 	out[2] = db_text(filter->manifest_id);
@@ -293,8 +358,8 @@ filter_params(struct db_param out[FILTER_PARAMS], const struct db_certificate_fi
 	out[5] = db_text(filter->status != CERT_UNSET ? cert_status_name(filter->status) : NULL);
 	out[6] = db_int64(time_or(filter->issued_after_s, TIME_LEAST_S));
 	out[7] = db_int64(time_or(filter->issued_before_s, TIME_MOST_S));
-	out[8] = db_int64(time_or(filter->expires_after_s, TIME_LEAST_S));
-	out[9] = db_int64(time_or(filter->expires_before_s, TIME_MOST_S));
+	out[8] = db_int64(after_s);
+	out[9] = db_int64(before_s);
 	out[10] = db_int64(filter->now_s);
 	out[11] = db_int64(low);
 	out[12] = db_int64(high);
@@ -307,6 +372,7 @@ db_certificate_search(struct db_tx *tx, const struct db_certificate_filter *filt
 {
 	static const uint8_t BEFORE_ALL[1] = { 0 };
 	bool set = cursor != NULL && cursor->set;
+	enum filter_lead lead = filter_lead(filter);
 	own(PGresult) rows = NULL;
 	struct db_param params[FILTER_PARAMS + 3];
 	struct db_certificate_cursor last = { 0 };
@@ -314,12 +380,12 @@ db_certificate_search(struct db_tx *tx, const struct db_certificate_filter *filt
 	*next = (struct db_certificate_cursor){ 0 };
 	*count = 0;
 	filter_params(params, filter);
-	params[FILTER_PARAMS] = db_int64(set ? cursor->issued_at_us : -1);
+	params[FILTER_PARAMS] = db_int64(set ? cursor->at_us : -1);
 	params[FILTER_PARAMS + 1] = set ? db_serial(&cursor->serial) : db_octets(BEFORE_ALL, 1);
 	params[FILTER_PARAMS + 2] = db_int64((int64_t)limit);
-	TRY(db_run(tx, &SQL[SEARCH + filter_lead(filter)],
+	TRY(db_run(tx, &SQL[SEARCH + lead],
 		(struct db_params){ params, COUNT_OF(params) }, &rows, err));
-	TRY(read_rows(rows, out, &last, err));
+	TRY(read_rows(rows, out, filter_by_end(lead), &last, err));
 	*count = (size_t)db_rows(rows);
 	if (*count == limit)
 		*next = last;

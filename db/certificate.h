@@ -60,15 +60,19 @@ struct db_certificate_filter {
 	int64_t now_s; /* decides what is expired */
 };
 
-/* Position after the last row of a page; ascending (issued_at, serial). Microseconds, as stored. */
+/*
+ * Position after the last row of a page, ascending: (issued_at, serial); or (not_after, serial), where
+ * what is asked for is the end of validity or what is active, and nothing else leads. Only good for the
+ * same filter. Microseconds, as stored.
+ */
 struct db_certificate_cursor {
 	bool set;
-	int64_t issued_at_us;
+	int64_t at_us;
 	struct serial serial;
 };
 
 /*
- * Up to limit rows after cursor, in (issued_at, serial) order; *count says how many; *next is set when
+ * Up to limit rows after cursor, in its order; *count says how many; *next is set when
  * more may follow. The caller frees each of out[0 … *count).
  */
 MUST_USE enum status db_certificate_search(struct db_tx *tx, const struct db_certificate_filter *filter,

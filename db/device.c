@@ -10,6 +10,7 @@ enum {
 	LIST,
 	LIST_BY_STATUS,
 	LIST_BY_THING_TYPE,
+	LIST_BY_BOTH,
 	LOCK,
 	SET_STATUS,
 	WAKE,
@@ -46,6 +47,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[LIST_BY_THING_TYPE] = { /* device_thing_type */
 		.name = "device_list_by_thing_type", .params = 4, .columns = COLUMN_COUNT,
 		.rows = ROWS_ANY, .sql = LIST_SQL(" AND d.thing_type = $3::text"),
+	},
+	[LIST_BY_BOTH] = { /* device_not_active_type */
+		.name = "device_list_by_both", .params = 4, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = LIST_SQL(" AND d.status = $2::text AND d.status <> 'active'"
+				" AND d.thing_type = $3::text"),
 	},
 	[LOCK] = { /* device_pkey */
 		.name = "device_lock", .params = 1, .columns = 1, .rows = ROWS_MAYBE,
@@ -114,7 +120,7 @@ db_device_list(struct db_tx *tx, const char *status, const char *thing_type, con
 
 	/* Devices that are not active are few: their index goes first. */
 	if (status != NULL && strcmp(status, "active") != 0)
-		statement = LIST_BY_STATUS;
+		statement = thing_type != NULL ? LIST_BY_BOTH : LIST_BY_STATUS;
 	else if (thing_type != NULL)
 		statement = LIST_BY_THING_TYPE;
 	TRY(db_run(tx, &SQL[statement], DB_PARAMS(db_text(after != NULL ? after : ""),

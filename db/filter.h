@@ -13,26 +13,36 @@ enum filter_lead {
 	LEAD_ISSUED,    /* certificate_issued */
 	LEAD_DEVICE,    /* certificate_device */
 	LEAD_PRINCIPAL, /* certificate_principal */
-	LEAD_MANIFEST,  /* certificate_principal, from the manifest's birth */
+	LEAD_MANIFEST,  /* certificate_manifest */
 	LEAD_STATUS,    /* certificate_not_active */
 	LEAD_PROFILE,   /* certificate_profile */
+	/* And in order of the end: */
+	LEAD_END,              /* certificate_live, profile by profile; certificate_ended, by status */
+	LEAD_LIVE,             /* certificate_live, profile by profile */
+	LEAD_ENDED,            /* certificate_ended */
+	LEAD_PRINCIPAL_ENDED,  /* certificate_ended_principal */
+	LEAD_PROFILE_ENDED,    /* certificate_ended_profile */
 	LEADS,
 };
 
 #define LEAD_SQL_ISSUED ""
 #define LEAD_SQL_DEVICE " AND c.device_id = $1::text"
 #define LEAD_SQL_PRINCIPAL " AND c.principal_id = $2::text"
-/* A manifest has no index of its own: its certificates are its station's. A day for odd clocks. */
-#define LEAD_SQL_MANIFEST                                                                          \
-	" AND c.principal_id = (SELECT m.station_id FROM jitrca.manifest m"                            \
-	" WHERE m.manifest_id = $3::text) AND c.issued_at >= (SELECT m.created_at - interval '1 day'"  \
-	" FROM jitrca.manifest m WHERE m.manifest_id = $3::text)"
+#define LEAD_SQL_MANIFEST " AND c.manifest_id = $3::text"
 #define LEAD_SQL_STATUS " AND c.status = $6::text AND c.status <> 'active'"
 #define LEAD_SQL_PROFILE " AND c.profile = $4::text"
+#define LEAD_SQL_PRINCIPAL_ENDED LEAD_SQL_PRINCIPAL LEAD_SQL_STATUS
+#define LEAD_SQL_PROFILE_ENDED LEAD_SQL_PROFILE LEAD_SQL_STATUS
 
-/* Partitions are pruned by the months, when the statement starts. */
+/*
+ * Partitions are pruned by the months, when the statement starts. A CA is asked for by the time of its
+ * issuing: it has no index, and issued nothing before it began (an hour for odd clocks).
+ */
+#define MONTHS_SQL "c.expiry_month BETWEEN $12::int AND $13::int"
 #define FILTER_SQL                                                                                 \
-	"c.expiry_month BETWEEN $12::int AND $13::int"                                                 \
+	MONTHS_SQL                                                                                     \
+	" AND c.issued_at >= coalesce((SELECT i.not_before - interval '1 hour' FROM jitrca.issuer i"   \
+	" WHERE i.issuer_id = $5::int), '-infinity')"                                                  \
 	" AND ($1::text IS NULL OR c.device_id = $1::text)"                                            \
 	" AND ($2::text IS NULL OR c.principal_id = $2::text)"                                         \
 	" AND ($3::text IS NULL OR c.manifest_id = $3::text)"                                          \
@@ -46,6 +56,13 @@ enum filter_lead {
 	" AND c.not_after >= to_timestamp($9::bigint) AND c.not_after < to_timestamp($10::bigint)"
 
 #define FILTER_PARAMS 13
+
+/* Whether the pages of a lead are in order of (not_after, serial); else (issued_at, serial). */
+static inline bool
+filter_by_end(enum filter_lead lead)
+{
+	return lead >= LEAD_END && lead < LEADS;
+}
 
 enum filter_lead filter_lead(const struct db_certificate_filter *filter);
 /* Borrows the filter's texts. */

@@ -7,6 +7,7 @@ enum {
 	MANIFEST_STATION,
 	MANIFEST_FIND,
 	MANIFEST_LIST,
+	MANIFEST_LIST_STATION,
 	MANIFEST_OPEN,
 	MANIFEST_CLOSE,
 	MANIFEST_LOCK,
@@ -41,11 +42,15 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "manifest_find", .params = 1, .columns = 12, .rows = ROWS_MAYBE,
 		.sql = "SELECT " MANIFEST_COLUMNS " FROM jitrca.manifest m WHERE m.manifest_id = $1",
 	},
-	[MANIFEST_LIST] = { /* manifest_station, or manifest_pkey */
-		.name = "manifest_list", .params = 3, .columns = 12, .rows = ROWS_ANY,
+	[MANIFEST_LIST] = { /* manifest_pkey */
+		.name = "manifest_list", .params = 2, .columns = 12, .rows = ROWS_ANY,
 		.sql = "SELECT " MANIFEST_COLUMNS " FROM jitrca.manifest m"
-		       " WHERE ($1::text IS NULL OR m.station_id = $1)"
-		       " AND m.manifest_id > coalesce($2, '') ORDER BY m.manifest_id LIMIT $3::bigint",
+		       " WHERE m.manifest_id > coalesce($1, '') ORDER BY m.manifest_id LIMIT $2::bigint",
+	},
+	[MANIFEST_LIST_STATION] = { /* manifest_station */
+		.name = "manifest_list_station", .params = 3, .columns = 12, .rows = ROWS_ANY,
+		.sql = "SELECT " MANIFEST_COLUMNS " FROM jitrca.manifest m WHERE m.station_id = $3"
+		       " AND m.manifest_id > coalesce($1, '') ORDER BY m.manifest_id LIMIT $2::bigint",
 	},
 	[MANIFEST_OPEN] = { /* manifest_station */
 		.name = "manifest_open", .params = 3, .columns = 12, .rows = ROWS_ANY,
@@ -179,10 +184,15 @@ enum status
 db_manifest_list(struct db_tx *tx, const char *station_id, const char *after, size_t limit,
 	struct db_manifest *out, size_t *count, struct err *err)
 {
+	const struct db_param params[] = { db_text(after), db_int64((int64_t)limit),
+		db_text(station_id) };
 	own(PGresult) rows = NULL;
 
-	TRY(db_run(tx, &SQL[MANIFEST_LIST],
-		DB_PARAMS(db_text(station_id), db_text(after), db_int64((int64_t)limit)), &rows, err));
+	if (station_id != NULL)
+		TRY(db_run(tx, &SQL[MANIFEST_LIST_STATION], (struct db_params){ params, 3 }, &rows,
+			err));
+	else
+		TRY(db_run(tx, &SQL[MANIFEST_LIST], (struct db_params){ params, 2 }, &rows, err));
 	return read_manifests(rows, out, count, err);
 }
 

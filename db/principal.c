@@ -8,6 +8,7 @@ enum {
 	PRINCIPAL_CREATE,
 	PRINCIPAL_FIND,
 	PRINCIPAL_LIST,
+	PRINCIPAL_LIST_ROLE,
 	PRINCIPAL_LOCK_ADMINS,
 	PRINCIPAL_LOCK,
 	PRINCIPAL_OTHER_ADMIN,
@@ -45,12 +46,19 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "principal_find", .params = 1, .columns = 6, .rows = ROWS_MAYBE,
 		.sql = "SELECT " PRINCIPAL_COLUMNS " FROM jitrca.principal p WHERE p.principal_id = $1",
 	},
-	[PRINCIPAL_LIST] = { /* principal_role, or principal_pkey */
-		.name = "principal_list", .params = 3, .columns = 6, .rows = ROWS_ANY,
-		.sql = "SELECT " PRINCIPAL_COLUMNS " FROM jitrca.principal p"
-		       " WHERE p.principal_id > coalesce($2, '')"
-		       " AND (p.role = $1 OR ($1::text IS NULL AND p.role <> 'station'))"
-		       " ORDER BY p.principal_id LIMIT $3::bigint",
+	[PRINCIPAL_LIST] = { /* principal_role, one role after the other: stations are many */
+		.name = "principal_list", .params = 2, .columns = 6, .rows = ROWS_ANY,
+		.sql = "SELECT " PRINCIPAL_COLUMNS
+		       " FROM (VALUES ('admin'), ('operator'), ('auditor')) AS r(role),"
+		       " LATERAL (SELECT * FROM jitrca.principal p WHERE p.role = r.role"
+		       " AND p.principal_id > coalesce($1, '') ORDER BY p.principal_id"
+		       " LIMIT $2::bigint) p ORDER BY p.principal_id LIMIT $2::bigint",
+	},
+	[PRINCIPAL_LIST_ROLE] = { /* principal_role */
+		.name = "principal_list_role", .params = 3, .columns = 6, .rows = ROWS_ANY,
+		.sql = "SELECT " PRINCIPAL_COLUMNS " FROM jitrca.principal p WHERE p.role = $3"
+		       " AND p.principal_id > coalesce($1, '') ORDER BY p.principal_id"
+		       " LIMIT $2::bigint",
 	},
 	[PRINCIPAL_LOCK_ADMINS] = {
 		/* Who disables waits here for others who do, and then reads what they have left: two
@@ -181,10 +189,13 @@ enum status
 db_principal_list(struct db_tx *tx, const char *role, const char *after, size_t limit,
 	struct db_principal *out, size_t *count, struct err *err)
 {
+	const struct db_param params[] = { db_text(after), db_int64((int64_t)limit), db_text(role) };
 	own(PGresult) rows = NULL;
 
-	TRY(db_run(tx, &SQL[PRINCIPAL_LIST],
-		DB_PARAMS(db_text(role), db_text(after), db_int64((int64_t)limit)), &rows, err));
+	if (role != NULL)
+		TRY(db_run(tx, &SQL[PRINCIPAL_LIST_ROLE], (struct db_params){ params, 3 }, &rows, err));
+	else
+		TRY(db_run(tx, &SQL[PRINCIPAL_LIST], (struct db_params){ params, 2 }, &rows, err));
 	*count = (size_t)db_rows(rows);
 	for (size_t i = 0; i < *count; i++) {
 		struct db_row row = db_row(rows, (int)i);

@@ -253,13 +253,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 	BLAST_ENTRY(LEAD_MANIFEST, "manifest"), .sql = BLAST_SQL(LEAD_SQL_MANIFEST) },
 	BLAST_ENTRY(LEAD_STATUS, "status"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
 	BLAST_ENTRY(LEAD_PROFILE, "profile"), .sql = BLAST_SQL(LEAD_SQL_PROFILE) },
-	BLAST_ENTRY(LEAD_PRINCIPAL_STATUS, "principal_status"),
-		.sql = BLAST_SQL(LEAD_SQL_PRINCIPAL_STATUS) },
-	BLAST_ENTRY(LEAD_PROFILE_STATUS, "profile_status"),
-		.sql = BLAST_SQL(LEAD_SQL_PROFILE_STATUS) },
 	/* All that is counted is read, so the months are enough. */
-	BLAST_ENTRY(LEAD_LIVE, "live"), .sql = BLAST_SQL(" AND c.status = 'active'") },
 	BLAST_ENTRY(LEAD_END, "end"), .sql = BLAST_SQL(LEAD_SQL_ISSUED) },
+	BLAST_ENTRY(LEAD_LIVE, "live"), .sql = BLAST_SQL(" AND c.status = 'active'") },
+	BLAST_ENTRY(LEAD_ENDED, "ended"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
+	BLAST_ENTRY(LEAD_PRINCIPAL_ENDED, "principal_ended"),
+		.sql = BLAST_SQL(LEAD_SQL_PRINCIPAL_ENDED) },
+	BLAST_ENTRY(LEAD_PROFILE_ENDED, "profile_ended"),
+		.sql = BLAST_SQL(LEAD_SQL_PROFILE_ENDED) },
 };
 
 const struct db_table DB_TABLE_REVOCATION = { SQL, COUNT_OF(SQL) };

@@ -303,14 +303,14 @@ read_filter(struct db_certificate_filter *out, struct app *app, const struct req
 	return OK;
 }
 
-/* The place in the list as text: "<issued_at_us>:<serial>". */
+/* The place in the list as text: "<at_us>:<serial>". */
 static void
 format_place(char *out, size_t size, const struct db_certificate_cursor *place)
 {
 	char serial[SERIAL_TEXT_BYTES];
 
 	serial_format(serial, &place->serial);
-	(void)snprintf(out, size, "%" PRId64 ":%s", place->issued_at_us, serial);
+	(void)snprintf(out, size, "%" PRId64 ":%s", place->at_us, serial);
 }
 
 static enum status
@@ -324,7 +324,7 @@ read_place(struct db_certificate_cursor *out, const struct request *request, str
 	if (text[0] == '\0')
 		return OK;
 	out->set = true;
-	out->issued_at_us = strtoll(text, &end, 10);
+	out->at_us = strtoll(text, &end, 10);
 	if (*end != ':' || !serial_parse(&out->serial, end + 1, strlen(end + 1)))
 		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of ours");
 	return OK;

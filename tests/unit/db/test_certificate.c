@@ -1,6 +1,7 @@
 #include "tests/unit/db/world.h"
 
 #include "base/mem.h"
+#include "db/filter.h"
 
 static void
 a_certificate_is_found_in_each_way(void **state)
@@ -90,6 +91,8 @@ walk(struct db_certificate_filter filter, size_t limit)
 	struct db_certificate_cursor cursor = { 0 };
 	struct db_certificate_cursor next = { 0 };
 	struct db_certificate last = { 0 };
+	bool by_end = filter_by_end(filter_lead(&filter));
+	int64_t last_s = 0;
 	size_t all = 0;
 
 	if (filter.now_s == 0)
@@ -100,9 +103,12 @@ walk(struct db_certificate_filter filter, size_t limit)
 
 		MUST(db_certificate_search(&tx, &filter, &cursor, limit, page, &n, &next, err));
 		for (size_t i = 0; i < n; i++) {
-			assert_true(page[i].issued_at_s > last.issued_at_s ||
+			int64_t at_s = by_end ? page[i].not_after_s : page[i].issued_at_s;
+
+			assert_true(at_s > last_s || (at_s == last_s &&
 				memcmp(page[i].ref.serial.octets, last.ref.serial.octets,
-					SERIAL_BYTES) > 0);
+					SERIAL_BYTES) > 0));
+			last_s = at_s;
 			last = page[i];
 			last.der = (struct bytes){ NULL, 0 };
 			db_certificate_free(&page[i]);
@@ -167,6 +173,28 @@ every_filter_finds_what_sql_finds(void **state)
 		count("certificate WHERE issued_at >= to_timestamp(%lld) AND status = 'active'"
 			" AND issued_at < to_timestamp(%lld)", (long long)world_now - 200 * 86400,
 			(long long)world_now - 100 * 86400));
+	assert_int_equal(walk(FILTER(.expires_after_s = world_now - 8 * 86400, .profile = "short"), 70),
+		count("certificate WHERE not_after >= to_timestamp(%lld) AND profile = 'short'",
+			(long long)world_now - 8 * 86400));
+	for (enum cert_status status = CERT_ACTIVE; status <= CERT_REVOKED; status++) {
+		static const char LASTS[] = "(status = 'revoked' OR not_after > to_timestamp(%lld))";
+		char where[256];
+
+		snprintf(where, sizeof(where), LASTS, (long long)world_now);
+		assert_int_equal(walk(FILTER(.status = status, .principal_id = "st2"), 70),
+			count("certificate WHERE status = '%s' AND %s AND principal_id = 'st2'",
+				cert_status_name(status), where));
+		assert_int_equal(walk(FILTER(.status = status, .profile = "short"), 70),
+			count("certificate WHERE status = '%s' AND %s AND profile = 'short'",
+				cert_status_name(status), where));
+		assert_int_equal(walk(FILTER(.status = status,
+			.expires_before_s = world_now + 60 * 86400), 70),
+			count("certificate WHERE status = '%s' AND %s AND not_after < to_timestamp(%lld)",
+				cert_status_name(status), where, (long long)world_now + 60 * 86400));
+		assert_int_equal(walk(FILTER(.status = status, .issued_after_s = world_now - 300 * 86400),
+			700), count("certificate WHERE status = '%s' AND %s AND issued_at >= to_timestamp(%lld)",
+				cert_status_name(status), where, (long long)world_now - 300 * 86400));
+	}
 	assert_int_equal(walk(FILTER(.device_id = "nobody"), 5), 0);
 }
 

@@ -285,7 +285,7 @@ a_bulk_revocation_can_be_resumed(void **state)
 		.request_id = "r", .reason = REASON_CA_COMPROMISE, .comment = "c", .selector = "{}",
 		.matched = 7, .issued_until_s = 1700000000 };
 	struct db_bulk found;
-	struct db_certificate_cursor cursor = { .set = true, .issued_at_us = 1600000000123456 };
+	struct db_certificate_cursor cursor = { .set = true, .at_us = 1600000000123456 };
 
 	(void)state;
 	cursor.serial = draw_ref(world_now).serial;
@@ -310,7 +310,7 @@ a_bulk_revocation_can_be_resumed(void **state)
 	MUST(db_bulk_find(&tx, bulk.revocation_id, &found, err));
 	assert_int_equal(found.revoked, 5);
 	assert_true(found.cursor.set);
-	assert_int_equal(found.cursor.issued_at_us, cursor.issued_at_us);
+	assert_int_equal(found.cursor.at_us, cursor.at_us);
 	assert_true(serial_equal(&found.cursor.serial, &cursor.serial));
 	MUST(db_bulk_advance(&tx, bulk.revocation_id, 2, NULL, true, err));
 	MUST(db_bulk_find(&tx, bulk.revocation_id, &found, err));

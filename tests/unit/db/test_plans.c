@@ -1,0 +1,267 @@
+/*
+ * What the searches of the API cost: each is run as the server runs it, its plan is read, and what was
+ * read for a page must be in proportion to the page, not to the fleet. JITRCA_TEST_FLEET is how many
+ * certificates there are; the table in docs/architecture.md was made with 400 000.
+ */
+#include "tests/unit/db/fleet.h"
+
+#include "base/mem.h"
+#include "db/audit.h"
+#include "db/conn.h"
+#include "db/manifest.h"
+#include "db/principal.h"
+
+#define FLEET_DEFAULT 20000
+#define PAGE 20
+/* Rows for a page: the page itself out of each part that its order is merged from, and what hangs on
+ * each row; far below what a walk over a month, a station or a profile of this fleet would read. */
+#define ROWS_MOST 450
+
+struct plans {
+	struct db_tx tx;
+	int64_t rows, buffers; /* of all statements since plans_begin */
+	char indexes[512];
+	bool scanned; /* a table as a whole */
+};
+
+/* What was read: every scan's rows, with those that a filter threw away. */
+static void
+plan_read(void *arg, const PGresult *notice)
+{
+	static const char READ[] =
+		"WITH n AS (SELECT x FROM jsonb_path_query($1::jsonb, 'strict $.**') x"
+		" WHERE jsonb_typeof(x) = 'object' AND x ? 'Node Type'),"
+		" s AS (SELECT x->>'Node Type' AS kind, x->>'Index Name' AS index,"
+		" x->>'Relation Name' AS relation, (x->>'Actual Loops')::numeric AS loops,"
+		" ((x->>'Actual Rows')::numeric + coalesce((x->>'Rows Removed by Filter')::numeric, 0) +"
+		" coalesce((x->>'Rows Removed by Index Recheck')::numeric, 0)) *"
+		" (x->>'Actual Loops')::numeric AS rows FROM n"
+		" WHERE x->>'Node Type' ~ 'Index.*Scan|Seq Scan|Bitmap Heap Scan')"
+		" SELECT coalesce(sum(rows), 0)::bigint,"
+		" (SELECT coalesce((x->>'Shared Hit Blocks')::bigint, 0) +"
+		" coalesce((x->>'Shared Read Blocks')::bigint, 0) FROM n LIMIT 1),"
+		" string_agg(DISTINCT regexp_replace(index, '^certificate_[0-9]+_', 'certificate_'), ' ')"
+		" FILTER (WHERE loops > 0 AND rows > 0),"
+		" coalesce(bool_or(kind = 'Seq Scan' AND loops > 0 AND relation !~ '^issuer$'), false) FROM s";
+	struct plans *plans = arg;
+	const char *message = PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY);
+	const char *plan = message != NULL ? strchr(message, '{') : NULL;
+	PGresult *rows;
+
+	if (plan == NULL)
+		return;
+	rows = PQexecParams(world_pg, READ, 1, NULL, &plan, NULL, NULL, 0);
+	if (PQresultStatus(rows) != PGRES_TUPLES_OK)
+		fail_msg("%s", PQresultErrorMessage(rows));
+	plans->rows += strtoll(PQgetvalue(rows, 0, 0), NULL, 10);
+	plans->buffers += strtoll(PQgetvalue(rows, 0, 1), NULL, 10);
+	snprintf(plans->indexes, sizeof(plans->indexes), "%s", PQgetvalue(rows, 0, 2));
+	plans->scanned = plans->scanned || PQgetvalue(rows, 0, 3)[0] == 't';
+	PQclear(rows);
+}
+
+static void
+plans_begin(struct plans *plans)
+{
+	*plans = (struct plans){ .rows = 0 };
+	MUST(db_tx_begin(&plans->tx, world_pool, err));
+	(void)PQsetNoticeReceiver(plans->tx.conn->pg, plan_read, plans);
+	MUST(db_conn_exec(plans->tx.conn, "auto_explain", "LOAD 'auto_explain';"
+		" SET LOCAL auto_explain.log_analyze = on; SET LOCAL auto_explain.log_buffers = on;"
+		" SET LOCAL auto_explain.log_format = json; SET LOCAL auto_explain.log_level = notice;"
+		" SET LOCAL client_min_messages = notice; SET LOCAL auto_explain.log_min_duration = 0",
+		NULL, err));
+}
+
+static void
+no_notice(void *arg, const PGresult *notice)
+{
+	(void)arg;
+	(void)notice;
+}
+
+/* Ends it, and judges. */
+static void
+plans_end(struct plans *plans, const char *label, size_t found)
+{
+	/* A portal ends, and tells its plan, when the next one begins. */
+	MUST(db_conn_exec(plans->tx.conn, "auto_explain",
+		"SET LOCAL auto_explain.log_min_duration = -1", NULL, err));
+	(void)PQsetNoticeReceiver(plans->tx.conn->pg, no_notice, NULL);
+	db_tx_end(&plans->tx);
+	print_message("| %s | %s | %lld | %lld |\n", label, plans->indexes, (long long)plans->rows,
+		(long long)plans->buffers);
+	if (plans->indexes[0] == '\0' && plans->rows == 0)
+		fail_msg("%s: no plan was seen", label);
+	if (plans->scanned)
+		fail_msg("%s: a table is read as a whole", label);
+	if (found == 0)
+		fail_msg("%s: nothing was found, so nothing was measured", label);
+	if (plans->rows > ROWS_MOST)
+		fail_msg("%s: at most %d rows wanted for a page of %d, %lld read", label, ROWS_MOST, PAGE,
+			(long long)plans->rows);
+}
+
+static int
+fleet_setup(void **state)
+{
+	const char *size = getenv("JITRCA_TEST_FLEET");
+
+	if (world_setup(state) != 0)
+		return -1;
+	fleet_people();
+	fleet_certificates(size != NULL ? (int)strtol(size, NULL, 10) : FLEET_DEFAULT);
+	return 0;
+}
+
+typedef struct db_device db_device_t;
+OWNER(db_device_t, mem_free)
+
+#define DAY 86400
+#define FILTER(...) { __VA_ARGS__ }
+
+static void
+a_page_of_certificates_costs_a_page(void **state)
+{
+	const int64_t now = world_now;
+	const struct {
+		const char *label;
+		struct db_certificate_filter filter;
+	} cases[] = {
+		{ "none", FILTER(.device_id = NULL) },
+		{ "device_id", FILTER(.device_id = "dev-7") },
+		{ "station", FILTER(.principal_id = "st-3") },
+		{ "manifest", FILTER(.manifest_id = "m-3") },
+		{ "profile", FILTER(.profile = "device") },
+		{ "profile (rare)", FILTER(.profile = "admin") },
+		{ "ca (the new one)", FILTER(.issuer_id = 2) },
+		{ "status=active", FILTER(.status = CERT_ACTIVE) },
+		{ "status=pending_confirmation", FILTER(.status = CERT_PENDING_CONFIRMATION) },
+		{ "status=superseded", FILTER(.status = CERT_SUPERSEDED) },
+		{ "status=held", FILTER(.status = CERT_HELD) },
+		{ "status=revoked", FILTER(.status = CERT_REVOKED) },
+		{ "status=expired", FILTER(.status = CERT_EXPIRED) },
+		{ "issued_after", FILTER(.issued_after_s = now - 2 * DAY) },
+		{ "issued_after, issued_before",
+		  FILTER(.issued_after_s = now - 400 * DAY, .issued_before_s = now - 399 * DAY) },
+		{ "expires_after", FILTER(.expires_after_s = now + 340 * DAY) },
+		{ "expires_before", FILTER(.expires_before_s = now - 300 * DAY) },
+		{ "expires_after, expires_before",
+		  FILTER(.expires_after_s = now + 10 * DAY, .expires_before_s = now + 11 * DAY) },
+		{ "status=active, expires_before",
+		  FILTER(.status = CERT_ACTIVE, .expires_before_s = now + 30 * DAY) },
+		{ "status=active, profile", FILTER(.status = CERT_ACTIVE, .profile = "device") },
+		{ "status=active, profile (rare)", FILTER(.status = CERT_ACTIVE, .profile = "admin") },
+		{ "status=revoked, station", FILTER(.status = CERT_REVOKED, .principal_id = "st-3") },
+		{ "status=revoked, profile", FILTER(.status = CERT_REVOKED, .profile = "admin") },
+		{ "status=revoked, issued_after",
+		  FILTER(.status = CERT_REVOKED, .issued_after_s = now - 60 * DAY) },
+		{ "station, issued_after",
+		  FILTER(.principal_id = "st-3", .issued_after_s = now - 10 * DAY) },
+		{ "station, profile", FILTER(.principal_id = "st-3", .profile = "device") },
+		{ "profile, issued_after", FILTER(.profile = "device", .issued_after_s = now - DAY) },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(cases); i++) {
+		struct db_certificate_filter filter = cases[i].filter;
+		struct db_certificate page[PAGE];
+		struct db_certificate_cursor next;
+		struct plans plans;
+		size_t n = 0;
+
+		filter.now_s = world_now;
+		plans_begin(&plans);
+		MUST(db_certificate_search(&plans.tx, &filter, NULL, PAGE, page, &n, &next, err));
+		for (size_t r = 0; r < n; r++)
+			db_certificate_free(&page[r]);
+		plans_end(&plans, cases[i].label, n);
+	}
+}
+
+static void
+a_page_of_anything_else_costs_a_page(void **state)
+{
+	static const struct {
+		const char *label, *status, *thing_type;
+	} devices[] = {
+		{ "devices", NULL, NULL },
+		{ "devices: status=active", "active", NULL },
+		{ "devices: status=quarantined", "quarantined", NULL },
+		{ "devices: thing_type", NULL, "t-3" },
+		{ "devices: status=quarantined, thing_type", "quarantined", "t-1" },
+	};
+	static const struct {
+		const char *label;
+		struct db_audit_filter filter;
+	} audits[] = {
+		{ "audit", { NULL, NULL, NULL, 0, 0 } },
+		{ "audit: actor", { .actor = "st-3" } },
+		{ "audit: action", { .action = "device.quarantine" } },
+		{ "audit: object", { .object = "device:dev-3" } },
+	};
+	own(db_device_t) rows = mem_array(PAGE, sizeof(*rows));
+	struct plans plans;
+	size_t n = 0;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(devices); i++) {
+		plans_begin(&plans);
+		MUST(db_device_list(&plans.tx, devices[i].status, devices[i].thing_type, NULL, PAGE, rows,
+			&n, err));
+		plans_end(&plans, devices[i].label, n);
+	}
+	for (size_t i = 0; i < COUNT_OF(audits); i++) {
+		struct db_audit_record records[PAGE];
+		struct db_audit_cursor next;
+
+		plans_begin(&plans);
+		MUST(db_audit_search(&plans.tx, &audits[i].filter, NULL, PAGE, records, &n, &next, err));
+		for (size_t r = 0; r < n; r++)
+			db_audit_record_free(&records[r]);
+		plans_end(&plans, audits[i].label, n);
+	}
+}
+
+static void
+a_page_of_people_and_work_orders_costs_a_page(void **state)
+{
+	struct db_principal principals[PAGE];
+	struct db_manifest manifests[PAGE];
+	struct db_station stations[PAGE];
+	struct db_token tokens[PAGE];
+	struct plans plans;
+	size_t n = 0;
+
+	(void)state;
+	plans_begin(&plans);
+	MUST(db_manifest_list(&plans.tx, NULL, NULL, PAGE, manifests, &n, err));
+	plans_end(&plans, "manifests", n);
+	plans_begin(&plans);
+	MUST(db_manifest_list(&plans.tx, "st-3", NULL, PAGE, manifests, &n, err));
+	plans_end(&plans, "manifests: station", n);
+	plans_begin(&plans);
+	MUST(db_token_list(&plans.tx, "st-3", NULL, PAGE, tokens, &n, err));
+	plans_end(&plans, "tokens of a principal", n);
+	plans_begin(&plans);
+	MUST(db_station_list(&plans.tx, NULL, PAGE, stations, &n, err));
+	plans_end(&plans, "stations", n);
+	plans_begin(&plans);
+	MUST(db_principal_list(&plans.tx, NULL, NULL, PAGE, principals, &n, err));
+	plans_end(&plans, "principals", n);
+	plans_begin(&plans);
+	MUST(db_principal_list(&plans.tx, "operator", NULL, PAGE, principals, &n, err));
+	plans_end(&plans, "principals: role", n);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_page_of_certificates_costs_a_page),
+		cmocka_unit_test(a_page_of_anything_else_costs_a_page),
+		cmocka_unit_test(a_page_of_people_and_work_orders_costs_a_page),
+	};
+
+	return cmocka_run_group_tests(tests, fleet_setup, world_teardown);
+}
