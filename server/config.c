@@ -277,6 +277,16 @@ static const struct key KEYS[] = {
 		.most = 3650 * DAY,
 		.about = "A bearer token lives no longer." },
 
+	{ .section = "AWS IoT Core",
+		.name = "iot_targets_file",
+		.kind = KIND_TEXT,
+		AT(iot_targets_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "The accounts and Regions whose IoT Core is kept in step, JSON (docs/iot.md). "
+			 "Empty: none." },
+
 	{ .section = "Local IoT Core (jitrca iotcore)",
 		.name = "iotcore_listen",
 		.kind = KIND_LISTENER,

@@ -56,6 +56,8 @@ struct config {
 	int64_t idempotency_retention_s;     /* 90 days */
 	int64_t token_validity_max_s;
 
+	char iot_targets_file[CONFIG_TEXT_BYTES]; /* JSON; empty: no IoT Core */
+
 	/* the local IoT Core, a process of its own: `jitrca iotcore` */
 	struct config_listener iotcore;
 	char iotcore_tls_certificates[CONFIG_TEXT_BYTES]; /* as above; empty: plain HTTP */
