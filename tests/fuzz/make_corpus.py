@@ -99,9 +99,52 @@ def messages():
         put("signer_wire", name, data)
 
 
+def policies():
+    """action, cut, document NUL resource NUL client id: what fuzz_policy.c reads."""
+    head = "arn:aws:iot:eu-central-1:123456789012:"
+    one = "{'Version':'2012-10-17','Statement':[{'Effect':'Allow','Action':'iot:*','Resource':'%s'}]}"
+    when = "{'Statement':{'Effect':'Deny','NotAction':['iot:Conn*','*'],'NotResource':['*'],'Condition':{%s}}}"
+    kinds = {
+        "wildcards": (2, one % (head + "topic/a*b?c/*d*e"), head + "topic/aXbYc/d/e", "sn-1"),
+        "backtracking": (2, one % "arn:*:*:a*a*a*a*:*:*aaaaab", "arn:a:a:aaaaaaaa:a:aaaaaaaaaaaaaa", "sn-1"),
+        "characters": (2, one % "arn:::::?\u20ac??*", "arn:::::\u20ac\u20ac\u00e9a", "sn-1"),
+        "client": (1, one % (head + "client/${iot:ClientId}"), head + "client/sn-1", "sn-1"),
+        "odd_client": (1, one % (head + "client/${iot:ClientId}"), head + "client/+", "+"),
+        "escaped": (2, one % "arn:::::*${iot:Certificate.Subject.Organization.1}", "arn:::::b\\\\", "sn-1"),
+        "literal": (2, one % "arn:::::${*}*${?}?${$}", "arn:::::*x?y$", "sn-1"),
+        "thing": (5, one % "arn:::::${iot:Connection.Thing.ThingName}/${iot:Connection.Thing.Attributes[model]}",
+                  "arn:::::sn-1/m1", "sn-1"),
+        "missing": (2, one % "arn:::::${missing}", "arn:::::", ""),
+        "two": (2, "{'Statement':[{'Sid':'a','Effect':'Allow','Action':'*','Resource':'*'},"
+                   "{'Effect':'Deny','Action':'iot:Publish','Resource':['arn:::::x','arn:::::y']}]}", "arn:::::y", "x"),
+        "malformed": (2, "{'Statement':[{'Effect':'Allow'}]}", "x", "x"),
+        "string": (2, when % "'StringEquals':{'iot:ClientId':['a','b']},'StringNotLike':{'iot:ClientId':'b*'},"
+                             "'StringEqualsIgnoreCase':{'iot:ClientId':'A'}", "x", "a"),
+        "number": (2, when % "'NumericLessThan':{'iot:Connection.Thing.Attributes[n]':43},"
+                             "'NumericGreaterThanEquals':{'aws:EpochTime':'-1.5'}", "x", "a"),
+        "date": (2, when % "'DateGreaterThan':{'aws:CurrentTime':['2026-11-24','2026-11-24T16:00Z',1795536000]}", "x", "a"),
+        "address": (2, when % "'NotIpAddress':{'aws:SourceIp':['192.0.2.0/24','2001:db8::/32','::1']}", "x", "192.0.2.7"),
+        "address_6": (2, when % "'IpAddressIfExists':{'aws:SourceIp':'${iot:ClientId}/32'}", "x", "2001:db8::1"),
+        "arn": (2, when % "'ArnLike':{'iot:ClientId':['*','arn:*:iot:*:*:a*']},'ArnNotEquals':{'x':'arn:a:b:c:d:e'}", "x",
+                "arn:aws:iot:a:b:abc"),
+        "set": (2, when % "'ForAllValues:StringLike':{'iot:Certificate.Subject.Organization.List':['a*','b']},"
+                          "'ForAnyValue:StringEqualsIfExists':{'iot:Certificate.AvailableKeys':'x'}", "x", "a"),
+        "others": (2, when % "'Bool':{'aws:SecureTransport':true},'Null':{'x':'true'},'BinaryEquals':{'iot:ClientId':'YQ=='}",
+                   "x", "a"),
+    }
+    for name, (action, document, resource, client) in kinds.items():
+        parts = [document.replace("'", '"'), resource, client]
+        put("policy", name, bytes([action, 9]) + b"\0".join(part.encode() for part in parts))
+    for path in glob.glob(os.path.join(HERE, "..", "..", "certs", "policies", "*.json")):
+        with open(path, "rb") as f:
+            put("policy", os.path.basename(path), b"\2\x26" + f.read() + b"\0" +
+                (head + "topic/devices/sn-1/x").encode() + b"\0sn-1")
+
+
 def main():
     lists()
     messages()
+    policies()
     keep = ("p256.pem", "p256_extensions.pem", "p384_sha384.pem", "rsa2048.pem", "ed25519.pem",
             "p256_challenge.pem", "p256_multivalued_rdn.pem")
     for path in sorted(glob.glob(os.path.join(CSR, "*", "*.pem"))):
