@@ -283,6 +283,10 @@ an_empty_context_has_no_keys(void **state)
 	char text[256];
 
 	(void)state;
+	assert_false(holds("'DateLessThan':{'aws:CurrentTime':'2026-11-24'}", &EMPTY));
+	assert_false(holds("'DateLessThan':{'aws:EpochTime':'2026-11-24'}", &EMPTY));
+	assert_true(holds("'DateLessThanIfExists':{'aws:CurrentTime':'1969-01-01'}", &EMPTY));
+	assert_true(holds("'IpAddressIfExists':{'aws:SourceIp':'192.0.2.0/24'}", &EMPTY));
 	for (size_t i = 0; i < COUNT_OF(KEYS); i++) {
 		struct policy_context device = device_context();
 

@@ -166,7 +166,7 @@ static const struct {
 	{ "{" V12 "'Statement':" ALLOW("*", "@topic/${missing}") "}", POLICY_PUBLISH,
 		"topic/${missing}", POLICY_IMPLICIT_DENY },
 	{ "{" V12 "'Statement':{'Effect':'Allow','Action':'*','Resource':['@topic/a','@topic/"
-	          "${missing}']}}",
+	  "${missing}']}}",
 		POLICY_PUBLISH, "topic/a", POLICY_IMPLICIT_DENY },
 	{ "{" V12 "'Statement':[" ALLOW("*", "*") "," DENY("*", "@topic/${missing}*") "]}",
 		POLICY_PUBLISH, "topic/a", POLICY_ALLOWED },
@@ -196,11 +196,11 @@ static const struct {
 		POLICY_PUBLISH, "topic/a", POLICY_IMPLICIT_DENY },
 	{ "{'Statement':[" ALLOW(
 		  "*", "*") ",{'Effect':'Deny','Action':'*','Resource':'*','Condition':{'"
-	                    "NotIpAddress':{'aws:SourceIp':'203.0.113.0/24'}}}]}",
+			    "NotIpAddress':{'aws:SourceIp':'203.0.113.0/24'}}}]}",
 		POLICY_PUBLISH, "topic/a", POLICY_EXPLICIT_DENY },
 	{ "{'Statement':[" ALLOW(
 		  "*", "*") ",{'Effect':'Deny','Action':'*','Resource':'*','Condition':{'"
-	                    "NotIpAddress':{'aws:SourceIp':'192.0.2.0/24'}}}]}",
+			    "NotIpAddress':{'aws:SourceIp':'192.0.2.0/24'}}}]}",
 		POLICY_PUBLISH, "topic/a", POLICY_ALLOWED },
 	{ "{'Statement':{'Effect':'Allow','Action':'*','Resource':'*','Condition':{}}}",
 		POLICY_PUBLISH, "topic/a", POLICY_ALLOWED },
@@ -227,6 +227,28 @@ each_case_is_decided_as_documented(void **state)
 			verdict == POLICY_IMPLICIT_DENY, decision.statement == POLICY_NONE);
 		policy_free(parsed);
 	}
+}
+
+/* The names of attributes are told apart by case, those of keys are not. */
+static void
+attributes_that_differ_in_case_are_two(void **state)
+{
+	static const struct policy_pair ATTRIBUTES_OF_TWO[] = { { V("line"), V("1") },
+		{ V("Line"), V("2") } };
+	struct policy *parsed = document("{" V12 "'Statement':" ALLOW("*",
+		"@topic/${" THING
+		"Attributes[line]}/${iot:Connection.thing.Attributes[Line]}") "}");
+	struct policy_context context = device_context();
+	struct policy_decision decision;
+
+	(void)state;
+	context.thing_attributes = ATTRIBUTES_OF_TWO;
+	context.thing_attribute_count = 2;
+	assert_int_equal(
+		ask(parsed, POLICY_PUBLISH, "topic/1/2", &context, &decision), POLICY_ALLOWED);
+	assert_int_equal(ask(parsed, POLICY_PUBLISH, "topic/1/1", &context, &decision),
+		POLICY_IMPLICIT_DENY);
+	policy_free(parsed);
 }
 
 /* Client ids that would be wildcards if they were put in as they are (trap of ${iot:ClientId}). */
@@ -263,7 +285,7 @@ the_deciding_statement_is_named(void **state)
 			 "'Action':'iot:Receive','Resource':'*'}," ALLOW("iot:Publish",
 				 "@topic/b") ","
 					     "{'Sid':'publish','Effect':'Allow','Action':'iot:"
-	                                     "Publish','Resource':'@topic/a*'}]}");
+					     "Publish','Resource':'@topic/a*'}]}");
 	struct policy *second = document("{'Statement':[" ALLOW(
 		"*", "*") ",{'Sid':'never','Effect':"
 			  "'Deny','Action':'iot:Publish','Resource':'@topic/ab*'}]}");
@@ -311,9 +333,9 @@ missing_keys_are_listed_once(void **state)
 			"iot:Publish", "@topic/${a}${b}") "," ALLOW("iot:Publish",
 			"@topic/${b}${A}") ","
 					   "{'Effect':'Allow','Action':'iot:Publish','Resource':'*'"
-	                                   ",'Condition':{'StringEquals':{'c':'x'}}},"
+					   ",'Condition':{'StringEquals':{'c':'x'}}},"
 					   "{'Effect':'Allow','Action':'iot:Publish','Resource':'@"
-	                                   "topic/x','Condition':{'StringEquals':{'d':'x'}}}]}");
+					   "topic/x','Condition':{'StringEquals':{'d':'x'}}}]}");
 	struct policy *many = document(
 		"{" V12 "'Statement':" ALLOW("*", "@${a}${b}${c}${d}${e}${f}${g}${h}${i}${j}") "}");
 	const struct policy_context context = device_context();
@@ -395,7 +417,7 @@ a_policy_can_be_bound_to_time_and_network(void **state)
 		"'Condition':{'DateGreaterThanEquals':{'aws:CurrentTime':'2026-11-24T08:00:00Z'},"
 		"'DateLessThan':{'aws:CurrentTime':'2026-11-24T18:00:00Z'}}},"
 		"{'Sid':'Site','Effect':'Deny','Action':'iot:*','Resource':'*','Condition':{'"
-	        "NotIpAddress':"
+		"NotIpAddress':"
 		"{'aws:SourceIp':['192.0.2.0/24','2001:db8::/32']}}}]}");
 
 	(void)state;
@@ -482,6 +504,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_case_is_decided_as_documented),
+		cmocka_unit_test(attributes_that_differ_in_case_are_two),
 		cmocka_unit_test(no_client_id_widens_a_policy),
 		cmocka_unit_test(the_deciding_statement_is_named),
 		cmocka_unit_test(missing_keys_are_listed_once),
