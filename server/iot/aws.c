@@ -320,10 +320,11 @@ breaker_report(struct aws_client *client, const struct aws_failure *failure)
 {
 	bool answered = failure->error != AWS_ERROR_UNAVAILABLE;
 	enum aws_breaker_state before, after;
-	uint32_t random = 0;
-	struct err ignored; /* a pause without jitter is one as well */
+	uint32_t random;
+	struct err ignored;
 
-	(void)entropy_fill(client->entropy, (uint8_t *)&random, sizeof(random), &ignored);
+	if (entropy_fill(client->entropy, (uint8_t *)&random, sizeof(random), &ignored) != OK)
+		random = 0; /* a pause without jitter is one as well */
 	(void)pthread_mutex_lock(&client->lock);
 	before = client->breaker.state;
 	aws_breaker_report(&client->breaker, answered, clock_mono_ms(client->clock), random);

@@ -190,7 +190,7 @@ enum status
 aws_failure_err(const struct aws_failure *failure, const char *operation, struct err *err)
 {
 	enum aws_error error = (unsigned)failure->error < AWS_ERROR_COUNT ? failure->error : AWS_ERROR_UNSET;
-	char answer[24] = "no answer";
+	char answer[32] = "no answer";
 
 	if (failure->http_status > 0)
 		(void)snprintf(answer, sizeof(answer), "HTTP %ld", failure->http_status);

@@ -266,10 +266,10 @@ sts_url(const struct aws_source *source, char url[URL_BYTES], char host[256], st
 	TRY(check_url("STS", url, NULL, 0, err));
 	start = strstr(url, "://");
 	start = start != NULL ? start + 3 : url;
-	if (strpbrk(start, "/?#@") != NULL)
+	if (strpbrk(start, "/?#@") != NULL || strlen(start) >= 256)
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"STS: the URL of a host without a path wanted");
-	(void)snprintf(host, 256, "%s", start);
+	memcpy(host, start, strlen(start) + 1);
 	url[len] = '/';
 	url[len + 1] = '\0';
 	return OK;

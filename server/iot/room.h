@@ -1,0 +1,87 @@
+/*
+ * server/iot/room.h - the frontend's side of IoT Core: its targets with a client each, the threads that
+ * work off the outbox, the subscriptions and the sweep. Made before privileges are dropped, started once
+ * database and signer are there.
+ *
+ * Threads: everything but new, start, stop and free may be called from any thread.
+ */
+#ifndef SERVER_IOT_ROOM_H
+#define SERVER_IOT_ROOM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "db/iot.h"
+#include "db/outbox.h"
+#include "server/app.h"
+#include "server/iot/pacer.h"
+#include "server/iot/target.h"
+
+/* What is known to be there: policies, thing types and groups that need not be made sure of again. */
+#define IOT_ENSURED_MAX 256
+
+struct iot_mqtt; /* server/iot/mqtt.h */
+
+struct iot_site {
+	const struct iot_target *target;
+	struct iot_room *room;
+	struct aws_credentials *credentials;
+	struct aws_client *client;
+	struct iot_pacer *pacer;
+	struct iot_mqtt *mqtt; /* NULL: no subscription */
+	pthread_mutex_t lock;  /* for what follows */
+	char ensured[IOT_ENSURED_MAX][IOT_NAME_BYTES + 8];
+	size_t ensured_count;
+	_Atomic int64_t last_event_s; /* 0: none since the start */
+};
+
+struct iot_thread {
+	struct iot_room *room;
+	pthread_t thread;
+	bool started;
+	int least_urgent; /* rows of a higher priority number are left to others */
+};
+
+#define IOT_WORKERS 6
+
+struct iot_room {
+	struct app *app;
+	struct iot_targets targets;
+	struct iot_site sites[IOT_TARGETS_MAX];
+	size_t site_count;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	uint64_t wakes;  /* grows with each; with lock, as the next */
+	bool stopping;
+	bool walk_asked; /* a reconciliation was asked for */
+	struct iot_thread workers[IOT_WORKERS];
+	struct iot_thread walker;
+};
+
+/* Reads the targets' file (root's, perhaps). */
+MUST_USE enum status iot_room_new(struct iot_room **out, struct app *app, struct err *err);
+MUST_USE enum status iot_room_start(struct iot_room *room, struct err *err);
+void iot_room_stop(struct iot_room *room); /* NULL is welcome, as below */
+void iot_room_free(struct iot_room *room);
+
+/* A notification: there may be something in the outbox. */
+void iot_room_wake(struct iot_room *room);
+/* Waits for the next wake after *seen (updated), wait_ms, or a stop; false: it is over. */
+bool iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms);
+
+/* NULL: none of that name; name NULL: the only one there is. */
+struct iot_site *iot_room_site(struct iot_room *room, const char *name);
+/* A client's handle for one thread. */
+struct iot iot_site_calls(struct iot_site *site, enum aws_priority priority);
+
+/* Makes policy, thing type or group unless that is known to be done. ERR_ARGUMENT iot_policy_missing. */
+MUST_USE enum status iot_ensure_policy(struct iot_site *site, struct iot *iot, const char *name,
+	struct err *err);
+MUST_USE enum status iot_ensure_type(struct iot_site *site, struct iot *iot, const char *name,
+	struct err *err);
+/* With its policy attached. */
+MUST_USE enum status iot_ensure_quarantine(struct iot_site *site, struct iot *iot, struct err *err);
+/* It was said not to be there after all. */
+void iot_forget_ensured(struct iot_site *site);
+
+#endif
