@@ -125,5 +125,15 @@ MUST_USE enum status ca_signer_local(struct ca_signer **out, struct ca_signer_sh
 MUST_USE enum status ca_signer_remote(struct ca_signer **out, int fd, struct err *err);
 /* The other side: answers requests on fd with `signer` until the peer closes (OK) or breaks the protocol. */
 MUST_USE enum status ca_signer_serve(int fd, struct ca_signer *signer, struct err *err);
+/*
+ * The same in steps, for who serves one connection after the other and does not want its megabyte
+ * made each time. Borrows signer; after a failure the next connection begins afresh. One thread each.
+ */
+typedef struct ca_signer_server ca_signer_server;
+MUST_USE enum status ca_signer_server_new(struct ca_signer_server **out, struct ca_signer *signer,
+	struct err *err);
+MUST_USE enum status ca_signer_server_run(struct ca_signer_server *server, int fd, struct err *err);
+void ca_signer_server_free(struct ca_signer_server *server);
+OWNER(ca_signer_server, ca_signer_server_free)
 
 #endif

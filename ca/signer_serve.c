@@ -3,8 +3,8 @@
 #include "base/mem.h"
 #include "ca/signer_wire.h"
 
-/* One connection; its memory is made once. */
-struct server {
+/* Its memory is made once: a megabyte. */
+struct ca_signer_server {
 	int fd;
 	struct ca_signer *signer;
 	bool greeted;
@@ -22,18 +22,18 @@ struct server {
  * Each reads its question and writes its answer. What it returns is about the connection:
  * ERR_ARGUMENT (signer_protocol) ends it. What the signer says goes into the answer.
  */
-typedef enum status handle_fn(struct server *server, struct err *err);
+typedef enum status handle_fn(struct ca_signer_server *server, struct err *err);
 
 /* The answer's status; true if there is more to say. */
 static bool
-put_outcome(struct server *server, enum status status, const struct err *why)
+put_outcome(struct ca_signer_server *server, enum status status, const struct err *why)
 {
 	wire_put_err(&server->answer, status, why);
 	return status == OK;
 }
 
 static enum status
-on_hello(struct server *server, struct err *err)
+on_hello(struct ca_signer_server *server, struct err *err)
 {
 	uint64_t magic = wire_get_u64(&server->question);
 	size_t version = wire_get_u16(&server->question);
@@ -49,7 +49,7 @@ on_hello(struct server *server, struct err *err)
 }
 
 static enum status
-on_prepare(struct server *server, struct err *err)
+on_prepare(struct ca_signer_server *server, struct err *err)
 {
 	size_t count = wire_get_count(&server->question, SIGNER_BATCH_MAX);
 	enum status status;
@@ -70,7 +70,7 @@ on_prepare(struct server *server, struct err *err)
 }
 
 static enum status
-on_sign(struct server *server, struct err *err)
+on_sign(struct ca_signer_server *server, struct err *err)
 {
 	size_t count = wire_get_count(&server->question, SIGNER_BATCH_MAX);
 	enum status status;
@@ -92,7 +92,7 @@ on_sign(struct server *server, struct err *err)
 }
 
 static enum status
-on_drop(struct server *server, struct err *err)
+on_drop(struct ca_signer_server *server, struct err *err)
 {
 	size_t count = wire_get_count(&server->question, SIGNER_BATCH_MAX);
 	enum status status;
@@ -107,7 +107,7 @@ on_drop(struct server *server, struct err *err)
 }
 
 static enum status
-on_crl_begin(struct server *server, struct err *err)
+on_crl_begin(struct ca_signer_server *server, struct err *err)
 {
 	char ca_id[CA_ID_BYTES];
 	enum status status;
@@ -121,7 +121,7 @@ on_crl_begin(struct server *server, struct err *err)
 }
 
 static enum status
-on_crl_add(struct server *server, struct err *err)
+on_crl_add(struct ca_signer_server *server, struct err *err)
 {
 	struct view piece = wire_get_view(&server->question, WIRE_PIECE_MAX_BYTES);
 	enum status status;
@@ -134,7 +134,7 @@ on_crl_add(struct server *server, struct err *err)
 }
 
 static enum status
-on_crl_end(struct server *server, struct err *err)
+on_crl_end(struct ca_signer_server *server, struct err *err)
 {
 	own_struct(bytes) tail = { NULL, 0 };
 	enum status status;
@@ -148,7 +148,7 @@ on_crl_end(struct server *server, struct err *err)
 }
 
 static enum status
-on_block(struct server *server, struct err *err)
+on_block(struct ca_signer_server *server, struct err *err)
 {
 	uint8_t spki_sha256[32];
 	enum status status;
@@ -162,7 +162,7 @@ on_block(struct server *server, struct err *err)
 }
 
 static enum status
-on_info(struct server *server, struct err *err)
+on_info(struct ca_signer_server *server, struct err *err)
 {
 	own_struct(ca_signer_info) info = { .ca_count = 0 };
 	enum status status;
@@ -188,7 +188,7 @@ static handle_fn *const HANDLERS[] = {
 };
 
 static enum status
-answer(struct server *server, unsigned type, struct err *err)
+answer(struct ca_signer_server *server, unsigned type, struct err *err)
 {
 	if (type >= COUNT_OF(HANDLERS) || HANDLERS[type] == NULL)
 		return err_set(err, ERR_ARGUMENT, "signer_protocol",
@@ -204,7 +204,7 @@ answer(struct server *server, unsigned type, struct err *err)
 }
 
 static enum status
-serve(struct server *server, struct err *err)
+serve(struct ca_signer_server *server, struct err *err)
 {
 	for (;;) { /* until the peer closes */
 		unsigned type = 0;
@@ -217,20 +217,44 @@ serve(struct server *server, struct err *err)
 }
 
 enum status
-ca_signer_serve(int fd, struct ca_signer *signer, struct err *err)
+ca_signer_server_new(struct ca_signer_server **out, struct ca_signer *signer, struct err *err)
 {
-	struct server *server = mem_zalloc(sizeof(*server));
-	enum status status;
+	struct ca_signer_server *server = mem_zalloc(sizeof(*server));
 
 	if (server == NULL)
 		return err_memory(err);
-	server->fd = fd;
 	server->signer = signer;
+	*out = server;
+	return OK;
+}
+
+enum status
+ca_signer_server_run(struct ca_signer_server *server, int fd, struct err *err)
+{
+	enum status status;
+
+	server->fd = fd;
+	server->greeted = false;
 	server->in.limit_bytes = WIRE_MESSAGE_MAX_BYTES;
 	wire_writer_init(&server->answer);
 	status = serve(server, err);
+	/* Made anew for each connection: what reads past a message is seen by sanitizers. */
 	buf_free(&server->in);
 	wire_writer_free(&server->answer);
-	mem_free(server);
 	return status;
+}
+
+void
+ca_signer_server_free(struct ca_signer_server *server)
+{
+	mem_free(server);
+}
+
+enum status
+ca_signer_serve(int fd, struct ca_signer *signer, struct err *err)
+{
+	own(ca_signer_server) server = NULL;
+
+	TRY(ca_signer_server_new(&server, signer, err));
+	return ca_signer_server_run(server, fd, err);
 }
