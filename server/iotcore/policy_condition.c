@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -143,26 +144,25 @@ static bool
 date_parse(int64_t *out, struct view text)
 {
 	char full[TYPED_MAX_BYTES];
-	size_t len = text.len;
+	const char *at = (const char *)text.data;
 	double seconds;
+	int len;
 
 	if (number_parse(&seconds, text)) {
 		*out = (int64_t)seconds;
 		return true;
 	}
-	if (len + sizeof("T00:00:00Z") > sizeof(full))
+	if (text.len > TYPED_MAX_BYTES)
 		return false;
-	memcpy(full, text.data, len);
-	if (len == strlen("2026-11-24")) {
-		memcpy(full + len, "T00:00:00Z", 10);
-		len += 10;
-	} else if (len > 16 && full[13] == ':' && full[16] != ':') {
-		/* 2026-11-24T16:00Z: the seconds go in between. */
-		memmove(full + 19, full + 16, len - 16);
-		memcpy(full + 16, ":00", 3);
-		len += 3;
-	}
-	return time_parse(out, (struct view){ (const uint8_t *)full, len });
+	if (text.len == strlen("2026-11-24"))
+		len = snprintf(full, sizeof(full), "%.10sT00:00:00Z", at);
+	else if (text.len > 16 && at[13] == ':' && at[16] != ':') /* 2026-11-24T16:00Z */
+		len = snprintf(full, sizeof(full), "%.16s:00%.*s", at, (int)text.len - 16, at + 16);
+	else
+		return time_parse(out, text);
+	if (len < 0 || len >= (int)sizeof(full))
+		return false;
+	return time_parse(out, (struct view){ (const uint8_t *)full, (size_t)len });
 }
 
 static bool

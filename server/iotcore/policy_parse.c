@@ -126,9 +126,9 @@ string_octets(size_t *end, struct view json, size_t at)
 	size_t octets = 0;
 
 	for (; at < json.len && json.data[at] != '"'; at++) {
-		if (json.data[at] != '\\') {
-			octets++;
-		} else if (++at < json.len && json.data[at] == 'u' && json.len - at > 4) {
+		bool escape = json.data[at] == '\\' && ++at < json.len;
+
+		if (escape && json.data[at] == 'u' && json.len - at > 4) {
 			octets += unit_octets(json.data + at + 1);
 			at += 4;
 		} else {
