@@ -22,6 +22,10 @@ enum {
 
 #define RECORD_COLUMNS "r.lane, r.seq, " SQL_US("r.at") ", r.actor, r.action, r.body, r.hash"
 
+/* Both lower bounds in one: an index scan begins at one of two, and it might be the wrong one. */
+#define AUDIT_BEHIND "coalesce(" SQL_AT_US("$6") ", '-infinity')"
+#define AUDIT_SINCE "coalesce(" SQL_AT_S("$4") ", '-infinity')"
+
 /*
  * A search by what it asks for, so that each has an index whose order is that of the page. All take
  * $1 actor, $2 action, $3 object, $4 since, $5 until, $6 $7 $8 cursor, $9 limit.
@@ -33,10 +37,10 @@ enum {
 		       " AND ($1::text IS NULL OR r.actor = $1)"                                   \
 		       " AND ($2::text IS NULL OR r.action = $2)"                                  \
 		       " AND ($3::text IS NULL OR true)"                                           \
-		       " AND r.at >= coalesce(" SQL_AT_S("$4") ", '-infinity')"                    \
 		       " AND r.at < coalesce(" SQL_AT_S("$5") ", 'infinity')"                      \
-		       " AND (r.at, r.lane, r.seq) >"                                              \
-		       " (coalesce(" SQL_AT_US("$6") ", '-infinity'), $7::int, $8::bigint)"        \
+		       " AND (r.at, r.lane, r.seq) > (greatest(" AUDIT_BEHIND ", " AUDIT_SINCE "),"  \
+		       " CASE WHEN " AUDIT_BEHIND " >= " AUDIT_SINCE " THEN $7::int ELSE -1 END,"    \
+		       " $8::bigint)"                                                              \
 		       " ORDER BY r.at, r.lane, r.seq LIMIT $9::bigint",                           \
 	}
 

@@ -35,38 +35,52 @@ enum {
 	" LEFT JOIN jitrca.device d ON d.device_id = c.device_id AND c.of_device"                      \
 	POINTER("p", "predecessor") POINTER("s", "successor")
 
+/* Behind $at, and not before from. */
+#define BEHIND(column, from)                                                                       \
+	" AND (" column ", c.serial) > (greatest(" SQL_AT_US("$14") ", " from "),"                     \
+	" CASE WHEN " SQL_AT_US("$14") " >= " from " THEN $15::bytea ELSE '\\x00' END)"
+/* A CA has no index of its own: it issued nothing before it began (an hour for odd clocks). */
+#define FROM_ISSUED                                                                                \
+	"greatest(to_timestamp($7::bigint), (SELECT i.not_before - interval '1 hour'"                  \
+	" FROM jitrca.issuer i WHERE i.issuer_id = $5::int))"
+
 #define SEARCH_SQL(lead)                                                                           \
-	"SELECT " COLUMNS " FROM (SELECT * FROM jitrca.certificate c WHERE " FILTER_SQL lead           \
-	" AND (c.issued_at, c.serial) > (" SQL_AT_US("$14") ", $15::bytea)"                            \
+	"SELECT " COLUMNS " FROM (SELECT * FROM jitrca.certificate c WHERE " FILTER_REST               \
+	FILTER_FROM_END lead BEHIND("c.issued_at", FROM_ISSUED)                                        \
 	" ORDER BY c.issued_at, c.serial LIMIT $16::bigint) c" JOINS                                   \
 	" ORDER BY c.issued_at, c.serial"
+
 /*
- * In order of the end, one part (live or ended) or one profile after the other: each has an index of its
- * own with that order, and no more than a page is taken out of each.
+ * In order of the end: one profile and one status after the other, for each of them has that order in
+ * its index, and no more than a page is taken out of each.
  */
 #define END_PAGE(narrowed_by)                                                                      \
-	"(SELECT * FROM jitrca.certificate c WHERE " FILTER_SQL narrowed_by                            \
-	" AND (c.not_after, c.serial) > (" SQL_AT_US("$14") ", $15::bytea)"                            \
+	"(SELECT * FROM jitrca.certificate c WHERE " FILTER_REST FILTER_FROM_ISSUED narrowed_by        \
+	BEHIND("c.not_after", "to_timestamp($9::bigint)")                                              \
 	" ORDER BY c.not_after, c.serial LIMIT $16::bigint)"
-#define LIVE_PROFILE(after)                                                                        \
-	"(SELECT c.profile FROM jitrca.certificate c WHERE " MONTHS_SQL " AND c.status = 'active'"     \
-	after " ORDER BY c.profile LIMIT 1)"
-/* The profile that is asked for, or all that have something live: a look-up for each. */
-#define LIVE_PROFILES                                                                              \
-	"WITH RECURSIVE live (profile) AS (SELECT coalesce($4::text, " LIVE_PROFILE("") ")"            \
-	" UNION ALL SELECT " LIVE_PROFILE(" AND c.profile > l.profile")                                \
-	" FROM live l WHERE l.profile IS NOT NULL AND $4::text IS NULL)"
-#define LIVE_PAGE                                                                                  \
+#define NEXT_PROFILE(which)                                                                        \
+	"(SELECT c.profile FROM jitrca.certificate c WHERE " MONTHS_SQL which                          \
+	" ORDER BY c.profile LIMIT 1)"
+/* The profile that is asked for, or all that there are: a look-up for each. */
+#define PROFILES(name, which)                                                                      \
+	name " (profile) AS (SELECT coalesce($4::text, " NEXT_PROFILE(which) ")"                       \
+	" UNION ALL SELECT " NEXT_PROFILE(which " AND c.profile > l.profile")                          \
+	" FROM " name " l WHERE l.profile IS NOT NULL AND $4::text IS NULL)"
+#define LIVE_PROFILES PROFILES("live", " AND c.status = 'active'")
+#define ENDED_PROFILES PROFILES("ended", " AND c.status <> 'active'")
+#define LIVE_PAGES                                                                                 \
 	"SELECT e.* FROM live l CROSS JOIN LATERAL "                                                   \
 	END_PAGE(" AND c.status = 'active' AND c.profile = l.profile") " e"
-/* One status after the other; what is expired is never one that was revoked. */
-#define ENDED_PAGE                                                                                 \
-	"SELECT e.* FROM (VALUES ('pending_confirmation'), ('superseded'), ('held'), ('revoked'))"     \
-	" AS s (status) CROSS JOIN LATERAL "                                                           \
-	END_PAGE(" AND c.status = s.status AND c.status <> 'active'") " e"                             \
-	" WHERE s.status <> 'revoked' OR $6::text IS DISTINCT FROM 'expired'"
+/* What is expired is never one that was revoked. */
+#define ENDED_PAGES                                                                                \
+	"SELECT e.* FROM ended l CROSS JOIN"                                                           \
+	" (VALUES ('pending_confirmation'), ('superseded'), ('held'), ('revoked')) AS s (status)"      \
+	" CROSS JOIN LATERAL "                                                                         \
+	END_PAGE(" AND c.profile = l.profile AND c.status = s.status AND c.status <> 'active'") " e"   \
+	" WHERE CASE $6::text WHEN 'expired' THEN s.status <> 'revoked'"                               \
+	" ELSE s.status = coalesce($6::text, s.status) END"
 #define END_SEARCH_SQL(pages)                                                                      \
-	" SELECT " COLUMNS " FROM (SELECT * FROM (" pages ") c"                          \
+	" SELECT " COLUMNS " FROM (SELECT * FROM (" pages ") c"                                        \
 	" ORDER BY c.not_after, c.serial LIMIT $16::bigint) c" JOINS                                   \
 	" ORDER BY c.not_after, c.serial"
 #define SEARCH_ENTRY(lead, text)                                                                   \
@@ -108,14 +122,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 	SEARCH_ENTRY(LEAD_MANIFEST, "manifest"), .sql = SEARCH_SQL(LEAD_SQL_MANIFEST) },
 	SEARCH_ENTRY(LEAD_STATUS, "status"), .sql = SEARCH_SQL(LEAD_SQL_STATUS) },
 	SEARCH_ENTRY(LEAD_PROFILE, "profile"), .sql = SEARCH_SQL(LEAD_SQL_PROFILE) },
-	SEARCH_ENTRY(LEAD_END, "end"), .sql = LIVE_PROFILES END_SEARCH_SQL(LIVE_PAGE
-		" UNION ALL " ENDED_PAGE) },
-	SEARCH_ENTRY(LEAD_LIVE, "live"), .sql = LIVE_PROFILES END_SEARCH_SQL(LIVE_PAGE) },
-	SEARCH_ENTRY(LEAD_ENDED, "ended"), .sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_STATUS)) },
+	SEARCH_ENTRY(LEAD_END, "end"), .sql = "WITH RECURSIVE " LIVE_PROFILES ", " ENDED_PROFILES
+		END_SEARCH_SQL(LIVE_PAGES " UNION ALL " ENDED_PAGES) },
+	SEARCH_ENTRY(LEAD_LIVE, "live"), .sql = "WITH RECURSIVE " LIVE_PROFILES
+		END_SEARCH_SQL(LIVE_PAGES) },
+	SEARCH_ENTRY(LEAD_ENDED, "ended"), .sql = "WITH RECURSIVE " ENDED_PROFILES
+		END_SEARCH_SQL(ENDED_PAGES) },
 	SEARCH_ENTRY(LEAD_PRINCIPAL_ENDED, "principal_ended"),
 		.sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_PRINCIPAL_ENDED)) },
-	SEARCH_ENTRY(LEAD_PROFILE_ENDED, "profile_ended"),
-		.sql = END_SEARCH_SQL(END_PAGE(LEAD_SQL_PROFILE_ENDED)) },
 };
 
 const struct db_table DB_TABLE_CERTIFICATE = { SQL, COUNT_OF(SQL) };
@@ -289,7 +303,7 @@ filter_lead(const struct db_certificate_filter *filter)
 	if (ended && issued)
 		return LEAD_STATUS;
 	if (ended)
-		return filter->profile != NULL ? LEAD_PROFILE_ENDED : LEAD_ENDED;
+		return LEAD_ENDED;
 	if (filter->status == CERT_ACTIVE && !issued)
 		return LEAD_LIVE;
 	if (filter->profile != NULL)

@@ -16,12 +16,11 @@ enum filter_lead {
 	LEAD_MANIFEST,  /* certificate_manifest */
 	LEAD_STATUS,    /* certificate_not_active */
 	LEAD_PROFILE,   /* certificate_profile */
-	/* And in order of the end: */
-	LEAD_END,              /* certificate_live, profile by profile; certificate_ended, by status */
-	LEAD_LIVE,             /* certificate_live, profile by profile */
-	LEAD_ENDED,            /* certificate_ended */
-	LEAD_PRINCIPAL_ENDED,  /* certificate_ended_principal */
-	LEAD_PROFILE_ENDED,    /* certificate_ended_profile */
+	/* And in order of the end, profile by profile where it is not the station that leads: */
+	LEAD_END,             /* certificate_live, certificate_ended */
+	LEAD_LIVE,            /* certificate_live */
+	LEAD_ENDED,           /* certificate_ended */
+	LEAD_PRINCIPAL_ENDED, /* certificate_ended_principal */
 	LEADS,
 };
 
@@ -32,17 +31,15 @@ enum filter_lead {
 #define LEAD_SQL_STATUS " AND c.status = $6::text AND c.status <> 'active'"
 #define LEAD_SQL_PROFILE " AND c.profile = $4::text"
 #define LEAD_SQL_PRINCIPAL_ENDED LEAD_SQL_PRINCIPAL LEAD_SQL_STATUS
-#define LEAD_SQL_PROFILE_ENDED LEAD_SQL_PROFILE LEAD_SQL_STATUS
 
 /*
- * Partitions are pruned by the months, when the statement starts. A CA is asked for by the time of its
- * issuing: it has no index, and issued nothing before it began (an hour for odd clocks).
+ * Partitions are pruned by the months, when the statement starts. A page takes the lower bound of what it
+ * is ordered by into its cursor and leaves that condition out (FILTER_FROM…): an index scan begins at one
+ * of two lower bounds, and it might be the wrong one.
  */
 #define MONTHS_SQL "c.expiry_month BETWEEN $12::int AND $13::int"
-#define FILTER_SQL                                                                                 \
+#define FILTER_REST                                                                                \
 	MONTHS_SQL                                                                                     \
-	" AND c.issued_at >= coalesce((SELECT i.not_before - interval '1 hour' FROM jitrca.issuer i"   \
-	" WHERE i.issuer_id = $5::int), '-infinity')"                                                  \
 	" AND ($1::text IS NULL OR c.device_id = $1::text)"                                            \
 	" AND ($2::text IS NULL OR c.principal_id = $2::text)"                                         \
 	" AND ($3::text IS NULL OR c.manifest_id = $3::text)"                                          \
@@ -52,8 +49,10 @@ enum filter_lead {
 	" WHEN 'expired' THEN c.status <> 'revoked' AND c.not_after <= to_timestamp($11::bigint)"      \
 	" WHEN 'revoked' THEN c.status = 'revoked'"                                                    \
 	" ELSE c.status = $6::text AND c.not_after > to_timestamp($11::bigint) END)"                   \
-	" AND c.issued_at >= to_timestamp($7::bigint) AND c.issued_at < to_timestamp($8::bigint)"      \
-	" AND c.not_after >= to_timestamp($9::bigint) AND c.not_after < to_timestamp($10::bigint)"
+	" AND c.issued_at < to_timestamp($8::bigint) AND c.not_after < to_timestamp($10::bigint)"
+#define FILTER_FROM_ISSUED " AND c.issued_at >= to_timestamp($7::bigint)"
+#define FILTER_FROM_END " AND c.not_after >= to_timestamp($9::bigint)"
+#define FILTER_SQL FILTER_REST FILTER_FROM_ISSUED FILTER_FROM_END
 
 #define FILTER_PARAMS 13
 

@@ -259,8 +259,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 	BLAST_ENTRY(LEAD_ENDED, "ended"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
 	BLAST_ENTRY(LEAD_PRINCIPAL_ENDED, "principal_ended"),
 		.sql = BLAST_SQL(LEAD_SQL_PRINCIPAL_ENDED) },
-	BLAST_ENTRY(LEAD_PROFILE_ENDED, "profile_ended"),
-		.sql = BLAST_SQL(LEAD_SQL_PROFILE_ENDED) },
 };
 
 const struct db_table DB_TABLE_REVOCATION = { SQL, COUNT_OF(SQL) };

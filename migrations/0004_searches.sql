@@ -1,17 +1,16 @@
 -- An index for each search, months made ahead, and three gaps closed.
 
--- Searches by the end of validity. What is live goes by profile, because it is the profile that says how
--- long before its end a certificate is late; what has ended is small beside it.
+-- Searches by the end of validity. All go by profile, because it is the profile that says how long before
+-- its end a certificate is late, and profiles are few: who asks for all looks into each.
 DROP INDEX jitrca.certificate_not_after;
 CREATE INDEX certificate_live ON jitrca.certificate (profile, not_after, serial) WHERE status = 'active';
-CREATE INDEX certificate_ended ON jitrca.certificate (status, not_after, serial) WHERE status <> 'active';
+CREATE INDEX certificate_ended ON jitrca.certificate (profile, status, not_after, serial)
+	WHERE status <> 'active';
 -- Whose successor was asked for and is not confirmed.
 CREATE INDEX certificate_unconfirmed ON jitrca.certificate (not_after, serial)
 	WHERE status = 'active' AND of_device AND successor_serial IS NOT NULL;
--- The same for what a station or a profile has. Who issues writes nothing into these.
+-- The same for what a station has. Who issues writes nothing into it.
 CREATE INDEX certificate_ended_principal ON jitrca.certificate (principal_id, status, not_after, serial)
-	WHERE status <> 'active';
-CREATE INDEX certificate_ended_profile ON jitrca.certificate (profile, status, not_after, serial)
 	WHERE status <> 'active';
 -- What was issued on a work order, whatever else its station issued meanwhile.
 CREATE INDEX certificate_manifest ON jitrca.certificate (manifest_id, issued_at, serial)

@@ -16,6 +16,7 @@
 /* Rows for a page: the page itself out of each part that its order is merged from, and what hangs on
  * each row; far below what a walk over a month, a station or a profile of this fleet would read. */
 #define ROWS_MOST 450
+#define BUFFERS_MOST 3000
 
 struct plans {
 	struct db_tx tx;
@@ -97,6 +98,9 @@ plans_end(struct plans *plans, const char *label, size_t found)
 		fail_msg("%s: a table is read as a whole", label);
 	if (found == 0)
 		fail_msg("%s: nothing was found, so nothing was measured", label);
+	if (plans->buffers > BUFFERS_MOST)
+		fail_msg("%s: at most %d buffers wanted for a page of %d, %lld read", label, BUFFERS_MOST,
+			PAGE, (long long)plans->buffers);
 	if (plans->rows > ROWS_MOST)
 		fail_msg("%s: at most %d rows wanted for a page of %d, %lld read", label, ROWS_MOST, PAGE,
 			(long long)plans->rows);
@@ -118,7 +122,7 @@ typedef struct db_device db_device_t;
 OWNER(db_device_t, mem_free)
 
 #define DAY 86400
-#define FILTER(...) { __VA_ARGS__ }
+#define FILTER(...) .filter = { __VA_ARGS__ }
 
 static void
 a_page_of_certificates_costs_a_page(void **state)
@@ -127,52 +131,57 @@ a_page_of_certificates_costs_a_page(void **state)
 	const struct {
 		const char *label;
 		struct db_certificate_filter filter;
+		int64_t from_s; /* a page in the middle */
 	} cases[] = {
-		{ "none", FILTER(.device_id = NULL) },
-		{ "device_id", FILTER(.device_id = "dev-7") },
-		{ "station", FILTER(.principal_id = "st-3") },
-		{ "manifest", FILTER(.manifest_id = "m-3") },
-		{ "profile", FILTER(.profile = "device") },
-		{ "profile (rare)", FILTER(.profile = "admin") },
-		{ "ca (the new one)", FILTER(.issuer_id = 2) },
-		{ "status=active", FILTER(.status = CERT_ACTIVE) },
-		{ "status=pending_confirmation", FILTER(.status = CERT_PENDING_CONFIRMATION) },
-		{ "status=superseded", FILTER(.status = CERT_SUPERSEDED) },
-		{ "status=held", FILTER(.status = CERT_HELD) },
-		{ "status=revoked", FILTER(.status = CERT_REVOKED) },
-		{ "status=expired", FILTER(.status = CERT_EXPIRED) },
-		{ "issued_after", FILTER(.issued_after_s = now - 2 * DAY) },
-		{ "issued_after, issued_before",
+		{ .label = "none", FILTER(.device_id = NULL) },
+		{ .label = "device_id", FILTER(.device_id = "dev-7") },
+		{ .label = "station", FILTER(.principal_id = "st-3") },
+		{ .label = "manifest", FILTER(.manifest_id = "m-3") },
+		{ .label = "profile", FILTER(.profile = "device") },
+		{ .label = "profile (rare)", FILTER(.profile = "admin") },
+		{ .label = "ca (the new one)", FILTER(.issuer_id = 2) },
+		{ .label = "status=active", FILTER(.status = CERT_ACTIVE) },
+		{ .label = "status=pending_confirmation", FILTER(.status = CERT_PENDING_CONFIRMATION) },
+		{ .label = "status=superseded", FILTER(.status = CERT_SUPERSEDED) },
+		{ .label = "status=held", FILTER(.status = CERT_HELD) },
+		{ .label = "status=revoked", FILTER(.status = CERT_REVOKED) },
+		{ .label = "status=expired", FILTER(.status = CERT_EXPIRED) },
+		{ .label = "issued_after", FILTER(.issued_after_s = now - 2 * DAY) },
+		{ .label = "issued_after, issued_before",
 		  FILTER(.issued_after_s = now - 400 * DAY, .issued_before_s = now - 399 * DAY) },
-		{ "expires_after", FILTER(.expires_after_s = now + 340 * DAY) },
-		{ "expires_before", FILTER(.expires_before_s = now - 300 * DAY) },
-		{ "expires_after, expires_before",
+		{ .label = "expires_after", FILTER(.expires_after_s = now + 340 * DAY) },
+		{ .label = "expires_before", FILTER(.expires_before_s = now - 300 * DAY) },
+		{ .label = "expires_after, expires_before",
 		  FILTER(.expires_after_s = now + 10 * DAY, .expires_before_s = now + 11 * DAY) },
-		{ "status=active, expires_before",
+		{ .label = "status=active, expires_before",
 		  FILTER(.status = CERT_ACTIVE, .expires_before_s = now + 30 * DAY) },
-		{ "status=active, profile", FILTER(.status = CERT_ACTIVE, .profile = "device") },
-		{ "status=active, profile (rare)", FILTER(.status = CERT_ACTIVE, .profile = "admin") },
-		{ "status=revoked, station", FILTER(.status = CERT_REVOKED, .principal_id = "st-3") },
-		{ "status=revoked, profile", FILTER(.status = CERT_REVOKED, .profile = "admin") },
-		{ "status=revoked, issued_after",
+		{ .label = "status=active, profile", FILTER(.status = CERT_ACTIVE, .profile = "device") },
+		{ .label = "status=active, profile (rare)", FILTER(.status = CERT_ACTIVE, .profile = "admin") },
+		{ .label = "status=revoked, station", FILTER(.status = CERT_REVOKED, .principal_id = "st-3") },
+		{ .label = "status=revoked, profile", FILTER(.status = CERT_REVOKED, .profile = "admin") },
+		{ .label = "status=revoked, issued_after",
 		  FILTER(.status = CERT_REVOKED, .issued_after_s = now - 60 * DAY) },
-		{ "station, issued_after",
+		{ .label = "station, issued_after",
 		  FILTER(.principal_id = "st-3", .issued_after_s = now - 10 * DAY) },
-		{ "station, profile", FILTER(.principal_id = "st-3", .profile = "device") },
-		{ "profile, issued_after", FILTER(.profile = "device", .issued_after_s = now - DAY) },
+		{ .label = "station, profile", FILTER(.principal_id = "st-3", .profile = "device") },
+		{ .label = "profile, issued_after", FILTER(.profile = "device", .issued_after_s = now - DAY) },
+		{ .label = "issued_after, a late page", FILTER(.issued_after_s = now - 1000 * DAY), .from_s = now - 300 * DAY },
+		{ .label = "expires_after, a late page", FILTER(.expires_after_s = now - 600 * DAY), .from_s = now + 30 * DAY },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(cases); i++) {
 		struct db_certificate_filter filter = cases[i].filter;
 		struct db_certificate page[PAGE];
+		struct db_certificate_cursor from = { .set = cases[i].from_s != 0,
+			.at_us = cases[i].from_s * 1000000 };
 		struct db_certificate_cursor next;
 		struct plans plans;
 		size_t n = 0;
 
 		filter.now_s = world_now;
 		plans_begin(&plans);
-		MUST(db_certificate_search(&plans.tx, &filter, NULL, PAGE, page, &n, &next, err));
+		MUST(db_certificate_search(&plans.tx, &filter, &from, PAGE, page, &n, &next, err));
 		for (size_t r = 0; r < n; r++)
 			db_certificate_free(&page[r]);
 		plans_end(&plans, cases[i].label, n);
@@ -191,7 +200,7 @@ a_page_of_anything_else_costs_a_page(void **state)
 		{ "devices: thing_type", NULL, "t-3" },
 		{ "devices: status=quarantined, thing_type", "quarantined", "t-1" },
 	};
-	static const struct {
+	const struct {
 		const char *label;
 		struct db_audit_filter filter;
 	} audits[] = {
@@ -199,6 +208,7 @@ a_page_of_anything_else_costs_a_page(void **state)
 		{ "audit: actor", { .actor = "st-3" } },
 		{ "audit: action", { .action = "device.quarantine" } },
 		{ "audit: object", { .object = "device:dev-3" } },
+		{ "audit: since", { .since_s = world_now - 50 } },
 	};
 	own(db_device_t) rows = mem_array(PAGE, sizeof(*rows));
 	struct plans plans;
