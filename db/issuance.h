@@ -119,7 +119,14 @@ MUST_USE enum status db_issuance_reap(struct db_tx *tx, int32_t own_instance_id,
 	const struct db_cert_ref *refs, size_t ref_count, struct db_orphan *out, size_t max,
 	size_t *count, struct err *err);
 
-/* Makes sure that the partition of a month exists. Own transaction; cheap when it does. */
+/*
+ * Makes sure that the partition of a month exists. Own transaction; cheap when it does. Who reads or
+ * issues is not shut out meanwhile; two that make partitions wait for each other.
+ */
 MUST_USE enum status db_issuance_ensure_month(struct db_pool *pool, int32_t month, struct err *err);
+
+/* Makes up to max of the partitions of months first to last that are missing, the earliest first. */
+MUST_USE enum status db_issuance_prepare_months(struct db_pool *pool, int32_t first, int32_t last,
+	size_t max, size_t *made, struct err *err);
 
 #endif

@@ -19,6 +19,8 @@ enum {
 	INSTANCE_BEGIN,
 	INSTANCE_LOCK,
 	JOB_LEAD,
+	RETENTION_REVOCATIONS,
+	RETENTION_INSTANCES,
 	RETENTION_IDEMPOTENCY,
 	BLOCKED_KEYS,
 	STATEMENTS,
@@ -66,6 +68,31 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[JOB_LEAD] = {
 		.name = "job_lead", .params = 2, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT pg_try_advisory_xact_lock($1::int, $2::int)",
+	},
+	[RETENTION_REVOCATIONS] = {
+		/* revocation_expired, crl_pkey. The guard's 30 days, and the newest of both lists that
+		 * could name it was made after it expired: RFC 5280 3.3 wants it on one more list. */
+		.name = "retention_revocations", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.revocation r USING (SELECT x.issuer_id, x.serial"
+		       " FROM jitrca.revocation x WHERE x.not_after <= now() - interval '30 days'"
+		       " AND x.not_after < (SELECT l.this_update FROM jitrca.crl l"
+		       " WHERE l.issuer_id = x.issuer_id AND l.scope = -1 ORDER BY l.number DESC LIMIT 1)"
+		       " AND x.not_after < (SELECT l.this_update FROM jitrca.crl l"
+		       " WHERE l.issuer_id = x.issuer_id AND l.scope = jitrca.serial_shard(x.serial)"
+		       " ORDER BY l.number DESC LIMIT 1)"
+		       " ORDER BY x.not_after LIMIT $1::bigint FOR UPDATE SKIP LOCKED) o"
+		       " WHERE r.issuer_id = o.issuer_id AND r.serial = o.serial",
+	},
+	[RETENTION_INSTANCES] = {
+		/* instance_pkey, intent_instance. Its lock is free and nothing is left to reap; an hour,
+		 * for whoever reads the table to learn what ran. */
+		.name = "retention_instances", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "WITH dead AS MATERIALIZED (SELECT a.instance_id FROM (SELECT i.instance_id"
+		       " FROM jitrca.instance i WHERE i.started_at < now() - interval '1 hour'"
+		       " AND NOT EXISTS (SELECT FROM jitrca.intent t WHERE t.instance_id = i.instance_id)"
+		       " ORDER BY i.instance_id LIMIT $2::bigint) a"
+		       " WHERE pg_try_advisory_xact_lock($1::int, a.instance_id))"
+		       " DELETE FROM jitrca.instance i USING dead WHERE i.instance_id = dead.instance_id",
 	},
 	[RETENTION_IDEMPOTENCY] = { /* idempotency_retention; what is in use stays for the next round */
 		.name = "retention_idempotency", .params = 2, .columns = 0, .rows = ROWS_NONE,
@@ -323,6 +350,27 @@ db_job_lead(struct db_tx *tx, int32_t job, bool *leader, struct err *err)
 
 	TRY(db_run(tx, &SQL[JOB_LEAD], DB_PARAMS(db_int64(LOCK_JOB), db_int64(job)), &rows, err));
 	return read_bool(rows, leader, err);
+}
+
+enum status
+db_retention_revocations(struct db_tx *tx, size_t max, size_t *deleted, struct err *err)
+{
+	own(PGresult) done = NULL;
+
+	TRY(db_run(tx, &SQL[RETENTION_REVOCATIONS], DB_PARAMS(db_int64((int64_t)max)), &done, err));
+	*deleted = (size_t)db_affected(done);
+	return OK;
+}
+
+enum status
+db_retention_instances(struct db_tx *tx, size_t max, size_t *deleted, struct err *err)
+{
+	own(PGresult) done = NULL;
+
+	TRY(db_run(tx, &SQL[RETENTION_INSTANCES],
+		DB_PARAMS(db_int64(LOCK_INSTANCE), db_int64((int64_t)max)), &done, err));
+	*deleted = (size_t)db_affected(done);
+	return OK;
 }
 
 enum status

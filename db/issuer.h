@@ -51,6 +51,15 @@ void db_session_end(struct db_session *session);
 /* Runs as leader of `job` for this transaction only; *leader false: another server has it. */
 MUST_USE enum status db_job_lead(struct db_tx *tx, int32_t job, bool *leader, struct err *err);
 
+/*
+ * Deletes up to max revocations of certificates that expired a month ago and whose lists were made anew
+ * since: the certificate's row still says that it was revoked, the audit log when and why.
+ */
+MUST_USE enum status db_retention_revocations(struct db_tx *tx, size_t max, size_t *deleted,
+	struct err *err);
+/* Deletes instances that are gone and left no intent, looking at up to max: each takes a lock. */
+MUST_USE enum status db_retention_instances(struct db_tx *tx, size_t max, size_t *deleted,
+	struct err *err);
 /* Retention; each deletes up to max rows and says how many. */
 MUST_USE enum status db_retention_idempotency(struct db_tx *tx, int64_t before_s, size_t max,
 	size_t *deleted, struct err *err);

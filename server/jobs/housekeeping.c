@@ -21,6 +21,12 @@
 #define BULK_PAGE 200
 #define REAP_PAGE 64
 #define RETENTION_PAGE 5000
+#define INSTANCE_PAGE 100
+#define MONTH_PAGE 8
+/* Beyond the longest validity, so that the next round finds nothing missing on the first of a month. */
+#define MONTH_MARGIN 1
+/* Whatever a profile says: forty years. Each partition costs every search that is not narrowed by time. */
+#define MONTHS_AHEAD_MAX 480
 #define CERTIFICATE_OBJECT_BYTES (sizeof("certificate:") + 64)
 
 struct page {
@@ -254,11 +260,47 @@ reaper_job_step(struct app *app, bool *more, struct err *err)
 	return status;
 }
 
+/* The last month in which a certificate that is issued now, by any profile, may end. */
+static int32_t
+last_month(const struct app *app, int64_t now_s)
+{
+	int32_t last = expiry_month(now_s);
+
+	for (size_t i = 0; i < app->profile_count; i++) {
+		int64_t end_s = now_s + app->profiles[i].validity_max_s;
+
+		if (end_s > app->issuing->not_after_s) /* what is longer is clamped */
+			end_s = app->issuing->not_after_s;
+		if (expiry_month(end_s) > last)
+			last = expiry_month(end_s);
+	}
+	last += MONTH_MARGIN;
+	return last < expiry_month(now_s) + MONTHS_AHEAD_MAX ? last :
+		expiry_month(now_s) + MONTHS_AHEAD_MAX;
+}
+
+enum status
+months_job_step(struct app *app, bool *more, struct err *err)
+{
+	int64_t now_s = clock_wall_s(app->clock);
+	size_t made;
+
+	*more = false;
+	TRY(db_issuance_prepare_months(app->pool, expiry_month(now_s), last_month(app, now_s), MONTH_PAGE,
+		&made, err));
+	if (made > 0)
+		log_event(LOG_INFO, "months_prepared", NULL, LOG_INT("count", made));
+	*more = made == MONTH_PAGE;
+	return OK;
+}
+
 enum status
 retention_job_step(struct app *app, bool *more, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	size_t deleted;
+	size_t revocations;
+	size_t instances;
 	bool leader;
 
 	*more = false;
@@ -269,9 +311,15 @@ retention_job_step(struct app *app, bool *more, struct err *err)
 	TRY(db_retention_idempotency(&tx,
 		clock_wall_s(app->clock) - app->config.idempotency_retention_s, RETENTION_PAGE, &deleted,
 		err));
-	if (deleted < RETENTION_PAGE)
+	TRY(db_retention_revocations(&tx, RETENTION_PAGE, &revocations, err));
+	TRY(db_retention_instances(&tx, INSTANCE_PAGE, &instances, err));
+	*more = deleted == RETENTION_PAGE || revocations == RETENTION_PAGE ||
+		instances == INSTANCE_PAGE;
+	if (!*more)
 		TRY(db_audit_checkpoint(&tx, err));
 	TRY(db_tx_commit(&tx, err));
-	*more = deleted == RETENTION_PAGE;
+	if (revocations + instances > 0)
+		log_event(LOG_INFO, "retention", NULL, LOG_INT("idempotency_keys", deleted),
+			LOG_INT("revocations", revocations), LOG_INT("instances", instances));
 	return OK;
 }

@@ -97,7 +97,7 @@ crl_main(void *arg)
 }
 
 static enum status
-housekeeping_round(struct jobs *jobs, int64_t *retention_due_ms, struct err *err)
+housekeeping_round(struct jobs *jobs, int64_t *months_due_ms, int64_t *retention_due_ms, struct err *err)
 {
 	bool more = true;
 
@@ -105,6 +105,12 @@ housekeeping_round(struct jobs *jobs, int64_t *retention_due_ms, struct err *err
 		TRY(reaper_job_step(jobs->app, &more, err));
 	for (more = true; more && !jobs->app->stopping;)
 		TRY(bulk_job_step(jobs->app, &more, err));
+	/* A few a round: a new database needs dozens, and revocations are not to wait for them. */
+	if (clock_mono_ms(jobs->app->clock) >= *months_due_ms) {
+		TRY(months_job_step(jobs->app, &more, err));
+		if (!more)
+			*months_due_ms = clock_mono_ms(jobs->app->clock) + RETENTION_EVERY_MS;
+	}
 	if (clock_mono_ms(jobs->app->clock) >= *retention_due_ms) {
 		for (more = true; more && !jobs->app->stopping;)
 			TRY(retention_job_step(jobs->app, &more, err));
@@ -117,12 +123,14 @@ static void *
 housekeeping_main(void *arg)
 {
 	struct jobs *jobs = arg;
+	int64_t months_due_ms = 0;
 	int64_t retention_due_ms = 0;
 	bool failing = false;
 
 	do {
 		struct err err;
-		enum status status = housekeeping_round(jobs, &retention_due_ms, &err);
+		enum status status = housekeeping_round(jobs, &months_due_ms, &retention_due_ms,
+			&err);
 
 		if (status != OK)
 			metric_count(METRIC_JOB_FAILED, "housekeeping", NULL, 1);
