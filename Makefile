@@ -48,7 +48,7 @@ $(BUILD)/jitrca: $(call objects,server/main.c) $(BUILD)/libserver.a $(BUILD)/lib
 $(BUILD)/libbase.a: $(call objects,$(BASE_SOURCES))
 $(BUILD)/libca.a: $(call objects,$(CA_SOURCES))
 $(BUILD)/libdb.a: $(call objects,$(DB_SOURCES)) $(BUILD)/migrations.o
-$(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES)) $(BUILD)/openapi.o
+$(BUILD)/libserver.a: $(call objects,$(SERVER_LIB_SOURCES)) $(BUILD)/openapi.o $(BUILD)/broker_conf.o
 # The evaluator of IoT policies by itself, for the broker's plugin; the program has it in libserver.a.
 $(BUILD)/libpolicy.a: $(call objects,$(POLICY_SOURCES))
 $(BUILD)/%.a:
@@ -84,11 +84,16 @@ $(BUILD)/migrations.o: $(BUILD)/migrations.c Makefile
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 
+# What `jitrca dev` gives the broker of the local IoT Core.
+$(BUILD)/broker_conf.c: docker/mosquitto.conf.in server/api/embed.sh
+	@mkdir -p $(@D)
+	$(Q)sh server/api/embed.sh BROKER_CONF $< server/cli/broker_conf.h > $@.tmp && mv $@.tmp $@
+
 # The description of the API stands in the binary as it is in the tree.
 $(BUILD)/openapi.c: server/api/openapi.json server/api/embed.sh
 	@mkdir -p $(@D)
 	$(Q)sh server/api/embed.sh OPENAPI_JSON $< server/api/openapi.h > $@.tmp && mv $@.tmp $@
-$(BUILD)/openapi.o: $(BUILD)/openapi.c Makefile
+$(BUILD)/openapi.o $(BUILD)/broker_conf.o: $(BUILD)/%.o: $(BUILD)/%.c Makefile
 	@echo "  CC $<"
 	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
 

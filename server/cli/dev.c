@@ -25,6 +25,9 @@
 #define PORT_HTTP 0
 #define PORT_HTTPS 3
 #define PORT_STATIONS 4
+#define PORT_CORE 10
+#define PORT_BROKER 13
+#define PORT_LAST PORT_BROKER
 #define STATION "demo-station"
 #define READY_LIMIT_MS 60000
 #define STOP_LIMIT_MS 30000
@@ -37,6 +40,7 @@ struct dev {
 	int port_base;
 	struct config config;
 	struct dev_postgres postgres;
+	struct dev_iot iot;
 	pid_t serve;
 	int signals, notify;
 	bool stopping;
@@ -125,9 +129,9 @@ read_port_base(struct dev *dev, struct err *err)
 
 	if (text != NULL && text[0] != '\0')
 		value = strtol(text, &end, 10);
-	if ((end != NULL && *end != '\0') || value < 1 || value > 65535 - PORT_STATIONS)
+	if ((end != NULL && *end != '\0') || value < 1 || value > 65535 - PORT_LAST)
 		return err_set(err, ERR_ARGUMENT, "port_base",
-			"JITRCA_PORT_BASE: 1 to %d wanted, '%s' found", 65535 - PORT_STATIONS,
+			"JITRCA_PORT_BASE: 1 to %d wanted, '%s' found", 65535 - PORT_LAST,
 			text);
 	dev->port_base = (int)value;
 	return OK;
@@ -155,12 +159,29 @@ check_port(const struct dev *dev, int offset, const char *what, struct err *err)
 		dev->port_base < 50000 ? dev->port_base + 1000 : PORT_BASE_STANDARD);
 }
 
+bool
+dev_port_answers(int port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool answers = fd >= 0 &&
+	               connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return answers;
+}
+
 static enum status
 check_ports(const struct dev *dev, struct err *err)
 {
 	TRY(check_port(dev, PORT_HTTP, "plain HTTP", err));
 	TRY(check_port(dev, PORT_HTTPS, "HTTPS for devices", err));
-	return check_port(dev, PORT_STATIONS, "HTTPS for stations", err);
+	TRY(check_port(dev, PORT_STATIONS, "HTTPS for stations", err));
+	TRY(check_port(dev, PORT_CORE, "the local IoT Core", err));
+	return check_port(dev, PORT_BROKER, "MQTT", err);
 }
 
 /* ---- files ---- */
@@ -198,11 +219,15 @@ write_config(struct dev *dev, struct err *err)
 	        "%s/passphrase\n"
 		"public_url = https://127.0.0.1:%d\npublic_http_url = http://127.0.0.1:%d\n"
 		"https = 127.0.0.1:%d\nstations = 127.0.0.1:%d\nhttp = 127.0.0.1:%d\n"
-		"server_names = localhost,127.0.0.1\n",
+		"server_names = localhost,127.0.0.1\n"
+		"iotcore_listen = 127.0.0.1:%d\niotcore_endpoint = localhost:%d\n"
+		"iotcore_account = " DEV_IOT_ACCOUNT "\niotcore_region = " DEV_IOT_REGION "\n"
+		"iotcore_credentials_file = %s/iotcore.keys\n",
 		dev->postgres.url, dev->dir, dev->profiles, dev->dir,
 		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP,
 		dev->port_base + PORT_HTTPS, dev->port_base + PORT_STATIONS,
-		dev->port_base + PORT_HTTP);
+		dev->port_base + PORT_HTTP, dev->port_base + PORT_CORE,
+		dev->port_base + PORT_BROKER, dev->dir);
 	TRY(write_file(dev->config_path, text, err));
 	return config_load(&dev->config, dev->config_path, err);
 }
@@ -233,10 +258,19 @@ write_env(const struct dev *dev, struct err *err)
 		"export JITRCA_CA_BUNDLE='%s/data/keys/root.crt'\n"
 		"export JITRCA_ADMIN_TOKEN='%.*s'\n"
 		"export JITRCA_STATION_TOKEN='%.*s'\n"
-		"export JITRCA_DATABASE_URL='%s'\n",
+		"export JITRCA_DATABASE_URL='%s'\n"
+		"export IOTCORE_ENDPOINT_URL='http://127.0.0.1:%d'\n"
+		"export AWS_REGION='" DEV_IOT_REGION "'\n"
+		"export AWS_DEFAULT_REGION='" DEV_IOT_REGION "'\n"
+		"export AWS_ACCESS_KEY_ID='%s'\n"
+		"export AWS_SECRET_ACCESS_KEY='%s'\n"
+		"export MQTT_HOST='localhost'\n"
+		"export MQTT_PORT='%d'\n"
+		"export MQTT_CA_BUNDLE='%s/data/keys/root.crt'\n",
 		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP, dev->dir,
 		(int)admin.len, (const char *)admin.data, (int)station.len,
-		(const char *)station.data, dev->postgres.url);
+		(const char *)station.data, dev->postgres.url, dev->port_base + PORT_CORE,
+		dev->iot.access_key, dev->iot.secret_key, dev->port_base + PORT_BROKER, dev->dir);
 	path_in(path, sizeof(path), dev, "env");
 	status = write_file(path, text, err);
 	explicit_bzero(text, sizeof(text));
@@ -315,7 +349,7 @@ check_children(struct dev *dev, struct err *err)
 		return err_set(err, ERR_UNAVAILABLE, "dev_program",
 			"PostgreSQL has ended; see %s/log", dev->postgres.dir);
 	}
-	return OK;
+	return dev_iot_check(&dev->iot, err);
 }
 
 /* Until something happens. *ready becomes true when serve says so. */
@@ -363,7 +397,8 @@ print_next(const struct dev *dev)
 {
 	printf("\njitrca is ready.  Stations and administrators: https://127.0.0.1:%d  devices: "
 	       "https://127.0.0.1:%d"
-	       "\n                  CRLs and health: http://127.0.0.1:%d\n\n"
+	       "\n                  CRLs and health: http://127.0.0.1:%d"
+	       "\n                  IoT Core: http://127.0.0.1:%d  MQTT: localhost:%d\n\n"
 	       "In another terminal:\n\n"
 	       "  . %s/env\n"
 	       "  curl \"$JITRCA_HTTP_URL/readyz\"\n\n"
@@ -381,11 +416,16 @@ print_next(const struct dev *dev)
 	       "  curl --cacert \"$JITRCA_CA_BUNDLE\" -H \"Authorization: Bearer "
 	       "$JITRCA_ADMIN_TOKEN\" \\\n"
 	       "    \"$JITRCA_URL/v1/certificates?device_id=device-1\"\n\n"
+	       "  # its first connection, to the local IoT Core: refused and registered; active a "
+	       "moment later\n"
+	       "  # (device-1.crt: the certificate and chain of the answer above)\n"
+	       "  aws iot list-things --endpoint-url \"$IOTCORE_ENDPOINT_URL\"\n\n"
 	       "  # the revocation list\n"
 	       "  curl \"$JITRCA_HTTP_URL/crl/%s.crl\" | openssl crl -inform DER -noout -text\n\n"
 	       "Ctrl-C stops everything; a second run goes on with the same state.\n\n",
 		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTPS,
-		dev->port_base + PORT_HTTP, dev->dir, dev->config.issuing_ca);
+		dev->port_base + PORT_HTTP, dev->port_base + PORT_CORE,
+		dev->port_base + PORT_BROKER, dev->dir, dev->config.issuing_ca);
 	(void)fflush(stdout);
 }
 
@@ -426,6 +466,30 @@ prepare(struct dev *dev, const char *dir, struct err *err)
 	return catch_signals(dev, err);
 }
 
+/* What our own command line needs to be an administrator. */
+static enum status
+point_client(const struct dev *dev, struct err *err)
+{
+	char url[64];
+	char bundle[DEV_FILE_BYTES];
+
+	(void)snprintf(url, sizeof(url), "https://127.0.0.1:%d", dev->port_base + PORT_STATIONS);
+	path_in(bundle, sizeof(bundle), dev, "data/keys/root.crt");
+	(void)unsetenv("JITRCA_ADMIN_TOKEN");
+	if (setenv("JITRCA_URL", url, 1) != 0 || setenv("JITRCA_CA_BUNDLE", bundle, 1) != 0)
+		return err_memory(err);
+	return OK;
+}
+
+/* Serve first: it signs what the broker shows, and waits for both by itself. */
+static enum status
+start_iot(struct dev *dev, struct err *err)
+{
+	TRY(point_client(dev, err));
+	TRY(dev_iot_start_broker(&dev->iot, err));
+	return OK;
+}
+
 static enum status
 start(struct dev *dev, struct err *err)
 {
@@ -433,14 +497,21 @@ start(struct dev *dev, struct err *err)
 
 	path_in(path, sizeof(path), dev, "postgres");
 	TRY(dev_postgres_start(&dev->postgres, path, err));
+	dev->iot = (struct dev_iot){ .dir = dev->dir, .self = dev->self,
+		.config_path = dev->config_path, .database_url = dev->postgres.url,
+		.ca_id = dev->config.issuing_ca, .port_core = dev->port_base + PORT_CORE,
+		.port_broker = dev->port_base + PORT_BROKER };
 	TRY(write_passphrase(dev, err));
+	TRY(dev_iot_prepare(&dev->iot, err));
 	TRY(write_config(dev, err));
 	TRY(run_init(dev, err));
 	TRY(make_station(dev, err));
 	TRY(write_env(dev, err));
 	TRY(open_notify(dev, err));
+	TRY(dev_iot_start_core(&dev->iot, err));
 	TRY(start_serve(dev, err));
-	return wait_serve(dev, err);
+	TRY(wait_serve(dev, err));
+	return dev->stopping ? OK : start_iot(dev, err);
 }
 
 static enum status
@@ -475,15 +546,18 @@ local_dev(int argc, char **argv)
 	if (!local_options(argc, argv, "jitrca dev [--dir DIR]",
 		    "Runs a whole stack for development in the foreground: a private PostgreSQL "
 	            "cluster on a Unix\n"
-		    "socket, a CA, the server, a demo station. JITRCA_PORT_BASE (8440) moves its "
-	            "ports: plain HTTP\n"
-		    "+0, devices +3, stations +4.",
+		    "socket, a CA, the server, a demo station, the local IoT Core and its broker, "
+	            "the CA registered\n"
+		    "there. JITRCA_PORT_BASE (8440) moves its ports: plain HTTP +0, devices +3, "
+	            "stations +4,\n"
+		    "IoT Core +10, MQTT +13.",
 		    options, &exit_status))
 		return exit_status;
 	status = prepare(&dev, dir, &err);
 	if (status == OK)
 		status = run(&dev, &err);
 	dev_end(&dev.serve, SIGTERM, STOP_LIMIT_MS);
+	dev_iot_stop(&dev.iot);
 	dev_postgres_stop(&dev.postgres);
 	if (status != OK)
 		return local_failed("dev", &err);

@@ -1,4 +1,7 @@
-/* server/cli/dev.h - the parts of `jitrca dev`: processes, and a PostgreSQL cluster of its own. */
+/*
+ * server/cli/dev.h - the parts of `jitrca dev`: processes, a PostgreSQL cluster of its own, and the local
+ * IoT Core with its broker.
+ */
 #ifndef SERVER_CLI_DEV_H
 #define SERVER_CLI_DEV_H
 
@@ -8,6 +11,7 @@
 #include "base/err.h"
 
 #define DEV_PATH_BYTES 400 /* all paths fit into a configuration's value */
+#define DEV_FILE_BYTES (DEV_PATH_BYTES + 64)
 
 /* How a program is started. */
 struct dev_program {
@@ -36,5 +40,29 @@ struct dev_postgres {
  */
 MUST_USE enum status dev_postgres_start(struct dev_postgres *postgres, const char *dir, struct err *err);
 void dev_postgres_stop(struct dev_postgres *postgres);
+
+/* As IoT Core has them. */
+#define DEV_IOT_ACCOUNT "123456789012"
+#define DEV_IOT_REGION "eu-central-1"
+
+struct dev_iot {
+	const char *dir, *self, *config_path, *database_url, *ca_id; /* borrowed */
+	int port_core, port_broker;
+	char access_key[21], secret_key[41];
+	pid_t core, broker;
+};
+/* Keys (made once), credentials as AWS's clients read them, the target; before the configuration is read. */
+MUST_USE enum status dev_iot_prepare(struct dev_iot *iot, struct err *err);
+/* The schema must be there; returns when it listens. */
+MUST_USE enum status dev_iot_start_core(struct dev_iot *iot, struct err *err);
+/* The server must run: it signs the broker's certificate. Returns when the broker listens. */
+MUST_USE enum status dev_iot_start_broker(struct dev_iot *iot, struct err *err);
+/* Our issuing CA with the local core; done already is well. */
+MUST_USE enum status dev_iot_register_ca(const struct dev_iot *iot, struct err *err);
+/* ERR_UNAVAILABLE dev_program: one of them has ended by itself. */
+MUST_USE enum status dev_iot_check(struct dev_iot *iot, struct err *err);
+void dev_iot_stop(struct dev_iot *iot);
+
+bool dev_port_answers(int port); /* on 127.0.0.1 */
 
 #endif
