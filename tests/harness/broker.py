@@ -8,6 +8,7 @@ import pathlib
 import queue
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -76,18 +77,12 @@ class Identity:
 
 
 class Device:
-    """A paho client whose network thread runs; what happens to it comes by queues."""
+    """A paho client whose network thread runs; what happens to it comes by queues. Each connection is a new client."""
 
     def __init__(self, broker, identity, client_id, protocol=mqtt.MQTTv311, clean=True, will=None, keepalive=60):
-        self.broker = broker
-        options = {} if protocol == mqtt.MQTTv5 else {"clean_session": clean}
-        self.client = mqtt.Client(client_id, protocol=protocol, **options)
-        self.client.tls_set(ca_certs=str(broker.ca_file), certfile=identity.write(broker.dir)[0],
-                            keyfile=identity.write(broker.dir)[1], cert_reqs=ssl.CERT_REQUIRED)
-        self.client.reconnect_delay_set(3600, 3600)  # tests decide when it comes again
-        if will:
-            self.client.will_set(*will)
-        self.keepalive = keepalive
+        self.broker, self.identity, self.client_id = broker, identity, client_id
+        self.protocol, self.clean, self.will, self.keepalive = protocol, clean, will, keepalive
+        self.client = None
         self.code = None  # of CONNACK
         self.connected = threading.Event()
         self.gone = threading.Event()
@@ -95,37 +90,61 @@ class Device:
         self.messages = queue.Queue()
         self.acks = queue.Queue()
         self.subacks = queue.Queue()
-        self.client.on_connect = self._on_connect
-        self.client.on_disconnect = self._on_disconnect
-        self.client.on_message = lambda _client, _data, message: self.messages.put(message)
-        self.client.on_publish = lambda _client, _data, number: self.acks.put(number)
-        self.client.on_subscribe = lambda _client, _data, number, granted, *_: self.subacks.put(granted)
+
+    def _make(self):
+        certificate, key = self.identity.write(self.broker.dir)
+        options = {} if self.protocol == mqtt.MQTTv5 else {"clean_session": self.clean}
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.broker.ca_file)
+        context.load_cert_chain(certificate, key)
+        client = mqtt.Client(self.client_id, protocol=self.protocol, **options)
+        client.tls_set_context(context)
+        if self.will:
+            client.will_set(*self.will)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = lambda _client, _data, message: self.messages.put(message)
+        client.on_publish = lambda _client, _data, number: self.acks.put(number)
+        client.on_subscribe = lambda _client, _data, number, granted, *_: self.subacks.put(granted)
+        return client
+
+    def _run(self, client):
+        with contextlib.suppress(ssl.SSLError):  # an alert behind the handshake: paho has no word for it
+            client.loop_forever()
+        self._on_disconnect(client)
 
     def _on_connect(self, _client, _data, _flags, code, *_):
         self.code = getattr(code, "value", code)
         if self.code == 0:
             self.connected.set()
 
-    def _on_disconnect(self, *_):
-        self.gone_at = time.monotonic()
-        self.gone.set()
+    def _on_disconnect(self, client, *_):
+        with contextlib.suppress(ssl.SSLError):
+            client.disconnect()  # so that paho does not come again by itself
+        if client is self.client and not self.gone.is_set():
+            self.gone_at = time.monotonic()
+            self.gone.set()
 
     def try_connect(self, timeout=10):
         """Whether it gets in."""
+        self.client = self._make()
         self.gone.clear()
         self.connected.clear()
+        self.code = None
+        for left in (self.acks, self.subacks):
+            while not left.empty():
+                left.get()
         try:
             self.client.connect("127.0.0.1", self.broker.port, self.keepalive)
         except (OSError, ssl.SSLError):
+            self.gone.set()
             return False
-        self.client.loop_start()
+        threading.Thread(target=self._run, args=(self.client,), daemon=True).start()
         wait_until(lambda: self.connected.is_set() or self.gone.is_set(), "an answer to CONNECT", timeout, 0.005)
-        if not self.connected.is_set():
-            self.client.loop_stop()
         return self.connected.is_set()
 
     def connect(self):
-        assert self.try_connect(), f"{self.client._client_id}: refused, code {self.code}\n{self.broker.log_tail()}"
+        assert self.try_connect(), f"{self.client_id}: refused, code {self.code}\n{self.broker.log_tail()}"
         return self
 
     def subscribe(self, *filters, qos=1):
@@ -151,8 +170,14 @@ class Device:
         return message.topic, json.loads(message.payload)
 
     def close(self):
-        self.client.disconnect()
-        self.client.loop_stop()
+        if self.client is not None and not self.gone.is_set():
+            self.client.disconnect()
+            assert self.gone.wait(10)
+
+    def drop(self):
+        """Ends the connection without a DISCONNECT."""
+        self.client.socket().shutdown(socket.SHUT_RDWR)
+        assert self.gone.wait(10)
 
     def __enter__(self):
         return self

@@ -520,6 +520,9 @@ compare_comings(const void *a, const void *b)
 	const struct coming *y = *(const struct coming *const *)b;
 	int order = strcmp(x->session.client_id, y->session.client_id);
 
+	/* Who is taken over leaves after the new one came. */
+	if (order == 0 && x->session.version != y->session.version)
+		return x->session.version < y->session.version ? -1 : 1;
 	return order != 0 ? order : x->order < y->order ? -1 : x->order > y->order;
 }
 
@@ -532,7 +535,7 @@ write_sessions(struct db_broker *broker, struct coming **at, size_t count, struc
 
 	TRY(db_broker_write(broker, &tx, err));
 	for (size_t i = 0; i < count; i++) {
-		/* Of one client id, the last counts. */
+		/* Of one client id, the last of the newest session counts. */
 		if (i + 1 < count && strcmp(at[i]->session.client_id, at[i + 1]->session.client_id) == 0)
 			continue;
 		list[used++] = at[i]->session;
