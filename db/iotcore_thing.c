@@ -208,9 +208,10 @@ db_thing_find(struct db_tx *tx, const char *name, bool *found, struct db_thing *
 	db_row_text(&row, out->name, sizeof(out->name));
 	db_row_text(&row, out->thing_id, sizeof(out->thing_id));
 	db_row_text(&row, out->type, sizeof(out->type));
-	db_row_bytes(&row, &out->attributes);
+	struct view attributes = db_row_view(&row);
 	out->version = db_row_int64(&row);
-	return db_row_end(&row, err);
+	TRY(db_row_end(&row, err));
+	return bytes_copy(&out->attributes, attributes, err);
 }
 
 enum status

@@ -73,7 +73,10 @@ def _check_length(shape, length, path):
 
 def _python(pattern):
     """Java's classes in Python's words."""
-    return pattern.replace(r"\p{Graph}", r"\x21-\U0010ffff").replace(r"\p{Print}", r"\x20-\U0010ffff")
+    for java, python in ((r"\p{Graph}", r"\x21-\U0010ffff"), (r"\p{Print}", r"\x20-\U0010ffff"), (r"\p{L}", r"\w"),
+                         (r"\p{Z}", r"\s"), (r"\p{N}", r"\d")):
+        pattern = pattern.replace(java, python)
+    return pattern
 
 
 class Checked:
