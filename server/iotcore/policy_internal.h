@@ -105,9 +105,9 @@ struct policy_pattern {
 };
 
 /*
- * Whether pattern covers all of text. No recursion; at most (length of text + 1) times the length of
- * the pattern with its values in steps, which are added to *steps unless it is NULL: one for each
- * piece that is tried and one for each of its octets.
+ * Whether pattern covers all of text. No recursion; at most (length of text + 1) times the length
+ * of the pattern with its values in steps, which are added to *steps unless it is NULL: one for
+ * each piece that is tried and one for each of its octets.
  */
 bool policy_match(const struct policy_pattern *pattern, struct policy_resource text,
 	const struct policy_value *values, size_t *steps);
@@ -179,6 +179,14 @@ struct policy_condition {
 bool policy_operator_parse(struct policy_condition *out, struct view name);
 /* What is wanted of an operand, for errors. */
 const char *policy_operand_wanted(enum policy_operand_kind kind);
+
+/* ---- texts that have a type (policy_typed.c) ---- */
+
+/* The longest: an IPv6 network, a date with an offset. */
+#define POLICY_TYPED_MAX_BYTES 64
+
+/* The octets of an address, 4 or 16; 0: none. IPv4-mapped ones are IPv4 (RFC 4291 2.5.5.2). */
+uint8_t policy_address_octets(uint8_t out[16], struct view text);
 /* False: text is no such value. Not for strings, ARNs and binaries. */
 bool policy_typed_parse(struct policy_typed *out, enum policy_operand_kind kind, struct view text);
 /* Base64 with padding (RFC 4648 section 4) into out, of text.len octets. False: it is none. */
