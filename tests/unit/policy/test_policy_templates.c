@@ -1,5 +1,7 @@
 /* certs/policies: the documents that devices get, put through the evaluator. Run from the top of
  * the tree. */
+#include <dirent.h>
+
 #include "tests/unit/policy/fixture.h"
 
 #define FOLDER "certs/policies/"
@@ -21,6 +23,31 @@ static struct policy *template(const char *name)
 	if (policy_parse(&parsed, json, &err) != OK)
 		fail_msg("%s: %s", path, err.text);
 	return parsed;
+}
+
+static void
+every_document_there_is_a_policy(void **state)
+{
+	DIR *folder = opendir(FOLDER);
+	const struct dirent *entry;
+	size_t count = 0;
+
+	(void)state;
+	assert_non_null(folder);
+	while ((entry = readdir(folder)) != NULL) {
+		const char *end = strstr(entry->d_name, ".json");
+		char name[64];
+
+		if (end == NULL)
+			continue;
+		assert_string_equal(end, ".json");
+		(void)snprintf(
+			name, sizeof(name), "%.*s", (int)(end - entry->d_name), entry->d_name);
+		policy_free(template(name));
+		count++;
+	}
+	(void)closedir(folder);
+	assert_true(count >= 2);
 }
 
 struct attempt {
@@ -159,6 +186,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_document_there_is_a_policy),
 		cmocka_unit_test(a_device_has_its_own_topics_only),
 		cmocka_unit_test(who_is_no_thing_has_nothing),
 		cmocka_unit_test(quarantine_leaves_the_connection_only),
