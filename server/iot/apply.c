@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ca/cert.h"
+#include "ca/pem.h"
 #include "db/certificate.h"
 #include "server/http/request.h"
 

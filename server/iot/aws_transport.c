@@ -325,19 +325,30 @@ receive_header(char *line, size_t size, size_t count, void *arg)
 }
 
 static enum status
+add_header(curl_slist **list, const char *text, struct err *err)
+{
+	curl_slist *longer = curl_slist_append(*list, text);
+
+	if (longer == NULL)
+		return err_memory(err);
+	*list = longer;
+	return OK;
+}
+
+static enum status
 make_headers(curl_slist **list, const struct aws_transfer *transfer, struct err *err)
 {
-	/* What libcurl would add by itself and nobody signed. */
-	static const char *const NEVER[] = { "Expect:", "Accept:" };
+	/* What libcurl would add by itself and nobody signed: a form's type with every body, even an empty one. */
+	static const char *const NEVER[] = { "Expect:", "Accept:", "Content-Type:" };
+	size_t never = COUNT_OF(NEVER);
 
-	for (size_t i = 0; i < transfer->header_count + COUNT_OF(NEVER); i++) {
-		curl_slist *longer = curl_slist_append(*list,
-			i < transfer->header_count ? transfer->headers[i] : NEVER[i - transfer->header_count]);
-
-		if (longer == NULL)
-			return err_memory(err);
-		*list = longer;
+	for (size_t i = 0; i < transfer->header_count; i++) {
+		if (strncasecmp(transfer->headers[i], "Content-Type:", 13) == 0)
+			never = COUNT_OF(NEVER) - 1;
+		TRY(add_header(list, transfer->headers[i], err));
 	}
+	for (size_t i = 0; i < never; i++)
+		TRY(add_header(list, NEVER[i], err));
 	return OK;
 }
 

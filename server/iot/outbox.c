@@ -9,6 +9,7 @@
 #include "server/audit.h"
 #include "server/http/request.h"
 #include "server/iot/apply.h"
+#include "server/iot/iot_metrics.h"
 #include "server/metrics.h"
 #include "server/retry.h"
 
@@ -18,7 +19,7 @@
 #define RENEW_AFTER_MS 15000
 #define CALL_MS 20000
 /* Few at once, so that what is urgent need not wait for what was leased before; what is idle is many. */
-#define BATCH 16
+#define BATCH 8
 #define DISCARD_BATCH 5000
 
 /* Waits between two attempts; jittered over their upper half. */
@@ -240,7 +241,7 @@ record_certificate(struct work *work, struct db_tx *tx, const struct iot_site *s
 	TRY(db_iot_certificate_record(tx, site->target->name, &work->certificates[i], status,
 		&latency_us, err));
 	if (strcmp(status, "ACTIVE") == 0 && work->facts[i].seen == IOT_STATUS_PENDING_ACTIVATION)
-		metric_jitr_latency(latency_us);
+		iot_latency_observe(latency_us);
 	metric_count(METRIC_IOT_APPLIED, site->target->name, status, 1);
 	hex_encode(id, work->certificates[i].sha256, DB_SHA256_BYTES);
 	return note(report, "certificate", id, site->target->name, status, err);

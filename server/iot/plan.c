@@ -147,23 +147,25 @@ thing_of(enum plan_device device)
 }
 
 static bool
-concerns(const struct plan_fact *fact)
+concerns(enum plan_device device, const struct plan_fact *fact)
 {
 	if (fact->seen != IOT_STATUS_UNKNOWN)
 		return true;
-	return fact->preregister && fact->in_slot && standing_of(fact) == STANDING_LIVE;
+	/* What is no device's is looked at only when somebody asked for it by its id. */
+	return fact->preregister && (fact->in_slot || device == PLAN_DEVICE_NONE) &&
+		standing_of(fact) == STANDING_LIVE;
 }
 
 /* Whether the device is known there, or is to be: a certificate that is live or held, or a thing. */
 static bool
-any_presence(const char *applied, const struct plan_fact *facts, size_t count)
+any_presence(enum plan_device device, const char *applied, const struct plan_fact *facts, size_t count)
 {
 	if (applied[0] != '\0' && strcmp(applied, "absent") != 0)
 		return true;
 	for (size_t i = 0; i < count; i++) {
 		enum standing standing = standing_of(&facts[i]);
 
-		if (concerns(&facts[i]) && facts[i].has_policies &&
+		if (concerns(device, &facts[i]) && facts[i].has_policies &&
 		    (standing == STANDING_LIVE || standing == STANDING_HELD))
 			return true;
 	}
@@ -184,7 +186,7 @@ plan_make(struct plan *out, enum plan_device device, const char *applied,
 {
 	assert(device != PLAN_DEVICE_UNSET && count <= IOT_PLAN_CERTIFICATES_MAX);
 	*out = (struct plan){ .thing = thing_of(device), .idle = true };
-	if (!any_presence(applied, facts, count))
+	if (!any_presence(device, applied, facts, count))
 		out->thing = PLAN_THING_LEAVE;
 	out->thing_changes = out->thing != PLAN_THING_LEAVE &&
 		strcmp(applied, plan_thing_name(out->thing)) != 0;
@@ -194,7 +196,7 @@ plan_make(struct plan *out, enum plan_device device, const char *applied,
 		struct plan_action *action = &out->actions[i];
 
 		*action = (struct plan_action){ .status = IOT_STATUS_UNKNOWN };
-		if (!concerns(&facts[i]))
+		if (!concerns(device, &facts[i]))
 			continue;
 		act(action, device, out->thing_changes, &facts[i]);
 		action->enrol = facts[i].seen == IOT_STATUS_UNKNOWN;

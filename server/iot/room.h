@@ -51,9 +51,8 @@ struct iot_room {
 	size_t site_count;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	uint64_t wakes;  /* grows with each; with lock, as the next */
-	bool stopping;
-	bool walk_asked; /* a reconciliation was asked for */
+	uint64_t wakes; /* grows with each; with lock */
+	_Atomic bool stopping;
 	struct iot_thread workers[IOT_WORKERS];
 	struct iot_thread walker;
 };
@@ -68,6 +67,8 @@ void iot_room_free(struct iot_room *room);
 void iot_room_wake(struct iot_room *room);
 /* Waits for the next wake after *seen (updated), wait_ms, or a stop; false: it is over. */
 bool iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms);
+/* The same for those whom a wake does not concern. */
+bool iot_room_pause(struct iot_room *room, int64_t wait_ms);
 
 /* NULL: none of that name; name NULL: the only one there is. */
 struct iot_site *iot_room_site(struct iot_room *room, const char *name);
