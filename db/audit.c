@@ -38,6 +38,7 @@ enum {
 		       " AND ($2::text IS NULL OR r.action = $2)"                                  \
 		       " AND ($3::text IS NULL OR true)"                                           \
 		       " AND r.at < coalesce(" SQL_AT_S("$5") ", 'infinity')"                      \
+		       " AND r.at >= greatest(" AUDIT_BEHIND ", " AUDIT_SINCE ")"                  \
 		       " AND (r.at, r.lane, r.seq) > (greatest(" AUDIT_BEHIND ", " AUDIT_SINCE "),"  \
 		       " CASE WHEN " AUDIT_BEHIND " >= " AUDIT_SINCE " THEN $7::int ELSE -1 END,"    \
 		       " $8::bigint)"                                                              \

@@ -165,7 +165,8 @@ a_page_of_certificates_costs_a_page(void **state)
 		  FILTER(.principal_id = "st-3", .issued_after_s = now - 10 * DAY) },
 		{ .label = "station, profile", FILTER(.principal_id = "st-3", .profile = "device") },
 		{ .label = "profile, issued_after", FILTER(.profile = "device", .issued_after_s = now - DAY) },
-		{ .label = "issued_after, a late page", FILTER(.issued_after_s = now - 1000 * DAY), .from_s = now - 300 * DAY },
+		{ .label = "issued_after, a late page",
+		  FILTER(.issued_after_s = now - 1000 * DAY), .from_s = now - 300 * DAY },
 		{ .label = "expires_after, a late page", FILTER(.expires_after_s = now - 600 * DAY), .from_s = now + 30 * DAY },
 	};
 
