@@ -9,7 +9,7 @@ Q := $(if $(V),,@)
 
 VERSION := 0.1.0
 
-PACKAGES := libcrypto libsodium libpq libmicrohttpd gnutls jansson libseccomp libcurl
+PACKAGES := libcrypto libsodium libpq libmicrohttpd gnutls jansson libseccomp libcurl libmosquitto
 PACKAGE_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
 WARNINGS := -Wall -Wextra -Wformat=2 -Wconversion -Wsign-conversion -Wmissing-prototypes \
 	-Wswitch-enum -Wshadow -Wstrict-prototypes -Wcast-qual -Wundef -Wvla

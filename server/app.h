@@ -20,6 +20,7 @@ struct http;
 struct issuance;
 struct crl_cache; /* server/protocol/crl.h */
 struct jobs;      /* server/jobs/jobs.h */
+struct iot_room;  /* server/iot/room.h */
 struct signer_link; /* server/signer/link.h */
 
 struct app_ca {
@@ -52,6 +53,7 @@ struct app {
 	struct issuance *issuance;
 	struct crl_cache *crls;
 	struct jobs *jobs;
+	struct iot_room *iot;
 	_Atomic bool stopping;
 	int64_t started_ms;
 };

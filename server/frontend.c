@@ -21,6 +21,8 @@
 #include "server/auth.h"
 #include "server/cas.h"
 #include "server/http/http.h"
+#include "server/http/request.h"
+#include "server/iot/room.h"
 #include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
 #include "server/listen.h"
@@ -355,7 +357,11 @@ notified(void *arg, const char *channel, const char *payload)
 	struct app *app = arg;
 
 	(void)payload;
-	jobs_wake(app->jobs, channel);
+	/* A revocation has rows in the outbox, too. */
+	if (strcmp(channel, "jitrca_outbox") == 0 || strcmp(channel, "jitrca_revocation") == 0)
+		iot_room_wake(app->iot);
+	if (strcmp(channel, "jitrca_outbox") != 0)
+		jobs_wake(app->jobs, channel);
 }
 
 /* Waits for a stop (stop_event, tls_event) or wait_ms. */
@@ -414,6 +420,7 @@ session_main(void *arg)
 		/* What was notified while nobody listened. */
 		jobs_wake(app->jobs, "jitrca_revocation");
 		jobs_wake(app->jobs, "jitrca_wake");
+		iot_room_wake(app->iot);
 		follow_session(it, session);
 		app->instance_id = 0;
 		db_session_end(session);
@@ -493,6 +500,7 @@ prepare(struct frontend *it, struct err *err)
 	log_setup(STDERR_FILENO, app->config.log_level, "frontend");
 	TRY(ca_init(err));
 	TRY(tls_identity_new(&it->tls, &app->config, err));
+	TRY(iot_room_new(&app->iot, app, err));
 	TRY(process_drop(app->config.user_frontend, err));
 	TRY(crl_cache_new(&app->crls, app->config.data_dir, err));
 	TRY(catch_signals(it, err));
@@ -538,6 +546,7 @@ start(struct frontend *it, struct err *err)
 	TRY(jobs_start(&app->jobs, app, err));
 	TRY(thread(&it->session_thread, &it->session_started, session_main, it, err));
 	TRY(insist(it, "session_away", session_up, err));
+	TRY(iot_room_start(app->iot, err));
 	TRY(start_listeners(it, err));
 	TRY(insist(it, "tls_certificate_failed", first_tls, err));
 	TRY(thread(&it->tls_thread, &it->tls_started, tls_main, it, err));
@@ -579,11 +588,13 @@ stop(struct frontend *it)
 	raise_event(it->stop_event);
 	/* Jobs tell the pipeline of blocked keys. */
 	jobs_stop(app->jobs);
+	iot_room_stop(app->iot);
 	issuance_stop(app->issuance);
 	/* Then the session: its lock covers the intents, and it wakes the jobs, of which nothing runs. */
 	if (it->session_started)
 		(void)pthread_join(it->session_thread, NULL);
 	jobs_free(app->jobs);
+	iot_room_free(app->iot);
 	tls_identity_free(it->tls);
 	crl_cache_free(app->crls);
 	signer_link_free(app->signer_issue);
@@ -619,6 +630,7 @@ frontend_main(int argc, char **argv)
 	(void)mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_TRIM_BYTES);
 	log_setup(STDERR_FILENO, LOG_INFO, "frontend");
+	request_json_setup();
 	it.app.clock = &CLOCK_SYSTEM;
 	it.app.started_ms = clock_mono_ms(&CLOCK_SYSTEM);
 	for (size_t i = 0; i < LISTEN_COUNT; i++)

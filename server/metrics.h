@@ -22,6 +22,10 @@ enum metric {
 	METRIC_PROBLEMS,            /* code: of any answer that is a problem */
 	METRIC_REVOKED,             /* reason */
 	METRIC_JOB_FAILED,          /* job */
+	METRIC_JITR_EVENTS,         /* source: mqtt, webhook, sweep; result: accepted, known, refused */
+	METRIC_IOT_APPLIED,         /* target; status that a certificate was given there */
+	METRIC_OUTBOX_FAILED,       /* code */
+	METRIC_SECURITY_EVENTS,     /* kind */
 	/* counters without: metric_add */
 	METRIC_ISSUANCE_BUSY,       /* an item put off, for another of its key is under way */
 	METRIC_ISSUANCE_BATCHES,
