@@ -74,7 +74,10 @@ core_exception_of(const struct err *err)
 {
 	const struct core_exception *own = find(err->code);
 
-	return own != NULL ? own : find(name_of(err));
+	if (own == NULL)
+		own = find(name_of(err));
+	assert(own != NULL); /* a name of our own tables */
+	return own;
 }
 
 static enum status set(struct err *err, const char *exception, const char *fmt, va_list args)
@@ -90,8 +93,9 @@ set(struct err *err, const char *exception, const char *fmt, va_list args)
 	return err_set(err, known->status, known->name, "%s", text);
 }
 
+/* In brackets: the functions, not the macros around their calls. */
 enum status
-iotcore_error(struct err *err, const char *exception, const char *fmt, ...)
+(iotcore_error)(struct err *err, const char *exception, const char *fmt, ...)
 {
 	va_list args;
 	enum status status;
@@ -103,7 +107,7 @@ iotcore_error(struct err *err, const char *exception, const char *fmt, ...)
 }
 
 enum status
-iotcore_exists(struct call *call, struct err *err, const char *id, const char *arn, const char *fmt,
+(iotcore_exists)(struct call *call, struct err *err, const char *id, const char *arn, const char *fmt,
 	...)
 {
 	va_list args;

@@ -329,7 +329,7 @@ member_report_end(const struct member_report *report, struct err *err)
 }
 
 enum status
-iotcore_invalid(struct err *err, const char *value, const char *member, const char *fmt, ...)
+(iotcore_invalid)(struct err *err, const char *value, const char *member, const char *fmt, ...)
 {
 	const char *what = value != NULL ? value : "null";
 	char rule[192];

@@ -215,6 +215,9 @@ enum status iotcore_exists(struct call *call, struct err *err, const char *id, c
  */
 enum status iotcore_invalid(struct err *err, const char *value, const char *member, const char *fmt,
 	...) PRINTF(4, 5);
+#define iotcore_error(...) err_failed(iotcore_error(__VA_ARGS__))
+#define iotcore_exists(...) err_failed(iotcore_exists(__VA_ARGS__))
+#define iotcore_invalid(...) err_failed(iotcore_invalid(__VA_ARGS__))
 
 /* ---- tags: tag.c ---- */
 
