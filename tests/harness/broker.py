@@ -102,34 +102,35 @@ class Device:
         if self.will:
             client.will_set(*self.will)
         client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
         client.on_message = lambda _client, _data, message: self.messages.put(message)
         client.on_publish = lambda _client, _data, number: self.acks.put(number)
         client.on_subscribe = lambda _client, _data, number, granted, *_: self.subacks.put(granted)
         return client
 
-    def _run(self, client):
+    def _run(self, client, gone):
         with contextlib.suppress(ssl.SSLError):  # an alert behind the handshake: paho has no word for it
             client.loop_forever()
-        self._on_disconnect(client)
+        self._left(client, gone)
 
     def _on_connect(self, _client, _data, _flags, code, *_):
         self.code = getattr(code, "value", code)
         if self.code == 0:
             self.connected.set()
 
-    def _on_disconnect(self, client, *_):
+    def _left(self, client, gone):
+        """gone belongs to this connection: its thread may end after the next one has begun."""
         with contextlib.suppress(ssl.SSLError):
             client.disconnect()  # so that paho does not come again by itself
-        if client is self.client and not self.gone.is_set():
+        if not gone.is_set():
             self.gone_at = time.monotonic()
-            self.gone.set()
+            gone.set()
 
     def try_connect(self, timeout=10):
         """Whether it gets in."""
+        self.gone = gone = threading.Event()
+        self.connected = threading.Event()
         self.client = self._make()
-        self.gone.clear()
-        self.connected.clear()
+        self.client.on_disconnect = lambda client, *_: self._left(client, gone)
         self.code = None
         for left in (self.acks, self.subacks):
             while not left.empty():
@@ -139,7 +140,7 @@ class Device:
         except (OSError, ssl.SSLError):
             self.gone.set()
             return False
-        threading.Thread(target=self._run, args=(self.client,), daemon=True).start()
+        threading.Thread(target=self._run, args=(self.client, gone), daemon=True).start()
         wait_until(lambda: self.connected.is_set() or self.gone.is_set(), "an answer to CONNECT", timeout, 0.005)
         return self.connected.is_set()
 
