@@ -1,6 +1,8 @@
 #include "server/api/api.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/app.h"
@@ -9,6 +11,8 @@
 #include "server/http/fields.h"
 
 #define OBJECT_BYTES (DB_ID_BYTES + 32)
+/* The end of the year 9999, the last that the database is asked about. */
+#define PLACE_MOST_US INT64_C(253402300799999999)
 
 enum status
 api_set(json_t *object, const char *key, json_t *value, struct err *err)
@@ -56,6 +60,34 @@ api_reply_page(struct request *request, const char *name, json_t *items, const c
 		cursor_encode(cursor, scope, last, strlen(last));
 	TRY(api_set(answer, "next_cursor", last != NULL ? json_string(cursor) : json_null(), err));
 	return request_reply_json(request, 200, give(answer), err);
+}
+
+void
+api_format_place(char *out, size_t size, const struct db_certificate_cursor *place)
+{
+	char serial[SERIAL_TEXT_BYTES];
+
+	serial_format(serial, &place->serial);
+	(void)snprintf(out, size, "%" PRId64 ":%s", place->at_us, serial);
+}
+
+enum status
+api_query_place(const struct request *request, const char *scope, struct db_certificate_cursor *out,
+	struct err *err)
+{
+	char text[64];
+	char *end;
+
+	*out = (struct db_certificate_cursor){ .set = false };
+	TRY(query_cursor_text(request, scope, text, sizeof(text), err));
+	if (text[0] == '\0')
+		return OK;
+	out->set = true;
+	out->at_us = strtoll(text, &end, 10);
+	if (*end != ':' || !serial_parse(&out->serial, end + 1, strlen(end + 1)) || out->at_us < 0 ||
+	    out->at_us > PLACE_MOST_US)
+		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of ours");
+	return OK;
 }
 
 enum status

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "db/certificate.h"
 #include "db/db.h"
 #include "server/http/route.h"
 
@@ -37,6 +38,11 @@ MUST_USE enum status api_audit(struct app *app, struct db_tx *tx, struct request
  */
 MUST_USE enum status api_reply_page(struct request *request, const char *name, json_t *items,
 	const char *scope, const char *last, struct err *err);
+
+/* The place in a list by time as text for its cursor, "<at_us>:<serial>", and out of the query's cursor. */
+void api_format_place(char *out, size_t size, const struct db_certificate_cursor *place);
+MUST_USE enum status api_query_place(const struct request *request, const char *scope,
+	struct db_certificate_cursor *out, struct err *err);
 
 /* Sets key of object; takes value, whose being NULL is memory that was short. */
 MUST_USE enum status api_set(json_t *object, const char *key, json_t *value, struct err *err);

@@ -1,5 +1,4 @@
 /* server/api/certificates.c - /v1/certificates: issue one or many, search, one with its history, revoke. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -303,33 +302,6 @@ read_filter(struct db_certificate_filter *out, struct app *app, const struct req
 	return OK;
 }
 
-/* The place in the list as text: "<at_us>:<serial>". */
-static void
-format_place(char *out, size_t size, const struct db_certificate_cursor *place)
-{
-	char serial[SERIAL_TEXT_BYTES];
-
-	serial_format(serial, &place->serial);
-	(void)snprintf(out, size, "%" PRId64 ":%s", place->at_us, serial);
-}
-
-static enum status
-read_place(struct db_certificate_cursor *out, const struct request *request, struct err *err)
-{
-	char text[64];
-	char *end;
-
-	*out = (struct db_certificate_cursor){ .set = false };
-	TRY(query_cursor_text(request, "certificates", text, sizeof(text), err));
-	if (text[0] == '\0')
-		return OK;
-	out->set = true;
-	out->at_us = strtoll(text, &end, 10);
-	if (*end != ':' || !serial_parse(&out->serial, end + 1, strlen(end + 1)))
-		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of ours");
-	return OK;
-}
-
 struct rows {
 	struct db_certificate *at;
 	size_t count;
@@ -357,7 +329,7 @@ certificates_search(struct app *app, struct request *request, struct err *err)
 	size_t limit;
 
 	TRY(query_limit(request, &limit, err));
-	TRY(read_place(&place, request, err));
+	TRY(api_query_place(request, "certificates", &place, err));
 	TRY(read_filter(&filter, app, request, err));
 	rows.at = mem_array(limit, sizeof(*rows.at));
 	if (rows.at == NULL || list == NULL)
@@ -376,7 +348,7 @@ certificates_search(struct app *app, struct request *request, struct err *err)
 		TRY(render_certificate(&json, app, &rows.at[i], filter.now_s, err));
 		TRY(api_append(list, json, err));
 	}
-	format_place(next_text, sizeof(next_text), &next);
+	api_format_place(next_text, sizeof(next_text), &next);
 	return api_reply_page(request, "certificates", give(list), "certificates",
 		next.set ? next_text : NULL, err);
 }

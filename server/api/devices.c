@@ -19,10 +19,8 @@
 /* More certificates that are not revoked than a device gets in a century of monthly rotations. */
 #define DECOMMISSION_MAX 2000
 
-typedef struct db_device db_device;
 typedef struct db_cert_ref db_cert_ref;
 typedef struct db_revoke_item db_revoke_item;
-OWNER(db_device, mem_free)
 OWNER(db_revoke_item, mem_free)
 OWNER(db_cert_ref, mem_free)
 
@@ -127,34 +125,100 @@ show(struct app *app, struct request *request, struct err *err)
 	return request_reply_json(request, 200, answer, err);
 }
 
+/* What is late is in order of the end of validity; the rest by id. A cursor is good for one of the two. */
+struct device_page {
+	struct db_device *rows;
+	size_t count, limit;
+	char next[64 + DB_ID_BYTES]; /* empty: there is no more */
+};
+
+static void
+device_page_free(struct device_page *page)
+{
+	mem_free(give(page->rows));
+}
+OWNER_STRUCT(device_page, device_page_free)
+
+static enum status
+list_by_id(struct app *app, struct request *request, struct device_page *page, const char *status,
+	const char *thing_type, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	char after[DB_ID_BYTES];
+
+	TRY(query_cursor_text(request, "devices", after, sizeof(after), err));
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_device_list(&tx, status, thing_type, after, page->limit + 1, page->rows, &page->count,
+		err));
+	TRY(db_tx_commit(&tx, err));
+	if (page->count > page->limit) {
+		page->count = page->limit;
+		(void)snprintf(page->next, sizeof(page->next), "%s", page->rows[page->limit - 1].device_id);
+	}
+	return OK;
+}
+
+/* The profiles of devices say how long before the end their window closes. */
+static size_t
+late_rules(const struct app *app, struct db_late_rule out[CA_PROFILES_MAX])
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < app->profile_count; i++)
+		if (app->profiles[i].one_live)
+			out[count++] = (struct db_late_rule){ app->profiles[i].name,
+				app->profiles[i].renew_overlap_s };
+	return count;
+}
+
+static enum status
+list_late(struct app *app, struct request *request, struct device_page *page, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	struct db_late_rule rules[CA_PROFILES_MAX];
+	size_t rule_count = late_rules(app, rules);
+	struct db_certificate_cursor place;
+	struct db_certificate_cursor next;
+
+	TRY(api_query_place(request, "devices_late", &place, err));
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_device_list_late(&tx, rules, rule_count, clock_wall_s(app->clock), &place, page->limit,
+		page->rows, &page->count, &next, err));
+	TRY(db_tx_commit(&tx, err));
+	if (next.set)
+		api_format_place(page->next, sizeof(page->next), &next);
+	return OK;
+}
+
 static enum status
 list(struct app *app, struct request *request, struct err *err)
 {
-	own_struct(db_tx) tx = { NULL, NULL };
-	own(db_device) rows = NULL;
+	own_struct(device_page) page = { .rows = NULL };
 	own(json_t) items = json_array();
 	const char *status = NULL;
 	const char *thing_type = request_query(request, "thing_type");
-	char after[DB_ID_BYTES];
-	size_t limit;
-	size_t count;
+	bool late = false;
 
 	TRY(query_choice(request, "status", STATUSES, &status, err));
 	if (thing_type != NULL && strlen(thing_type) > THING_TYPE_MAX_BYTES)
 		return err_set(err, ERR_ARGUMENT, "thing_type_malformed",
 			"thing_type: at most %d octets wanted", THING_TYPE_MAX_BYTES);
-	TRY(query_limit(request, &limit, err));
-	TRY(query_cursor_text(request, "devices", after, sizeof(after), err));
-	rows = mem_array(limit + 1, sizeof(*rows));
-	if (rows == NULL || items == NULL)
+	TRY(query_bool(request, "late", &late, err));
+	if (late && (status != NULL || thing_type != NULL))
+		return err_set(err, ERR_ARGUMENT, "late_not_alone",
+			"late: wanted without status and thing_type");
+	TRY(query_limit(request, &page.limit, err));
+	page.rows = mem_array(page.limit + 1, sizeof(*page.rows));
+	if (page.rows == NULL || items == NULL)
 		return err_memory(err);
-	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_device_list(&tx, status, thing_type, after, limit + 1, rows, &count, err));
-	TRY(db_tx_commit(&tx, err));
-	for (size_t i = 0; i < count && i < limit; i++)
-		TRY(api_append(items, render_device(app, &rows[i]), err));
-	return api_reply_page(request, "devices", give(items), "devices",
-		count > limit ? rows[limit - 1].device_id : NULL, err);
+	if (late)
+		TRY(list_late(app, request, &page, err));
+	else
+		TRY(list_by_id(app, request, &page, status, thing_type, err));
+	for (size_t i = 0; i < page.count; i++)
+		TRY(api_append(items, render_device(app, &page.rows[i]), err));
+	return api_reply_page(request, "devices", give(items), late ? "devices_late" : "devices",
+		page.next[0] != '\0' ? page.next : NULL, err);
 }
 
 /* ---- change ---- */
@@ -263,7 +327,7 @@ decommission(struct app *app, struct request *request, struct err *err)
 	return change_device(app, request, &DECOMMISSION, err);
 }
 
-static const char *const LIST_QUERY[] = { "status", "thing_type", "limit", "cursor", NULL };
+static const char *const LIST_QUERY[] = { "status", "thing_type", "late", "limit", "cursor", NULL };
 
 #define SMALL_BODY 4096
 

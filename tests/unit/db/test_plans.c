@@ -201,6 +201,9 @@ a_page_of_anything_else_costs_a_page(void **state)
 		{ "devices: thing_type", NULL, "t-3" },
 		{ "devices: status=quarantined, thing_type", "quarantined", "t-1" },
 	};
+	static const struct db_late_rule rules[] = { { "device", 44 * DAY }, { "short", DAY } };
+	const struct db_certificate_cursor start = { .set = false };
+	struct db_certificate_cursor after;
 	const struct {
 		const char *label;
 		struct db_audit_filter filter;
@@ -222,6 +225,10 @@ a_page_of_anything_else_costs_a_page(void **state)
 			&n, err));
 		plans_end(&plans, devices[i].label, n);
 	}
+	plans_begin(&plans);
+	MUST(db_device_list_late(&plans.tx, rules, COUNT_OF(rules), world_now, &start, PAGE, rows, &n, &after,
+		err));
+	plans_end(&plans, "devices: late", n);
 	for (size_t i = 0; i < COUNT_OF(audits); i++) {
 		struct db_audit_record records[PAGE];
 		struct db_audit_cursor next;
