@@ -233,8 +233,10 @@ class Broker:
         server = Identity("127.0.0.1", issuer=server_ca, eku=ExtendedKeyUsageOID.SERVER_AUTH,
                           alternative=[x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                                        x509.DNSName("localhost")])
-        certificate, key = server.write(self.dir)
         self.ca_file.write_text(server_ca.pem)
+        self.write_conf(*server.write(self.dir))
+
+    def write_conf(self, certificate, key):
         (self.dir / "url").write_text(self.url + "\n")
         (self.dir / "data").mkdir()
         text = (ROOT / "docker" / "mosquitto.conf.in").read_text()
