@@ -57,7 +57,7 @@ put(struct call *call, const char *name, const char *value)
 static void
 put_bytes(struct call *call, const char *name, const struct bytes *value)
 {
-	json_object_set_new(call->out, name, json_stringn((const char *)value->data, value->len));
+	json_object_set_new(call->out, name, json_stringn(value->len > 0 ? (const char *)value->data : "", value->len));
 }
 
 static void
@@ -628,8 +628,8 @@ credentials(struct call *c)
 	put(c, "access_key", keys.access_key);
 	json_object_set_new(c->out, "secret_key",
 		json_stringn((const char *)keys.secret_key.data, keys.secret_key.len));
-	json_object_set_new(c->out, "session_token",
-		json_stringn((const char *)keys.session_token.data, keys.session_token.len));
+	json_object_set_new(c->out, "session_token", json_stringn(keys.session_token.len > 0 ?
+		(const char *)keys.session_token.data : "", keys.session_token.len));
 	put(c, "source", keys.source);
 	put_number(c, "expires_s", keys.expires_s);
 	return OK;
