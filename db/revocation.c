@@ -37,6 +37,7 @@ enum {
 	BULK_FIND,
 	BULK_NEXT,
 	BULK_ADVANCE,
+	BULK_LOOK_AGAIN,
 	BLAST, /* and one for each lead */
 	STATEMENTS = BLAST + LEADS,
 };
@@ -47,7 +48,12 @@ enum {
 	" " SQL_US("b.cursor_at") ", b.cursor_serial,"                       \
 	" " SQL_S("b.created_at") ","                                                   \
 	" " SQL_S("b.finished_at") ","                                     \
-	" (SELECT count(*) FROM jitrca.crl_scope s WHERE s.wanted > s.published)"
+	" (SELECT count(*) FROM jitrca.crl_scope s WHERE s.wanted > s.published)," \
+	" b.pass, " SQL_S("b.again_from")
+#define BULK_COLUMN_COUNT 17
+/* All that can have been issued when the bulk was asked for has its intent by then: issued_until is in
+ * whole seconds, and clocks differ a little. */
+#define BULK_SETTLED "(b.issued_until + interval '1500 milliseconds')"
 
 /* One pass over what the filter finds: totals, then the largest stations and profiles. */
 #define BLAST_SQL(lead)                                                                            \
@@ -224,17 +230,24 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[BULK_CREATE] = {
 		.name = "bulk_create", .params = 8, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.bulk_revocation (revocation_id, state, actor, request_id, reason,"
-		       " comment, selector, matched, issued_until) VALUES ($1::text, 'running', $2::text,"
-		       " $3::text, $4::smallint, $5::text, $6::text, $7::bigint, to_timestamp($8::bigint))",
+		       " comment, selector, matched, issued_until, again_from)"
+		       " VALUES ($1::text, 'running', $2::text,"
+		       " $3::text, $4::smallint, $5::text, $6::text, $7::bigint, to_timestamp($8::bigint),"
+		       " least(to_timestamp($8::bigint), (SELECT min(t.created_at) FROM jitrca.intent t))"
+		       " - interval '5 minutes')",
 	},
 	[BULK_FIND] = { /* bulk_revocation_pkey */
-		.name = "bulk_find", .params = 1, .columns = 15, .rows = ROWS_ANY,
+		.name = "bulk_find", .params = 1, .columns = BULK_COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b"
 		       " WHERE b.revocation_id = $1::text",
 	},
-	[BULK_NEXT] = { /* bulk_revocation_running */
-		.name = "bulk_next", .params = 0, .columns = 15, .rows = ROWS_ANY,
+	[BULK_NEXT] = {
+		/* bulk_revocation_running; for a second look intent_pkey, which holds what is under way.
+		 * Read after its conditions, so that nothing is recorded between the two. */
+		.name = "bulk_next", .params = 0, .columns = BULK_COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b WHERE b.state = 'running'"
+		       " AND (b.pass = 1 OR (now() > " BULK_SETTLED " AND NOT EXISTS (SELECT"
+		       " FROM jitrca.intent t WHERE t.created_at <= " BULK_SETTLED ")))"
 		       " ORDER BY b.revocation_id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED",
 	},
 	[BULK_ADVANCE] = { /* bulk_revocation_pkey */
@@ -246,6 +259,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " state = CASE WHEN $5::bool THEN 'done' ELSE b.state END,"
 		       " finished_at = CASE WHEN $5::bool THEN coalesce(b.finished_at, now())"
 		       " ELSE b.finished_at END WHERE b.revocation_id = $1::text RETURNING b.revocation_id",
+	},
+	[BULK_LOOK_AGAIN] = { /* bulk_revocation_pkey */
+		.name = "bulk_look_again", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.bulk_revocation b SET pass = 2, cursor_at = NULL,"
+		       " cursor_serial = NULL WHERE b.revocation_id = $1::text",
 	},
 	BLAST_ENTRY(LEAD_ISSUED, "issued"), .sql = BLAST_SQL(LEAD_SQL_ISSUED) },
 	BLAST_ENTRY(LEAD_DEVICE, "device"), .sql = BLAST_SQL(LEAD_SQL_DEVICE) },
@@ -722,6 +740,8 @@ bulk_read(const PGresult *rows, struct db_bulk *out, struct err *err)
 	out->created_at_s = db_row_int64(&row);
 	out->finished_at_s = db_row_int64(&row);
 	out->crl_pending = db_row_int64(&row);
+	out->second_look = db_row_int32(&row) == 2;
+	out->again_from_s = db_row_int64(&row);
 	return db_row_end(&row, err);
 }
 
@@ -763,4 +783,10 @@ db_bulk_advance(struct db_tx *tx, const char *revocation_id, int64_t revoked_now
 		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",
 			"revocation: there is no %s", revocation_id);
 	return OK;
+}
+
+enum status
+db_bulk_look_again(struct db_tx *tx, const char *revocation_id, struct err *err)
+{
+	return db_run(tx, &SQL[BULK_LOOK_AGAIN], DB_PARAMS(db_text(revocation_id)), NULL, err);
 }

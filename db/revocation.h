@@ -82,14 +82,25 @@ struct db_bulk {
 	struct db_certificate_cursor cursor;
 	int64_t created_at_s, finished_at_s; /* 0: not finished */
 	int64_t crl_pending; /* CRL scopes, of all issuers, that are not yet published with all in them */
+	/*
+	 * A certificate may be recorded behind the first look's back with an earlier issued_at. So there
+	 * is a second one at what was issued since again_from_s, the birth of what was under way.
+	 */
+	bool second_look;
+	int64_t again_from_s;
 };
 MUST_USE enum status db_bulk_create(struct db_tx *tx, const struct db_bulk *bulk, struct err *err);
 MUST_USE enum status db_bulk_find(struct db_tx *tx, const char *revocation_id, struct db_bulk *out,
 	struct err *err); /* ERR_NOT_FOUND revocation_unknown */
-/* One running bulk, row-locked and not locked by another server; ERR_NOT_FOUND: none. */
+/*
+ * One running bulk, row-locked and not locked by another server; ERR_NOT_FOUND: none. One whose second
+ * look is due only once all that was under way when it was asked for is recorded or given up.
+ */
 MUST_USE enum status db_bulk_next(struct db_tx *tx, struct db_bulk *out, struct err *err);
 /* Moves the receipt on: revoked += revoked_now, the cursor, and done when finished. */
 MUST_USE enum status db_bulk_advance(struct db_tx *tx, const char *revocation_id, int64_t revoked_now,
 	const struct db_certificate_cursor *cursor, bool finished, struct err *err);
+/* The first look is over; the second begins at its start. */
+MUST_USE enum status db_bulk_look_again(struct db_tx *tx, const char *revocation_id, struct err *err);
 
 #endif

@@ -117,6 +117,8 @@ read_selector(struct selector *selector, const struct app *app, const struct db_
 	if (selector->filter.issued_before_s == 0 ||
 	    selector->filter.issued_before_s > bulk->issued_until_s + 1)
 		selector->filter.issued_before_s = bulk->issued_until_s + 1;
+	if (bulk->second_look && selector->filter.issued_after_s < bulk->again_from_s)
+		selector->filter.issued_after_s = bulk->again_from_s;
 	return OK;
 }
 
@@ -154,6 +156,7 @@ bulk_once(struct app *app, bool *more, struct err *err)
 	struct selector selector;
 	struct db_bulk bulk;
 	enum status status;
+	bool over;
 	bool finished;
 
 	*more = false;
@@ -171,9 +174,12 @@ bulk_once(struct app *app, bool *more, struct err *err)
 		&page->count, &page->next, err));
 	TRY(revoke_page(&tx, page, &bulk, now_s, err));
 	TRY(audit_page(app, &tx, page, &bulk, now_s, err));
-	finished = !page->next.set;
+	over = !page->next.set;
+	finished = over && bulk.second_look;
 	TRY(db_bulk_advance(&tx, bulk.revocation_id, (int64_t)page->revoked,
-		finished ? &bulk.cursor : &page->next, finished, err));
+		over ? &bulk.cursor : &page->next, finished, err));
+	if (over && !finished)
+		TRY(db_bulk_look_again(&tx, bulk.revocation_id, err));
 	TRY(db_tx_commit(&tx, err));
 	*more = true;
 	metric_count(METRIC_REVOKED, revocation_reason_name(bulk.reason), NULL, (int64_t)page->revoked);

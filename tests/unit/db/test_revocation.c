@@ -322,6 +322,59 @@ a_bulk_revocation_can_be_resumed(void **state)
 	MUST(db_tx_commit(&tx, err));
 }
 
+/*
+ * What was signed before the yes may be recorded behind the first look's back: the second look waits until
+ * nothing is under way any more, and finds it.
+ */
+static void
+a_bulk_revocation_looks_again_for_what_was_under_way(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_bulk bulk = { .revocation_id = "10112233445566778899aabbccddeeff", .actor = "admin",
+		.request_id = "r", .reason = REASON_CA_COMPROMISE, .comment = "c", .selector = "{}",
+		.matched = 0, .issued_until_s = world_now - 30 };
+	struct db_certificate_filter filter = { .device_id = "under-way", .now_s = world_now,
+		.issued_before_s = world_now - 29 };
+	struct db_certificate_cursor next;
+	struct db_certificate page[2];
+	struct db_admit_item item = ask("under-way");
+	struct db_record_item record;
+	struct db_bulk found;
+	size_t n;
+
+	(void)state;
+	admit_wants(&item, ADMISSION_ADMITTED);
+	sql("UPDATE jitrca.intent SET created_at = now() - interval '1 minute'");
+	record = record_of(&item);
+	record.issued_at_s = world_now - 40;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_bulk_create(&tx, &bulk, err));
+	MUST(db_bulk_next(&tx, &found, err));
+	assert_string_equal(found.revocation_id, bulk.revocation_id);
+	assert_false(found.second_look);
+	MUST(db_certificate_search(&tx, &filter, NULL, 2, page, &n, &next, err));
+	assert_int_equal(n, 0);
+	MUST(db_bulk_look_again(&tx, bulk.revocation_id, err));
+	MUST(db_tx_commit(&tx, err));
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST_FAIL(db_bulk_next(&tx, &found, err), ERR_NOT_FOUND, "revocation_unknown");
+	MUST(db_issuance_record(&tx, &record, 1, err));
+	MUST(db_tx_commit(&tx, err));
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_bulk_next(&tx, &found, err));
+	assert_true(found.second_look);
+	assert_false(found.cursor.set);
+	assert_true(found.again_from_s < record.issued_at_s);
+	filter.issued_after_s = found.again_from_s;
+	MUST(db_certificate_search(&tx, &filter, NULL, 2, page, &n, &next, err));
+	assert_int_equal(n, 1);
+	db_certificate_free(&page[0]);
+	MUST(db_bulk_advance(&tx, bulk.revocation_id, 1, NULL, true, err));
+	MUST(db_tx_commit(&tx, err));
+}
+
 /* Bulk revocations and single ones over the same devices, in opposite orders. */
 static struct db_cert_ref ring[32];
 
@@ -395,6 +448,7 @@ main(void)
 		cmocka_unit_test(listeners_are_told),
 		cmocka_unit_test(a_blast_radius_is_seen_before),
 		cmocka_unit_test(a_bulk_revocation_can_be_resumed),
+		cmocka_unit_test(a_bulk_revocation_looks_again_for_what_was_under_way),
 		cmocka_unit_test(revocations_of_many_do_not_deadlock),
 	};
 
