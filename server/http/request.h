@@ -59,6 +59,9 @@ bool request_is_tls(const struct request *request);
 /* Memory that lives as long as the request; NULL when memory is short. Zeroed. */
 MUST_USE void *request_alloc(struct request *request, size_t bytes);
 
+/* Once, before the first thread and the first json_t: jansson's memory comes through base/mem.h, so that
+ * request_json sees it run short. */
+void request_json_setup(void);
 /*
  * The body as a JSON object: 415 unless application/json; strict UTF-8, no duplicate keys, depth at
  * most 16, no NUL in strings, nothing after it: ERR_ARGUMENT json_malformed, json_duplicate_key,

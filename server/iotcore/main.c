@@ -275,5 +275,6 @@ local_iotcore(int argc, char **argv)
 	set_listener(&it.config);
 	set_core(&it);
 	log_setup(STDERR_FILENO, it.config.log_level, "iotcore");
+	request_json_setup();
 	return run(&it);
 }

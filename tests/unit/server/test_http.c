@@ -693,6 +693,41 @@ each_metric_is_printed_with_its_type(void **state)
 		"jitrca_issuance_stage_seconds_total{stage=\"od_d\"} 1.500000\n"));
 }
 
+/* ---- memory ---- */
+
+static void
+a_body_that_memory_was_short_for_is_never_another(void **state)
+{
+	static const char BODY[] = "{\"device_id\": \"line-7-board-000000000042\", \"csr\": "
+				   "\"0123456789012345678901234567890123456789\"}";
+	struct request request = { .content_type = "application/json",
+		.body = { .data = NULL, .limit_bytes = 4096 } };
+	struct err err;
+	bool reached = true;
+
+	(void)state;
+	request_json_setup();
+	assert_int_equal(buf_text(&request.body, BODY, &err), OK);
+	for (int64_t n = 0; reached; n++) {
+		own(json_t) json = NULL;
+		enum status status;
+
+		mem_fail_at(n);
+		status = request_json(&request, &json, &err);
+		reached = mem_failed();
+		mem_fail_at(-1);
+		if (status != OK) {
+			assert_int_equal(status, ERR_UNAVAILABLE);
+			continue;
+		}
+		assert_false(reached);
+		assert_string_equal(json_string_value(json_object_get(json, "device_id")),
+			"line-7-board-000000000042");
+		assert_int_equal(json_string_length(json_object_get(json, "csr")), 40);
+	}
+	buf_free(&request.body);
+}
+
 int
 main(void)
 {
@@ -710,6 +745,7 @@ main(void)
 		cmocka_unit_test(a_problem_is_json_whatever_is_in_its_text),
 		cmocka_unit_test(only_shortest_utf8_is_valid),
 		cmocka_unit_test(each_metric_is_printed_with_its_type),
+		cmocka_unit_test(a_body_that_memory_was_short_for_is_never_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
