@@ -174,16 +174,15 @@ wait_for(const struct bucket *bucket, double wanted)
 	return ms >= WAIT_MAX_MS ? WAIT_MAX_MS : (int64_t)ms + 1;
 }
 
-/* Which of the waiting urgent callers this one is does not matter: they are counted, not known. */
+/* One that is refused twice counts twice: rather too long for the others than a revocation behind them. */
 static int64_t
 take_urgent(struct bucket *bucket, int64_t now_ms)
 {
 	int64_t wait_ms;
 
-	if (bucket->urgent > 0)
-		bucket->urgent--;
 	if (bucket->tokens >= 1) {
 		bucket->tokens -= 1;
+		bucket->urgent -= bucket->urgent > 0 ? 1 : 0;
 		return 0;
 	}
 	bucket->urgent++;
@@ -193,17 +192,20 @@ take_urgent(struct bucket *bucket, int64_t now_ms)
 }
 
 static int64_t
-take_normal(struct bucket *bucket)
+take_normal(struct bucket *bucket, int64_t now_ms)
 {
-	/* What the urgent ones wait for is theirs. */
+	/* What the urgent ones wait for is theirs, while they are believed to come back. */
 	double wanted = 1 + (double)bucket->urgent;
+	int64_t wait_ms;
 
 	if (bucket->tokens >= wanted) {
 		bucket->tokens -= 1;
 		return 0;
 	}
-	/* A bucket smaller than that never holds it; they will be served or give up meanwhile. */
-	return wait_for(bucket, wanted);
+	wait_ms = wait_for(bucket, wanted);
+	if (bucket->urgent > 0 && wait_ms > bucket->urgent_until_ms - now_ms)
+		wait_ms = bucket->urgent_until_ms - now_ms;
+	return wait_ms;
 }
 
 static enum status
@@ -218,7 +220,7 @@ take(void *arg, const char *operation, int priority, int64_t *wait_ms, struct er
 	if (bucket != NULL) {
 		refill(bucket, now_ms);
 		*wait_ms = priority == AWS_PRIORITY_URGENT ? take_urgent(bucket, now_ms)
-		                                           : take_normal(bucket);
+		                                           : take_normal(bucket, now_ms);
 	}
 	(void)pthread_mutex_unlock(&buckets->lock);
 	if (bucket == NULL)
