@@ -28,7 +28,8 @@ enum {
 /* The row of a certificate, found in the one partition that its serial names (OFFSET 0: never joined
  * by reading the table). */
 #define CERTIFICATE_OF(issuer, serial_of, alias)                                                   \
-	" LEFT JOIN LATERAL (SELECT c.status, c.not_after > now() AS lasts FROM jitrca.certificate c"  \
+	" LEFT JOIN LATERAL (SELECT c.status, c.not_after > now() AS lasts, c.principal_id"            \
+	" FROM jitrca.certificate c"                                                                   \
 	" WHERE c.expiry_month = jitrca.serial_month(" serial_of ") AND c.issuer_id = " issuer         \
 	" AND c.serial = " serial_of " OFFSET 0) " alias " ON true"
 
@@ -76,9 +77,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ORDER BY k.spki_sha256 FOR NO KEY UPDATE OF k",
 	},
 	[ADMIT_KEY_STATE] = { /* certificate_pkey, one partition each */
-		.name = "admit_key_state", .params = 3, .columns = 3, .rows = ROWS_ANY,
-		.sql = "SELECT i.idx, c.status, coalesce(c.lasts, false)"
-		       " FROM unnest($1::int[], $2::int[], $3::bytea[]) AS i(idx, issuer, serial)"
+		.name = "admit_key_state", .params = 4, .columns = 4, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx, c.status, coalesce(c.lasts, false),"
+		       " coalesce(c.principal_id = i.asker, false)"
+		       " FROM unnest($1::int[], $2::int[], $3::bytea[], $4::text[])"
+		       " AS i(idx, issuer, serial, asker)"
 		       CERTIFICATE_OF("i.issuer", "i.serial", "c"),
 	},
 	[ADMIT_SLOT_CLAIM] = {
@@ -165,7 +168,7 @@ static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
 	[ADMIT_IDEMPOTENCY_READ] = { COL_INDEX, COL_PRINCIPAL, COL_IDEMPOTENCY_KEY },
 	[ADMIT_KEY_CLAIM] = { COL_SPKI, COL_IDENTITY, COL_PROFILE, COL_ISSUER, COL_SERIAL },
 	[ADMIT_KEY_LOCK] = { COL_INDEX, COL_SPKI },
-	[ADMIT_KEY_STATE] = { COL_INDEX, COL_KEY_ISSUER, COL_KEY_SERIAL },
+	[ADMIT_KEY_STATE] = { COL_INDEX, COL_KEY_ISSUER, COL_KEY_SERIAL, COL_PRINCIPAL },
 	[ADMIT_SLOT_CLAIM] = { COL_IDENTITY, COL_ISSUER, COL_SERIAL },
 	[ADMIT_SLOT_LOCK] = { COL_INDEX, COL_IDENTITY },
 	[ADMIT_SLOT_STATE] = { COL_INDEX, COL_IDENTITY },
@@ -340,6 +343,29 @@ judge_key(struct db_admit_item *item, bool same_identity, const char *profile, b
 		item->admission = ADMISSION_BUSY;
 }
 
+/*
+ * Asked again without a key: the live certificate (invariant 4), for who asked for it. A station is told
+ * of no other's: what its manifests allow was not looked at for this one. An admin asks for anybody's.
+ */
+static void
+judge_repeat(struct db_admit_item *item, struct db_cert_ref certificate, enum cert_status status,
+	bool its_own)
+{
+	bool live = status == CERT_ACTIVE ||
+		(item->slot == SLOT_MANY && status == CERT_PENDING_CONFIRMATION);
+
+	/* That of a rotation is looked for where the device's slot is known. */
+	if (!live || item->slot == SLOT_SUCCESSOR)
+		return;
+	if (its_own || !item->needs_manifest)
+		replay(item, certificate);
+	else if (item->slot == SLOT_MANY)
+		admit_refuse(item, ERR_CONFLICT, "public_key_in_use",
+			"public key: another principal has a live certificate of %s for it",
+			item->identity);
+	/* A device: its slot says what becomes of it, device_has_certificate or a rework. */
+}
+
 /* One public key, one identity (invariant 12). */
 static enum status
 admit_keys(struct batch *b, struct err *err)
@@ -393,17 +419,11 @@ admit_keys(struct batch *b, struct err *err)
 		struct db_admit_item *item = &b->items[i];
 		enum cert_status status = db_row_cert_status(&row);
 		bool lasts = db_row_bool(&row);
+		bool its_own = db_row_bool(&row);
 
 		TRY(db_row_end(&row, err));
-		if (!lasts || batch_has_key(item))
-			continue;
-		/* Asked again without a key: the live certificate (invariant 4). That of a rotation
-		 * is looked for where the device's slot is known. */
-		if (status == CERT_ACTIVE ||
-		    (item->slot == SLOT_MANY && status == CERT_PENDING_CONFIRMATION)) {
-			if (item->slot != SLOT_SUCCESSOR)
-				replay(item, b->work[i].key_certificate);
-		}
+		if (lasts && !batch_has_key(item))
+			judge_repeat(item, b->work[i].key_certificate, status, its_own);
 	}
 	return OK;
 }

@@ -68,7 +68,9 @@ struct db_admit_item {
  * device's current one); ERR_TOO_MANY quota_exhausted, station_rate_exceeded (with retry_after_s);
  * ERR_NOT_FOUND principal_unknown.
  * A replay by idempotency key needs the same request_hash. A replay without a key needs the same
- * public key, identity, profile and slot, and a live certificate (active, pending_confirmation).
+ * public key, identity, profile and slot, a live certificate (active, pending_confirmation), and the
+ * same principal or an admin (no needs_manifest): another station is refused as if the key were new,
+ * device_has_certificate, or public_key_in_use where there is no slot.
  * A device that is decommissioned and is issued to again by an admin, or on a manifest with
  * allow_replace and replace set, becomes active again.
  */

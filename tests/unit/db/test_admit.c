@@ -74,6 +74,40 @@ without_a_key_the_same_request_gives_the_live_certificate(void **state)
 	assert_int_equal(count("device WHERE device_id = 'srv'"), 0);
 }
 
+/* A certificate that one station was allowed is not another's for the asking. */
+static void
+without_a_key_another_station_gets_no_certificate_of_others(void **state)
+{
+	struct db_admit_item item = ask_station("st", "repeat");
+	struct db_admit_item other;
+	struct db_admit_item many = ask_station("st", "repeat-many");
+
+	(void)state;
+	manifest("m-repeat", "st", 5, false);
+	line("m-repeat", "repeat");
+	line("m-repeat", "repeat-many");
+	(void)issue(item);
+	item.ref = draw_ref(item.not_after_s);
+	admit_wants(&item, ADMISSION_REPLAY);
+	other = item;
+	other.principal_id = "st2";
+	admit_refused(&other, ERR_CONFLICT, "device_has_certificate");
+	other.replace = true;
+	admit_refused(&other, ERR_DENIED, "device_not_in_manifest");
+	other = item;
+	other.principal_id = "admin";
+	other.needs_manifest = false;
+	admit_wants(&other, ADMISSION_REPLAY);
+	nothing_left(&item);
+
+	many.slot = SLOT_MANY;
+	(void)issue(many);
+	many.ref = draw_ref(many.not_after_s);
+	admit_wants(&many, ADMISSION_REPLAY);
+	many.principal_id = "st2";
+	admit_refused(&many, ERR_CONFLICT, "public_key_in_use");
+}
+
 static void
 one_public_key_one_identity(void **state)
 {
@@ -256,6 +290,7 @@ main(void)
 		cmocka_unit_test(one_idempotency_key_gives_one_certificate),
 		cmocka_unit_test(refusals_are_not_remembered),
 		cmocka_unit_test(without_a_key_the_same_request_gives_the_live_certificate),
+		cmocka_unit_test(without_a_key_another_station_gets_no_certificate_of_others),
 		cmocka_unit_test(one_public_key_one_identity),
 		cmocka_unit_test(a_hold_counts_as_a_life),
 		cmocka_unit_test(a_dead_current_certificate_is_no_obstacle),
