@@ -28,8 +28,8 @@
 
 OWNER(CURLU, curl_url_cleanup)
 
-const int64_t AWS_LATENCY_BOUND_MS[AWS_LATENCY_BOUNDS] = { 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000,
-	30000 };
+const int64_t AWS_LATENCY_BOUND_MS[AWS_LATENCY_BOUNDS] = { 5, 10, 25, 50, 100, 250, 500, 1000, 2500,
+	5000, 10000, 30000 };
 
 struct aws_client {
 	/* Fixed after aws_client_new. */
@@ -80,7 +80,9 @@ url_part(CURLU *url, CURLUPart part, char *out, size_t size, struct err *err)
 		fits = len >= 0 && (size_t)len < size;
 	}
 	curl_free(text);
-	return fits ? OK : err_set(err, ERR_ARGUMENT, "aws_endpoint_malformed", "endpoint_url: too long");
+	return fits ? OK
+	            : err_set(err, ERR_ARGUMENT, "aws_endpoint_malformed",
+			      "endpoint_url: too long");
 }
 
 static enum status
@@ -99,7 +101,8 @@ read_endpoint(struct aws_client *client, const char *text, struct err *err)
 	TRY(url_part(url, CURLUPART_HOST, host, sizeof(host), err));
 	TRY(url_part(url, CURLUPART_PORT, port, sizeof(port), err));
 	TRY(url_part(url, CURLUPART_PATH, client->prefix, sizeof(client->prefix), err));
-	if (strpbrk(text, "?#@") != NULL || (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0))
+	if (strpbrk(text, "?#@") != NULL ||
+		(strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0))
 		return err_set(err, ERR_ARGUMENT, "aws_endpoint_malformed",
 			"endpoint_url: https://HOST[:PORT][/PREFIX] wanted");
 	client->loopback = aws_host_is_loopback(host);
@@ -108,12 +111,14 @@ read_endpoint(struct aws_client *client, const char *text, struct err *err)
 			"endpoint_url: https:// wanted, for the host is not this machine");
 	for (len = strlen(client->prefix); len > 0 && client->prefix[len - 1] == '/'; len--)
 		client->prefix[len - 1] = '\0';
-	(void)snprintf(client->host, sizeof(client->host), "%s%s%s", host, port[0] != '\0' ? ":" : "", port);
+	(void)snprintf(client->host, sizeof(client->host), "%s%s%s", host,
+		port[0] != '\0' ? ":" : "", port);
 	(void)snprintf(rest, sizeof(rest), "%s://", scheme);
 	client->origin = mem_alloc(strlen(rest) + strlen(client->host) + 1);
 	if (client->origin == NULL)
 		return err_memory(err);
-	(void)snprintf(client->origin, strlen(rest) + strlen(client->host) + 1, "%s%s", rest, client->host);
+	(void)snprintf(client->origin, strlen(rest) + strlen(client->host) + 1, "%s%s", rest,
+		client->host);
 	return OK;
 }
 
@@ -122,7 +127,8 @@ read_name(char *out, const char *text, const char *what, struct err *err)
 {
 	size_t len = text != NULL ? strlen(text) : 0;
 
-	if (len == 0 || len > REGION_MAX || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
+	if (len == 0 || len > REGION_MAX ||
+		strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
 		return err_set(err, ERR_ARGUMENT, "aws_region_malformed",
 			"%s: 1 to %d of a-z, 0-9 and '-' wanted", what, REGION_MAX);
 	memcpy(out, text, len + 1);
@@ -135,18 +141,22 @@ read_config(struct aws_client *client, const struct aws_client_config *config, s
 	char standard[128];
 
 	TRY(read_name(client->region, config->region, "region", err));
-	TRY(read_name(client->service, config->service != NULL ? config->service : "iot", "service", err));
+	TRY(read_name(client->service, config->service != NULL ? config->service : "iot", "service",
+		err));
 	(void)snprintf(standard, sizeof(standard), "https://%s.%s.amazonaws.com%s", client->service,
 		client->region, strncmp(client->region, "cn-", 3) == 0 ? ".cn" : "");
-	TRY(read_endpoint(client, config->endpoint_url != NULL ? config->endpoint_url : standard, err));
-	aws_text_escape(client->name, sizeof(client->name), config->name != NULL ? config->name : client->region);
+	TRY(read_endpoint(
+		client, config->endpoint_url != NULL ? config->endpoint_url : standard, err));
+	aws_text_escape(client->name, sizeof(client->name),
+		config->name != NULL ? config->name : client->region);
 	if (config->ca_file != NULL && (client->ca_file = mem_strdup(config->ca_file)) == NULL)
 		return err_memory(err);
 	client->connect_timeout_ms =
 		config->connect_timeout_ms > 0 ? config->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 	client->attempt_timeout_ms =
 		config->attempt_timeout_ms > 0 ? config->attempt_timeout_ms : ATTEMPT_TIMEOUT_MS;
-	client->call_timeout_ms = config->call_timeout_ms > 0 ? config->call_timeout_ms : CALL_TIMEOUT_MS;
+	client->call_timeout_ms =
+		config->call_timeout_ms > 0 ? config->call_timeout_ms : CALL_TIMEOUT_MS;
 	client->attempts_max = config->attempts_max > 0 ? config->attempts_max : ATTEMPTS;
 	client->credentials = config->credentials;
 	client->clock = config->clock != NULL ? config->clock : &CLOCK_SYSTEM;
@@ -156,7 +166,8 @@ read_config(struct aws_client *client, const struct aws_client_config *config, s
 		client->pacer = *config->pacer;
 		return OK;
 	}
-	TRY(aws_buckets_new(&client->buckets, config->quotas, config->quota_count, client->clock, err));
+	TRY(aws_buckets_new(
+		&client->buckets, config->quotas, config->quota_count, client->clock, err));
 	client->pacer = aws_buckets_pacer(client->buckets);
 	return OK;
 }
@@ -301,7 +312,8 @@ breaker_refuses(struct aws_client *client, bool peek, struct aws_failure *failur
 
 	(void)pthread_mutex_lock(&client->lock);
 	if (peek) {
-		allowed = client->breaker.state != AWS_BREAKER_OPEN || now_ms >= client->breaker.probe_at_ms;
+		allowed = client->breaker.state != AWS_BREAKER_OPEN ||
+		          now_ms >= client->breaker.probe_at_ms;
 		wait_ms = allowed ? 0 : client->breaker.probe_at_ms - now_ms;
 	} else {
 		allowed = aws_breaker_allow(&client->breaker, now_ms, &wait_ms);
@@ -311,7 +323,8 @@ breaker_refuses(struct aws_client *client, bool peek, struct aws_failure *failur
 		return false;
 	failure->error = AWS_ERROR_BREAKER;
 	failure->retry_after_ms = wait_ms;
-	(void)snprintf(failure->message, sizeof(failure->message), "the service did not answer of late");
+	(void)snprintf(
+		failure->message, sizeof(failure->message), "the service did not answer of late");
 	return true;
 }
 
@@ -410,9 +423,11 @@ pace(struct call *call, struct err *err)
 		if (wait_ms <= 0)
 			return OK;
 		if (wait_ms >= time_left(call)) {
-			(void)give_up(call, AWS_ERROR_THROTTLED, "the quota leaves no room in time");
+			(void)give_up(
+				call, AWS_ERROR_THROTTLED, "the quota leaves no room in time");
 			call->reply->failure.retry_after_ms = wait_ms;
-			return aws_failure_err(&call->reply->failure, call->request->operation, err);
+			return aws_failure_err(
+				&call->reply->failure, call->request->operation, err);
 		}
 		/* Up to a quarter more: those who wait for one bucket do not come at one moment. */
 		TRY(entropy_fill(client->entropy, &random, 1, err));
@@ -425,7 +440,8 @@ add_url(struct buf *out, const struct call *call, struct err *err)
 {
 	const struct aws_request *request = call->request;
 
-	TRY(buf_format(out, err, "%s%s%s", call->client->origin, call->client->prefix, request->path));
+	TRY(buf_format(
+		out, err, "%s%s%s", call->client->origin, call->client->prefix, request->path));
 	for (size_t i = 0; i < AWS_QUERY_MAX && request->query[i].name != NULL; i++) {
 		TRY(buf_text(out, i == 0 ? "?" : "&", err));
 		TRY(aws_uri_encode(out, view_text(request->query[i].name), false, err));
@@ -492,7 +508,8 @@ add_lines(struct signed_request *out, struct view authorization, struct err *err
 
 	for (size_t i = 0; i < out->header_count; i++) {
 		if (!one_line(out->headers[i].value))
-			return err_set(err, ERR_ARGUMENT, "iot_argument", "header: one line wanted");
+			return err_set(
+				err, ERR_ARGUMENT, "iot_argument", "header: one line wanted");
 		bytes += out->headers[i].name.len + out->headers[i].value.len + sizeof(": ");
 	}
 	TRY(secret_new(&out->lines, bytes, err));
@@ -508,7 +525,8 @@ add_lines(struct signed_request *out, struct view authorization, struct err *err
 }
 
 static enum status
-sign(struct signed_request *out, const struct call *call, const struct aws_keys *keys, struct err *err)
+sign(struct signed_request *out, const struct call *call, const struct aws_keys *keys,
+	struct err *err)
 {
 	const struct aws_request *request = call->request;
 	own_struct(buf) path = { .limit_bytes = URL_BYTES };
@@ -552,7 +570,8 @@ read_answer(struct call *call, const struct aws_answer *answer)
 
 	reply->failure.http_status = answer->http_status;
 	reply->failure.retry_after_ms = answer->retry_after_ms;
-	aws_text_escape(reply->failure.request_id, sizeof(reply->failure.request_id), answer->request_id);
+	aws_text_escape(
+		reply->failure.request_id, sizeof(reply->failure.request_id), answer->request_id);
 	if (answer->http_status < 200 || answer->http_status > 299) {
 		aws_failure_read(&reply->failure, answer->http_status, answer->error_type, json);
 		json_decref(json);
@@ -581,15 +600,20 @@ attempt(struct call *call, struct err *err)
 	own_struct(buf) url = { .limit_bytes = URL_BYTES };
 	own_struct(aws_answer) answer = { .sent = false };
 	int64_t left = time_left(call);
-	struct aws_transfer transfer = { .method = call->request->method, .body = call->request->body,
-		.ca_file = client->ca_file, .connect_timeout_ms = client->connect_timeout_ms,
+	struct aws_transfer transfer = { .method = call->request->method,
+		.body = call->request->body,
+		.ca_file = client->ca_file,
+		.connect_timeout_ms = client->connect_timeout_ms,
 		.timeout_ms = left < client->attempt_timeout_ms ? left : client->attempt_timeout_ms,
-		.place_timeout_ms = left, .answer_max_bytes = AWS_ANSWER_MAX_BYTES,
-		.direct = client->loopback, .fresh = call->request->once,
+		.place_timeout_ms = left,
+		.answer_max_bytes = AWS_ANSWER_MAX_BYTES,
+		.direct = client->loopback,
+		.fresh = call->request->once,
 		.urgent = call->request->priority == AWS_PRIORITY_URGENT };
 	enum status status;
 
-	*failure = (struct aws_failure){ .error = AWS_ERROR_CREDENTIALS, .attempts = failure->attempts };
+	*failure = (struct aws_failure){ .error = AWS_ERROR_CREDENTIALS,
+		.attempts = failure->attempts };
 	TRY(aws_credentials_get(client->credentials, &keys, err));
 	failure->error = AWS_ERROR_LOCAL;
 	TRY(add_url(&url, call, err));
@@ -702,7 +726,8 @@ aws_call(struct aws_client *client, const struct aws_request *request, struct aw
 	struct err *err)
 {
 	struct call call = { .client = client, .request = request, .reply = reply };
-	int64_t timeout_ms = request->timeout_ms > 0 ? request->timeout_ms : client->call_timeout_ms;
+	int64_t timeout_ms =
+		request->timeout_ms > 0 ? request->timeout_ms : client->call_timeout_ms;
 	enum status status;
 
 	*reply = (struct aws_reply){ .failure = { .error = AWS_ERROR_LOCAL } };

@@ -1,11 +1,12 @@
 /*
- * server/iot/aws.h - calls to one AWS service in one account and Region: signed (Signature Version 4),
- * paced under the account's quotas, retried with backoff, guarded by a circuit breaker, counted.
- * What the calls mean is server/iot/iot_api.h; where credentials come from is aws_credentials.h.
+ * server/iot/aws.h - calls to one AWS service in one account and Region: signed (Signature Version
+ * 4), paced under the account's quotas, retried with backoff, guarded by a circuit breaker,
+ * counted. What the calls mean is server/iot/iot_api.h; where credentials come from is
+ * aws_credentials.h.
  *
- * One thread of ours runs the transfers (libcurl's multi interface) over kept connections; any number
- * of callers wait in aws_call. The server's certificate is always checked; http:// is for loopback only.
- * Redirects are not followed. An answer is read up to AWS_ANSWER_MAX_BYTES.
+ * One thread of ours runs the transfers (libcurl's multi interface) over kept connections; any
+ * number of callers wait in aws_call. The server's certificate is always checked; http:// is for
+ * loopback only. Redirects are not followed. An answer is read up to AWS_ANSWER_MAX_BYTES.
  */
 #ifndef SERVER_IOT_AWS_H
 #define SERVER_IOT_AWS_H
@@ -32,10 +33,11 @@ struct aws_client;
 struct aws_credentials;
 
 struct aws_client_config {
-	const char *name;         /* for logs and metrics: "123456789012/eu-west-1"; copied, as all texts */
+	const char *name; /* for logs and metrics: "123456789012/eu-west-1"; copied, as all texts */
 	const char *region;       /* "eu-west-1" */
 	const char *service;      /* the signing name; NULL: "iot" */
-	const char *endpoint_url; /* NULL: https://iot.REGION.amazonaws.com; a path prefix is kept */
+	const char
+		*endpoint_url; /* NULL: https://iot.REGION.amazonaws.com; a path prefix is kept */
 	const char *ca_file;      /* PEM; NULL: the system's */
 	unsigned connections_max;   /* 0: 16 */
 	int64_t connect_timeout_ms; /* 0: 5 000 */
@@ -52,8 +54,8 @@ struct aws_client_config {
 };
 
 /*
- * Starts the thread; sends nothing yet. ERR_ARGUMENT: aws_endpoint_malformed, aws_endpoint_insecure,
- * aws_region_malformed; ERR_UNAVAILABLE: out_of_memory, aws_client_start.
+ * Starts the thread; sends nothing yet. ERR_ARGUMENT: aws_endpoint_malformed,
+ * aws_endpoint_insecure, aws_region_malformed; ERR_UNAVAILABLE: out_of_memory, aws_client_start.
  */
 MUST_USE enum status aws_client_new(struct aws_client **out, const struct aws_client_config *config,
 	struct err *err);
@@ -72,7 +74,8 @@ struct aws_request {
 	const char *method;
 	const char *path;      /* from "/", as it goes on the wire: labels by aws_uri_encode */
 	struct aws_pair query[AWS_QUERY_MAX]; /* not encoded; up to the first NULL name */
-	struct aws_pair headers[AWS_HEADERS_MAX]; /* lower-case names; up to the first NULL name; signed */
+	struct aws_pair
+		headers[AWS_HEADERS_MAX]; /* lower-case names; up to the first NULL name; signed */
 	struct view body;      /* JSON; empty: none, and no Content-Type */
 	bool once;             /* not sent again when the first may have been carried out */
 	enum aws_priority priority;
@@ -87,9 +90,9 @@ void aws_reply_free(struct aws_reply *reply);
 OWNER_STRUCT(aws_reply, aws_reply_free)
 
 /*
- * One call; blocks. OK: a 2xx whose body is empty or one JSON object. Otherwise reply->failure says what
- * happened and the status and code are those of aws_error.h's table; err's text holds the service's
- * message, escaped and bounded. Any thread.
+ * One call; blocks. OK: a 2xx whose body is empty or one JSON object. Otherwise reply->failure says
+ * what happened and the status and code are those of aws_error.h's table; err's text holds the
+ * service's message, escaped and bounded. Any thread.
  */
 MUST_USE enum status aws_call(struct aws_client *client, const struct aws_request *request,
 	struct aws_reply *reply, struct err *err);
@@ -107,7 +110,8 @@ struct aws_operation_stats {
 	int64_t throttles;                 /* attempts answered with throttling */
 	int64_t paced_ms;                  /* time spent waiting for tokens */
 	int64_t latency_ms_sum;            /* of attempts, as the next */
-	int64_t latency[AWS_LATENCY_BOUNDS + 1]; /* per bucket, not cumulative; the last is above all bounds */
+	int64_t latency[AWS_LATENCY_BOUNDS +
+			1]; /* per bucket, not cumulative; the last is above all bounds */
 };
 
 struct aws_health {
@@ -116,14 +120,15 @@ struct aws_health {
 	int64_t breaker_since_ms;     /* on the client's monotonic clock */
 	int64_t breaker_opened;       /* times */
 	int64_t in_flight;            /* calls */
-	struct aws_failure last;      /* the last failure that counted against the breaker; may be NONE */
+	struct aws_failure
+		last; /* the last failure that counted against the breaker; may be NONE */
 };
 
 void aws_client_health(struct aws_client *client, struct aws_health *out);
 /* Calls visit for each operation called so far, with a copy; no lock is held meanwhile. */
 void aws_client_stats(struct aws_client *client,
 	void (*visit)(void *arg, const struct aws_operation_stats *stats), void *arg);
-/* Prometheus text of several clients, HELP and TYPE once each; the label `client` is config.name. */
+/* Prometheus text of several clients, HELP and TYPE once each; the label `client` is its name. */
 MUST_USE enum status aws_print_metrics(struct aws_client *const *clients, size_t count,
 	struct buf *out, struct err *err);
 

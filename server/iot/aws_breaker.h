@@ -1,8 +1,9 @@
 /*
- * server/iot/aws_breaker.h - the circuit breaker: after enough attempts in a row, or a large enough share
- * of the recent ones, that the service did not answer, nothing is sent for a while; then one probe at a
- * time, until one succeeds. Answers that refuse (4xx, throttling) are answers: they close it.
- * Time is handed in (monotonic, milliseconds). Not safe from several threads: the owner locks.
+ * server/iot/aws_breaker.h - the circuit breaker: after enough attempts in a row, or a large enough
+ * share of the recent ones, that the service did not answer, nothing is sent for a while; then one
+ * probe at a time, until one succeeds. Answers that refuse (4xx, throttling) are answers: they
+ * close it. Time is handed in (monotonic, milliseconds). Not safe from several threads: the owner
+ * locks.
  */
 #ifndef SERVER_IOT_AWS_BREAKER_H
 #define SERVER_IOT_AWS_BREAKER_H
@@ -14,7 +15,8 @@ enum aws_breaker_state { AWS_BREAKER_CLOSED = 0, AWS_BREAKER_OPEN, AWS_BREAKER_H
 
 struct aws_breaker_config {
 	unsigned failures;   /* in a row; 0: 5 */
-	unsigned share_pct;  /* of the last AWS_BREAKER_WINDOW attempts, once so many were made; 0: 50 */
+	unsigned share_pct;  /* of the last AWS_BREAKER_WINDOW attempts, once so many were made; 0:
+	                        50 */
 	int64_t open_ms;     /* first pause, doubled after each failed probe; 0: 1 000 */
 	int64_t open_max_ms; /* 0: 30 000 */
 };
@@ -41,7 +43,8 @@ void aws_breaker_init(struct aws_breaker *breaker, const struct aws_breaker_conf
  */
 bool aws_breaker_allow(struct aws_breaker *breaker, int64_t now_ms, int64_t *wait_ms);
 /* random: any number; spreads the pause over its upper half. */
-void aws_breaker_report(struct aws_breaker *breaker, bool answered, int64_t now_ms, uint32_t random);
+void aws_breaker_report(
+	struct aws_breaker *breaker, bool answered, int64_t now_ms, uint32_t random);
 void aws_breaker_drop(struct aws_breaker *breaker);
 const char *aws_breaker_name(enum aws_breaker_state state); /* "closed" "open" "half_open" */
 

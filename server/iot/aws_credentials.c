@@ -60,8 +60,8 @@ keys_copy(struct aws_keys *out, const struct aws_keys *from, struct err *err)
 {
 	*out = (struct aws_keys){ .expires_s = from->expires_s, .source = from->source };
 	memcpy(out->access_key, from->access_key, sizeof(out->access_key));
-	TRY(secret_copy(
-		&out->secret_key, (struct view){ from->secret_key.data, from->secret_key.len }, err));
+	TRY(secret_copy(&out->secret_key,
+		(struct view){ from->secret_key.data, from->secret_key.len }, err));
 	if (from->session_token.len == 0)
 		return OK;
 	return secret_copy(&out->session_token,
@@ -152,7 +152,8 @@ read_shared_file(struct secret *out, const struct chain *chain, const char *vari
 	else
 		len = snprintf(path, sizeof(path), "%s/.aws/%s", home, name);
 	if (len < 0 || len >= PATH_BYTES)
-		return err_set(err, ERR_UNAUTHENTICATED, "aws_profile_malformed", "%s: too long", variable);
+		return err_set(err, ERR_UNAUTHENTICATED, "aws_profile_malformed", "%s: too long",
+			variable);
 	return read_file(out, path, err);
 }
 
@@ -175,7 +176,8 @@ static void
 profile_text(char *out, size_t size, const struct aws_profile *config,
 	const struct aws_profile *credentials, enum aws_profile_key key)
 {
-	struct view value = credentials->values[key].len > 0 ? credentials->values[key] : config->values[key];
+	struct view value =
+		credentials->values[key].len > 0 ? credentials->values[key] : config->values[key];
 
 	(void)snprintf(out, size, "%.*s", (int)(value.len < size ? value.len : size),
 		value.len > 0 ? (const char *)value.data : "");
@@ -188,7 +190,8 @@ has(const struct aws_profile *profile, enum aws_profile_key key)
 }
 
 static enum status
-keys_of_profile(struct aws_keys *out, const char *source, const struct aws_profile *profile, struct err *err)
+keys_of_profile(struct aws_keys *out, const char *source, const struct aws_profile *profile,
+	struct err *err)
 {
 	return aws_keys_set(out, source, profile->values[AWS_PROFILE_ACCESS_KEY],
 		profile->values[AWS_PROFILE_SECRET_KEY], profile->values[AWS_PROFILE_SESSION_TOKEN],
@@ -213,7 +216,8 @@ keys_of_environment(struct aws_keys *out, const struct chain *chain, struct err 
 		environment_view(chain, "AWS_CREDENTIAL_EXPIRATION"), err);
 }
 
-/* The keys that a profile's role is assumed with: source_profile's own, or those of credential_source. */
+/* The keys that a profile's role is assumed with: source_profile's own, or those of
+ * credential_source. */
 static enum status
 keys_for_role(struct aws_keys *out, const struct chain *chain, const struct aws_profile *config,
 	const struct aws_profile *credentials, struct err *err)
@@ -247,12 +251,14 @@ static enum status
 keys_of_role(struct aws_keys *out, const struct chain *chain, const struct aws_profile *config,
 	const struct aws_profile *credentials, struct err *err)
 {
-	char role[TEXT_BYTES], session[TEXT_BYTES], external_id[TEXT_BYTES], mfa[TEXT_BYTES], path[PATH_BYTES];
+	char role[TEXT_BYTES], session[TEXT_BYTES], external_id[TEXT_BYTES], mfa[TEXT_BYTES],
+		path[PATH_BYTES];
 	own_struct(aws_keys) base = { .source = NULL };
 
 	profile_text(role, sizeof(role), config, credentials, AWS_PROFILE_ROLE_ARN);
 	profile_text(session, sizeof(session), config, credentials, AWS_PROFILE_ROLE_SESSION_NAME);
-	profile_text(external_id, sizeof(external_id), config, credentials, AWS_PROFILE_EXTERNAL_ID);
+	profile_text(
+		external_id, sizeof(external_id), config, credentials, AWS_PROFILE_EXTERNAL_ID);
 	profile_text(mfa, sizeof(mfa), config, credentials, AWS_PROFILE_MFA_SERIAL);
 	profile_text(path, sizeof(path), config, credentials, AWS_PROFILE_WEB_IDENTITY_TOKEN_FILE);
 	if (session[0] == '\0')
@@ -277,8 +283,8 @@ keys_of_web_identity(struct aws_keys *out, const struct chain *chain, struct err
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"AWS_WEB_IDENTITY_TOKEN_FILE: AWS_ROLE_ARN wanted beside it");
 	return aws_source_web_identity(&chain->source, role,
-		environment(chain, "AWS_WEB_IDENTITY_TOKEN_FILE"), session != NULL ? session : SESSION_NAME,
-		out, err);
+		environment(chain, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+		session != NULL ? session : SESSION_NAME, out, err);
 }
 
 /* What no profile gave: the place that the program runs in. */
@@ -292,7 +298,8 @@ keys_of_place(struct aws_keys *out, const struct chain *chain, struct err *err)
 		return aws_source_container(&chain->source, out, err);
 	if (disabled != NULL && strcasecmp(disabled, "true") == 0)
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_missing",
-			"neither environment, shared files, web identity nor container give any, and instance"
+			"neither environment, shared files, web identity nor container give any, "
+		        "and instance"
 			" metadata is switched off");
 	return aws_source_instance(&chain->source, out, err);
 }
@@ -304,17 +311,20 @@ walk(struct aws_keys *out, const struct chain *chain, struct err *err)
 
 	if (chain->credentials->profile[0] == '\0' && environment_has_keys(chain))
 		return keys_of_environment(out, chain, err);
-	TRY(read_profile(&config, &credentials, chain, chain->profile_name, chain->profile_named, err));
+	TRY(read_profile(
+		&config, &credentials, chain, chain->profile_name, chain->profile_named, err));
 	if (has(&config, AWS_PROFILE_ROLE_ARN) || has(&credentials, AWS_PROFILE_ROLE_ARN))
 		return keys_of_role(out, chain, &config, &credentials, err);
-	if (chain->credentials->profile[0] == '\0' && environment(chain, "AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
+	if (chain->credentials->profile[0] == '\0' &&
+		environment(chain, "AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
 		return keys_of_web_identity(out, chain, err);
 	if (has(&config, AWS_PROFILE_SSO_START_URL) || has(&config, AWS_PROFILE_SSO_SESSION))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_unsupported",
 			"single sign-on: a server has nobody to sign on; use a role");
 	if (has(&credentials, AWS_PROFILE_ACCESS_KEY))
 		return keys_of_profile(out, "credentials file", &credentials, err);
-	if (has(&config, AWS_PROFILE_CREDENTIAL_PROCESS) || has(&credentials, AWS_PROFILE_CREDENTIAL_PROCESS))
+	if (has(&config, AWS_PROFILE_CREDENTIAL_PROCESS) ||
+		has(&credentials, AWS_PROFILE_CREDENTIAL_PROCESS))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_unsupported",
 			"credential_process: programs are not started; use a role or keys");
 	if (has(&config, AWS_PROFILE_ACCESS_KEY))
@@ -333,8 +343,8 @@ find_region(char out[64], const struct chain *chain)
 	for (size_t i = 0; i < COUNT_OF(VARIABLES) && out[0] == '\0'; i++)
 		if (environment(chain, VARIABLES[i]) != NULL)
 			(void)snprintf(out, 64, "%s", environment(chain, VARIABLES[i]));
-	if (out[0] == '\0' &&
-		read_profile(&config, &credentials, chain, chain->profile_name, false, &ignored) == OK)
+	if (out[0] == '\0' && read_profile(&config, &credentials, chain, chain->profile_name, false,
+				      &ignored) == OK)
 		profile_text(out, 64, &config, &credentials, AWS_PROFILE_REGION);
 }
 
@@ -350,7 +360,8 @@ fetch(struct aws_credentials *credentials, struct aws_keys *out, struct err *err
 	chain.profile_named = profile != NULL;
 	chain.profile_name = profile != NULL ? profile : "default";
 	TRY(read_shared_file(&chain.config_file, &chain, "AWS_CONFIG_FILE", "config", err));
-	TRY(read_shared_file(&chain.credentials_file, &chain, "AWS_SHARED_CREDENTIALS_FILE", "credentials", err));
+	TRY(read_shared_file(&chain.credentials_file, &chain, "AWS_SHARED_CREDENTIALS_FILE",
+		"credentials", err));
 	find_region(region, &chain);
 	chain.source = (struct aws_source){
 		.transport = credentials->transport,
@@ -418,8 +429,8 @@ aws_credentials_fixed(struct aws_credentials **out, const char *access_key, stru
 	enum status status;
 
 	TRY(allocate(&credentials, err));
-	status = aws_keys_set(&credentials->keys, "configuration", view_text(access_key), secret_key,
-		session_token, (struct view){ NULL, 0 }, err);
+	status = aws_keys_set(&credentials->keys, "configuration", view_text(access_key),
+		secret_key, session_token, (struct view){ NULL, 0 }, err);
 	if (status != OK) {
 		aws_credentials_free(credentials);
 		return status;
@@ -512,7 +523,8 @@ aws_credentials_get(struct aws_credentials *credentials, struct aws_keys *out, s
 
 	*out = (struct aws_keys){ .source = NULL };
 	(void)pthread_mutex_lock(&credentials->lock);
-	while (credentials->refreshing && !good_for(credentials, clock_wall_s(credentials->clock), MANDATORY_S))
+	while (credentials->refreshing &&
+		!good_for(credentials, clock_wall_s(credentials->clock), MANDATORY_S))
 		(void)pthread_cond_wait(&credentials->refreshed, &credentials->lock);
 	if (!good_for(credentials, clock_wall_s(credentials->clock), 0) &&
 		clock_wall_s(credentials->clock) < credentials->failure_until_s) {

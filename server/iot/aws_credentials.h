@@ -1,13 +1,15 @@
 /*
- * server/iot/aws_credentials.h - the standard credential chain, in botocore's order: the environment's keys; a
- * profile's role (from source_profile, credential_source or a web identity token); the environment's web
- * identity; keys in the shared credentials file, then in the config file; the container endpoint; EC2's
- * instance metadata (IMDSv2 only). The first source that is configured decides; one that is configured but
- * broken is an error, not passed over. Single sign-on and credential_process are refused by name.
+ * server/iot/aws_credentials.h - the standard credential chain, in botocore's order: the
+ * environment's keys; a profile's role (from source_profile, credential_source or a web identity
+ * token); the environment's web identity; keys in the shared credentials file, then in the config
+ * file; the container endpoint; EC2's instance metadata (IMDSv2 only). The first source that is
+ * configured decides; one that is configured but broken is an error, not passed over. Single
+ * sign-on and credential_process are refused by name.
  *
- * Credentials are fetched when first needed and again before they run out: from 15 minutes before the end
- * by one caller while the others go on with the old ones, which stay in use while they are valid; from
- * one minute before the end nobody goes on without. Secrets live in struct secret and are never logged.
+ * Credentials are fetched when first needed and again before they run out: from 15 minutes before
+ * the end by one caller while the others go on with the old ones, which stay in use while they are
+ * valid; from one minute before the end nobody goes on without. Secrets live in struct secret and
+ * are never logged.
  */
 #ifndef SERVER_IOT_AWS_CREDENTIALS_H
 #define SERVER_IOT_AWS_CREDENTIALS_H
@@ -34,11 +36,12 @@ void aws_keys_free(struct aws_keys *keys);
 OWNER_STRUCT(aws_keys, aws_keys_free)
 
 struct aws_credentials_config {
-	const char *profile; /* NULL: AWS_PROFILE, else "default"; named here, the environment's keys are
-	                        skipped */
+	const char *profile; /* NULL: AWS_PROFILE, else "default"; named here, the environment's
+	                        keys are skipped */
 	const char *region;  /* for STS; NULL: AWS_REGION, AWS_DEFAULT_REGION */
 	const char *ca_file; /* PEM; NULL: the system's */
-	const char *const *environment; /* "NAME=value" …, NULL at the end, borrowed; NULL: the process's */
+	const char *const
+		*environment; /* "NAME=value" …, NULL at the end, borrowed; NULL: the process's */
 	const struct clock *clock;      /* NULL: CLOCK_SYSTEM */
 };
 
@@ -54,12 +57,14 @@ void aws_credentials_free(struct aws_credentials *credentials); /* NULL is welco
 
 /*
  * A copy of the present keys. May go to the network. Any thread. ERR_UNAUTHENTICATED:
- * aws_credentials_missing (no source is configured), aws_credentials_malformed, aws_profile_missing,
- * aws_profile_malformed, aws_credentials_refused, aws_credentials_unsupported; ERR_UNAVAILABLE: aws_credentials_unreachable.
+ * aws_credentials_missing (no source is configured), aws_credentials_malformed,
+ * aws_profile_missing, aws_profile_malformed, aws_credentials_refused, aws_credentials_unsupported;
+ * ERR_UNAVAILABLE: aws_credentials_unreachable.
  */
 MUST_USE enum status aws_credentials_get(struct aws_credentials *credentials, struct aws_keys *out,
 	struct err *err);
-/* The service refused them (expired, unknown): the next get fetches anew, but not more than once in 5 s. */
+/* The service refused them (expired, unknown): the next get fetches anew, but not more than once in
+ * 5 s. */
 void aws_credentials_doubt(struct aws_credentials *credentials);
 
 #endif

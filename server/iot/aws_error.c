@@ -20,7 +20,8 @@ static const struct {
 	[AWS_ERROR_NOT_FOUND] = { "not_found", ERR_NOT_FOUND, "iot_not_found", false },
 	[AWS_ERROR_EXISTS] = { "exists", ERR_CONFLICT, "iot_exists", false },
 	[AWS_ERROR_CONFLICT] = { "conflict", ERR_CONFLICT, "iot_conflict", false },
-	[AWS_ERROR_VERSION_CONFLICT] = { "version_conflict", ERR_CONFLICT, "iot_version_conflict", false },
+	[AWS_ERROR_VERSION_CONFLICT] = { "version_conflict", ERR_CONFLICT, "iot_version_conflict",
+		false },
 	[AWS_ERROR_STATE] = { "state", ERR_CONFLICT, "iot_state", false },
 	[AWS_ERROR_INVALID] = { "invalid", ERR_ARGUMENT, "iot_invalid", false },
 	[AWS_ERROR_DENIED] = { "denied", ERR_DENIED, "iot_denied", false },
@@ -107,7 +108,8 @@ error_of_status(long http_status)
 	case 429: return AWS_ERROR_THROTTLED;
 	default: break;
 	}
-	/* What is neither a refusal nor a result (1xx, 3xx) did not come from the service that we meant. */
+	/* What is neither a refusal nor a result (1xx, 3xx) did not come from the service that we
+	 * meant. */
 	return http_status >= 400 && http_status < 500 ? AWS_ERROR_INVALID : AWS_ERROR_UNAVAILABLE;
 }
 
@@ -159,7 +161,8 @@ read_type(char out[AWS_TYPE_BYTES], const char *text)
 		len -= (size_t)(mark + 1 - text);
 		text = mark + 1;
 	}
-	(void)snprintf(cut, sizeof(cut), "%.*s", len < sizeof(cut) ? (int)len : (int)sizeof(cut), text);
+	(void)snprintf(
+		cut, sizeof(cut), "%.*s", len < sizeof(cut) ? (int)len : (int)sizeof(cut), text);
 	aws_text_escape(out, AWS_TYPE_BYTES, cut);
 }
 
@@ -182,21 +185,23 @@ aws_failure_read(struct aws_failure *failure, long http_status, const char *erro
 	read_type(failure->type, type != NULL ? type : "");
 	failure->error = aws_error_of(failure->type, http_status);
 	aws_text_escape(failure->message, sizeof(failure->message), message != NULL ? message : "");
-	aws_text_escape(failure->resource_arn, sizeof(failure->resource_arn), arn != NULL ? arn : "");
+	aws_text_escape(
+		failure->resource_arn, sizeof(failure->resource_arn), arn != NULL ? arn : "");
 	aws_text_escape(failure->resource_id, sizeof(failure->resource_id), id != NULL ? id : "");
 }
 
 enum status
 aws_failure_err(const struct aws_failure *failure, const char *operation, struct err *err)
 {
-	enum aws_error error = (unsigned)failure->error < AWS_ERROR_COUNT ? failure->error : AWS_ERROR_UNSET;
+	enum aws_error error =
+		(unsigned)failure->error < AWS_ERROR_COUNT ? failure->error : AWS_ERROR_UNSET;
 	char answer[32] = "no answer";
 
 	if (failure->http_status > 0)
 		(void)snprintf(answer, sizeof(answer), "HTTP %ld", failure->http_status);
-	(void)err_set(err, ERRORS[error].status, ERRORS[error].code, "%s: %s%s%s, %u sent%s%s", operation,
-		answer, failure->type[0] != '\0' ? " " : "", failure->type, failure->attempts,
-		failure->message[0] != '\0' ? ": " : "", failure->message);
+	(void)err_set(err, ERRORS[error].status, ERRORS[error].code, "%s: %s%s%s, %u sent%s%s",
+		operation, answer, failure->type[0] != '\0' ? " " : "", failure->type,
+		failure->attempts, failure->message[0] != '\0' ? ": " : "", failure->message);
 	if (failure->retry_after_ms > 0)
 		err->retry_after_s = (failure->retry_after_ms + 999) / 1000;
 	return err->status;

@@ -1,7 +1,8 @@
 /*
- * server/iot/aws_error.h - what an answer of AWS means to us, and how long to wait before the next try.
- * Pure functions. The code of an answer stands in the header x-amzn-ErrorType (up to ':'), else in the
- * body's __type (from '#') or code; a name that we do not know is judged by its HTTP status.
+ * server/iot/aws_error.h - what an answer of AWS means to us, and how long to wait before the next
+ * try. Pure functions. The code of an answer stands in the header x-amzn-ErrorType (up to ':'),
+ * else in the body's __type (from '#') or code; a name that we do not know is judged by its HTTP
+ * status.
  */
 #ifndef SERVER_IOT_AWS_ERROR_H
 #define SERVER_IOT_AWS_ERROR_H
@@ -14,23 +15,38 @@
 #include "base/entropy.h"
 #include "base/err.h"
 
+/* Behind each: the status and the code that err gets. */
 enum aws_error {
 	AWS_ERROR_UNSET = 0,
 	AWS_ERROR_NONE,
-	AWS_ERROR_THROTTLED,        /* ERR_TOO_MANY     iot_throttled: asked too often, tries used up */
-	AWS_ERROR_NOT_FOUND,        /* ERR_NOT_FOUND    iot_not_found */
-	AWS_ERROR_EXISTS,           /* ERR_CONFLICT     iot_exists: ResourceAlreadyExists, with resource_arn */
-	AWS_ERROR_CONFLICT,         /* ERR_CONFLICT     iot_conflict: Certificate-, Delete-, update conflicts */
-	AWS_ERROR_VERSION_CONFLICT, /* ERR_CONFLICT     iot_version_conflict: expectedVersion is another's */
-	AWS_ERROR_STATE,            /* ERR_CONFLICT     iot_state: CertificateState, TransferAlreadyCompleted */
-	AWS_ERROR_INVALID,          /* ERR_ARGUMENT     iot_invalid: the request, a policy, a certificate */
-	AWS_ERROR_DENIED,           /* ERR_DENIED       iot_denied: IAM, credentials, signature, clock */
-	AWS_ERROR_LIMIT,            /* ERR_TOO_LARGE    iot_limit: LimitExceeded, VersionsLimitExceeded */
-	AWS_ERROR_UNAVAILABLE,      /* ERR_UNAVAILABLE  iot_unavailable: 5xx, network, time out, cut, not JSON */
-	AWS_ERROR_BREAKER,          /* ERR_UNAVAILABLE  iot_breaker_open: not sent */
-	AWS_ERROR_STOPPED,          /* ERR_UNAVAILABLE  iot_stopped: the client is being stopped */
-	AWS_ERROR_CREDENTIALS,      /* as aws_credentials.h says: none to be had; not sent */
-	AWS_ERROR_LOCAL,            /* ours: memory, an argument, the pacer */
+	/* ERR_TOO_MANY iot_throttled: asked too often, tries used up */
+	AWS_ERROR_THROTTLED,
+	/* ERR_NOT_FOUND iot_not_found */
+	AWS_ERROR_NOT_FOUND,
+	/* ERR_CONFLICT iot_exists: ResourceAlreadyExists, with resource_arn */
+	AWS_ERROR_EXISTS,
+	/* ERR_CONFLICT iot_conflict: CertificateConflict, DeleteConflict, ConflictingResourceUpdate */
+	AWS_ERROR_CONFLICT,
+	/* ERR_CONFLICT iot_version_conflict: expectedVersion is another's */
+	AWS_ERROR_VERSION_CONFLICT,
+	/* ERR_CONFLICT iot_state: CertificateState, TransferAlreadyCompleted */
+	AWS_ERROR_STATE,
+	/* ERR_ARGUMENT iot_invalid: the request, a policy, a certificate */
+	AWS_ERROR_INVALID,
+	/* ERR_DENIED iot_denied: IAM, credentials, signature, clock */
+	AWS_ERROR_DENIED,
+	/* ERR_TOO_LARGE iot_limit: LimitExceeded, VersionsLimitExceeded */
+	AWS_ERROR_LIMIT,
+	/* ERR_UNAVAILABLE iot_unavailable: 5xx, network, time out, an answer that is cut or not JSON */
+	AWS_ERROR_UNAVAILABLE,
+	/* ERR_UNAVAILABLE iot_breaker_open: not sent */
+	AWS_ERROR_BREAKER,
+	/* ERR_UNAVAILABLE iot_stopped: the client is being stopped */
+	AWS_ERROR_STOPPED,
+	/* as aws_credentials.h says: none to be had; not sent */
+	AWS_ERROR_CREDENTIALS,
+	/* ours: memory, an argument, the pacer */
+	AWS_ERROR_LOCAL,
 	AWS_ERROR_COUNT,
 };
 
@@ -61,7 +77,8 @@ void aws_failure_read(struct aws_failure *failure, long http_status, const char 
 	const json_t *json);
 
 /* Sets err as the table above says; operation goes in front. Returns err->status. */
-enum status aws_failure_err(const struct aws_failure *failure, const char *operation, struct err *err);
+enum status aws_failure_err(
+	const struct aws_failure *failure, const char *operation, struct err *err);
 
 /* Whether another try may help. */
 bool aws_error_transient(enum aws_error error);
@@ -71,7 +88,8 @@ void aws_text_escape(char *out, size_t size, const char *text);
 
 /*
  * How long to wait before attempt number `next` (2, 3, …): random in (0, 1] × min(base × 2^(next − 2),
- * 20 s), base 1 s after throttling and 50 ms else, and at least what the service asked for (up to 20 s).
+ * 20 s), base 1 s after throttling and 50 ms else, and at least what the service asked for (up
+ * to 20 s).
  */
 MUST_USE enum status aws_backoff_ms(int64_t *out, const struct aws_failure *failure, unsigned next,
 	struct entropy *entropy, struct err *err);

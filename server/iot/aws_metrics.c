@@ -9,15 +9,16 @@ static const struct {
 	const char *help;
 	const char *type;
 } OF_OPERATIONS[] = {
-	[CALLS] = { "jitrca_aws_calls_total", "Calls of an AWS API, by how they ended.", "counter" },
+	[CALLS] = { "jitrca_aws_calls_total", "Calls of an AWS API, by how they ended.",
+		"counter" },
 	[ATTEMPTS] = { "jitrca_aws_attempts_total", "Requests sent to an AWS API.", "counter" },
 	[RETRIES] = { "jitrca_aws_retries_total", "Requests sent again.", "counter" },
 	[THROTTLES] = { "jitrca_aws_throttles_total", "Requests that AWS answered with throttling.",
 		"counter" },
 	[PACED] = { "jitrca_aws_paced_seconds_total", "Time waited for the quota's token buckets.",
 		"counter" },
-	[LATENCY] = { "jitrca_aws_attempt_seconds", "Time from sending a request to its whole answer.",
-		"histogram" },
+	[LATENCY] = { "jitrca_aws_attempt_seconds",
+		"Time from sending a request to its whole answer.", "histogram" },
 };
 
 /* One metric of one client on its way into out. */
@@ -52,15 +53,18 @@ print_latency(const struct printing *printing, const struct aws_operation_stats 
 
 		sum += stats->latency[i];
 		if (i < AWS_LATENCY_BOUNDS)
-			(void)snprintf(bound, sizeof(bound), "%g", (double)AWS_LATENCY_BOUND_MS[i] / 1000);
+			(void)snprintf(
+				bound, sizeof(bound), "%g", (double)AWS_LATENCY_BOUND_MS[i] / 1000);
 		TRY(buf_format(printing->out, printing->err,
-			"%s_bucket{client=\"%s\",operation=\"%s\",le=\"%s\"} %lld\n", name, printing->client,
-			stats->operation, bound, sum));
+			"%s_bucket{client=\"%s\",operation=\"%s\",le=\"%s\"} %lld\n", name,
+			printing->client, stats->operation, bound, sum));
 	}
-	TRY(buf_format(printing->out, printing->err, "%s_sum{client=\"%s\",operation=\"%s\"} %.3f\n", name,
-		printing->client, stats->operation, (double)stats->latency_ms_sum / 1000));
-	return buf_format(printing->out, printing->err, "%s_count{client=\"%s\",operation=\"%s\"} %lld\n",
-		name, printing->client, stats->operation, sum);
+	TRY(buf_format(printing->out, printing->err,
+		"%s_sum{client=\"%s\",operation=\"%s\"} %.3f\n", name, printing->client,
+		stats->operation, (double)stats->latency_ms_sum / 1000));
+	return buf_format(printing->out, printing->err,
+		"%s_count{client=\"%s\",operation=\"%s\"} %lld\n", name, printing->client,
+		stats->operation, sum);
 }
 
 static enum status
@@ -104,7 +108,8 @@ print_health(struct aws_client *const *clients, size_t count, struct buf *out, s
 		const char *name, *help, *type;
 	} METRICS[] = {
 		{ "jitrca_aws_breaker_state", "0 closed, 1 open, 2 half open.", "gauge" },
-		{ "jitrca_aws_breaker_opened_total", "Times that the circuit breaker opened.", "counter" },
+		{ "jitrca_aws_breaker_opened_total", "Times that the circuit breaker opened.",
+			"counter" },
 		{ "jitrca_aws_calls_in_flight", "Calls under way or waiting.", "gauge" },
 	};
 
@@ -114,9 +119,10 @@ print_health(struct aws_client *const *clients, size_t count, struct buf *out, s
 			struct aws_health health;
 
 			aws_client_health(clients[i], &health);
-			const int64_t values[] = { health.breaker, health.breaker_opened, health.in_flight };
-			TRY(buf_format(out, err, "%s{client=\"%s\"} %lld\n", METRICS[m].name, health.name,
-				(long long)values[m]));
+			const int64_t values[] = { health.breaker, health.breaker_opened,
+				health.in_flight };
+			TRY(buf_format(out, err, "%s{client=\"%s\"} %lld\n", METRICS[m].name,
+				health.name, (long long)values[m]));
 		}
 	}
 	return OK;
@@ -126,11 +132,15 @@ enum status
 aws_print_metrics(struct aws_client *const *clients, size_t count, struct buf *out, struct err *err)
 {
 	for (size_t m = 0; m < COUNT_OF(OF_OPERATIONS); m++) {
-		TRY(print_head(OF_OPERATIONS[m].name, OF_OPERATIONS[m].help, OF_OPERATIONS[m].type, out, err));
+		TRY(print_head(OF_OPERATIONS[m].name, OF_OPERATIONS[m].help, OF_OPERATIONS[m].type,
+			out, err));
 		for (size_t i = 0; i < count; i++) {
 			struct aws_health health;
-			struct printing printing = { .number = (enum number)m, .client = health.name,
-				.out = out, .err = err, .status = OK };
+			struct printing printing = { .number = (enum number)m,
+				.client = health.name,
+				.out = out,
+				.err = err,
+				.status = OK };
 
 			aws_client_health(clients[i], &health);
 			aws_client_stats(clients[i], visit, &printing);

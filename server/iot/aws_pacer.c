@@ -156,7 +156,8 @@ static void
 refill(struct bucket *bucket, int64_t now_ms)
 {
 	if (now_ms > bucket->at_ms) {
-		bucket->tokens += (double)(now_ms - bucket->at_ms) * bucket->quota.per_second / 1000;
+		bucket->tokens +=
+			(double)(now_ms - bucket->at_ms) * bucket->quota.per_second / 1000;
 		bucket->at_ms = now_ms;
 	}
 	if (bucket->tokens > bucket->quota.burst)
@@ -174,7 +175,8 @@ wait_for(const struct bucket *bucket, double wanted)
 	return ms >= WAIT_MAX_MS ? WAIT_MAX_MS : (int64_t)ms + 1;
 }
 
-/* One that is refused twice counts twice: rather too long for the others than a revocation behind them. */
+/* One that is refused twice counts twice: rather too long for the others than a revocation behind
+ * them. */
 static int64_t
 take_urgent(struct bucket *bucket, int64_t now_ms)
 {
@@ -224,7 +226,8 @@ take(void *arg, const char *operation, int priority, int64_t *wait_ms, struct er
 	}
 	(void)pthread_mutex_unlock(&buckets->lock);
 	if (bucket == NULL)
-		return err_set(err, ERR_INTERNAL, "aws_buckets", "more than %d operations", BUCKETS_MAX);
+		return err_set(
+			err, ERR_INTERNAL, "aws_buckets", "more than %d operations", BUCKETS_MAX);
 	return OK;
 }
 

@@ -1,7 +1,8 @@
 /*
- * server/iot/aws_pacer.h - no more requests than the account's quotas allow: a token bucket for each
- * operation, behind an interface, so that several servers can share buckets that live elsewhere.
- * Revocations come before activations: while an urgent caller waits for a bucket, others leave it alone.
+ * server/iot/aws_pacer.h - no more requests than the account's quotas allow: a token bucket for
+ * each operation, behind an interface, so that several servers can share buckets that live
+ * elsewhere. Revocations come before activations: while an urgent caller waits for a bucket, others
+ * leave it alone.
  */
 #ifndef SERVER_IOT_AWS_PACER_H
 #define SERVER_IOT_AWS_PACER_H
@@ -20,9 +21,9 @@ enum aws_priority {
 
 struct aws_pacer {
 	/*
-	 * Takes one token of the operation's bucket, at once or not at all: *wait_ms is 0 when it was
-	 * taken, else how long to wait before asking again (the caller adds jitter). Any thread.
-	 * A failure ends the caller's call.
+	 * Takes one token of the operation's bucket, at once or not at all: *wait_ms is 0 when it
+	 * was taken, else how long to wait before asking again (the caller adds jitter). Any
+	 * thread. A failure ends the caller's call.
 	 */
 	enum status (*take)(void *arg, const char *operation, int priority, int64_t *wait_ms,
 		struct err *err);
@@ -32,7 +33,7 @@ struct aws_pacer {
 struct aws_quota {
 	const char *operation;
 	double per_second; /* above 0 */
-	double burst;      /* at least 1; 0: what comes in 250 ms, so that no second sees much more */
+	double burst; /* at least 1; 0: what comes in 250 ms, so that no second sees much more */
 };
 
 /* What AWS documents per account and Region (adjustable there, so configurable here). */
@@ -41,8 +42,10 @@ extern const size_t AWS_QUOTAS_COUNT;
 /* For an operation that is in no table. */
 #define AWS_QUOTA_DEFAULT_PER_SECOND 5.0
 
-/* The quota that holds for operation: of overrides, else of the table, else the default; .burst is set. */
-struct aws_quota aws_quota_find(const struct aws_quota *overrides, size_t count, const char *operation);
+/* The quota that holds for operation: of overrides, else of the table, else the default; .burst is
+ * set. */
+struct aws_quota aws_quota_find(
+	const struct aws_quota *overrides, size_t count, const char *operation);
 
 struct aws_buckets;
 

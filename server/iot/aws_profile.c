@@ -114,12 +114,14 @@ read_pair(struct reading *reading, struct view line, struct err *err)
 		return malformed(err, reading->is_config, reading->line, "key = value wanted");
 	value = trim((struct view){ equals + 1, line.len - key_len - 1 });
 	if (has_control(value))
-		return malformed(err, reading->is_config, reading->line, "a control character in the value");
+		return malformed(
+			err, reading->is_config, reading->line, "a control character in the value");
 	for (size_t i = 0; i < AWS_PROFILE_KEYS; i++) {
 		if (!key_is(key, KEYS[i]))
 			continue;
 		if (reading->seen[i])
-			return malformed(err, reading->is_config, reading->line, "the key stands twice");
+			return malformed(
+				err, reading->is_config, reading->line, "the key stands twice");
 		reading->seen[i] = true;
 		reading->profile->values[i] = value.len > 0 ? value : (struct view){ NULL, 0 };
 	}
@@ -146,8 +148,8 @@ aws_profile_read(struct aws_profile *profile, struct view text, const char *name
 			if (line.data[line.len - 1] != ']' || line.len < 3)
 				return malformed(err, is_config, reading.line, "[NAME] wanted");
 			in_section = true;
-			wanted = is_section(
-				trim((struct view){ line.data + 1, line.len - 2 }), name, is_config);
+			wanted = is_section(trim((struct view){ line.data + 1, line.len - 2 }),
+				name, is_config);
 			profile->found = profile->found || wanted;
 			continue;
 		}

@@ -38,8 +38,8 @@ aws_sha256_hex(char out[AWS_SHA256_HEX_BYTES], struct view body)
 static bool
 is_unreserved(uint8_t c)
 {
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-		c == '.' || c == '_' || c == '~';
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '.' || c == '_' || c == '~';
 }
 
 enum status
@@ -79,8 +79,8 @@ next_segment(struct view path, size_t *at, struct view *segment)
 }
 
 /*
- * RFC 3986 5.2.4, and repeated slashes become one, as AWS's own signers do. Works in out alone: a ".."
- * takes back what the segment before it wrote.
+ * RFC 3986 5.2.4, and repeated slashes become one, as AWS's own signers do. Works in out alone: a
+ * ".." takes back what the segment before it wrote.
  */
 static enum status
 add_normal_path(struct buf *out, struct view path, struct err *err)
@@ -131,7 +131,7 @@ compare_octets(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 	return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
 }
 
-/* By encoded name, then by encoded value: not by the whole "name=value", where '=' would take part. */
+/* By encoded name, then by encoded value: not by the whole "name=value", where '=' takes part. */
 static int
 compare_pairs(const void *a, const void *b, void *arg)
 {
@@ -284,8 +284,9 @@ check_header_name(struct view name, struct err *err)
 			return err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed",
 				"header name: lower case wanted");
 	}
-	return name.len > 0 ? OK
-	                    : err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed", "header without a name");
+	return name.len > 0
+	               ? OK
+	               : err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed", "header without a name");
 }
 
 static enum status
@@ -303,7 +304,8 @@ check(const struct aws_sigv4 *request, struct err *err)
 	if (request->header_count == 0 || request->header_count > FIELDS_MAX ||
 		request->query_count > FIELDS_MAX)
 		return err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed",
-			"1 to %d headers and at most as many query values wanted, %zu and %zu found",
+			"1 to %d headers and at most as many query values wanted, %zu and %zu "
+		        "found",
 			FIELDS_MAX, request->header_count, request->query_count);
 	for (size_t i = 0; i < request->header_count; i++)
 		TRY(check_header_name(request->headers[i].name, err));

@@ -1,10 +1,11 @@
 /*
- * server/iot/aws_sigv4.h - AWS Signature Version 4, one pure function for both directions: the client signs
- * what it will send, the local IoT Core computes what the caller should have sent and compares
- * (sodium_memcmp). Nothing here sends, reads a clock or knows where credentials come from.
+ * server/iot/aws_sigv4.h - AWS Signature Version 4, one pure function for both directions: the
+ * client signs what it will send, the local IoT Core computes what the caller should have sent and
+ * compares (sodium_memcmp). Nothing here sends, reads a clock or knows where credentials come from.
  *
- * The path is what stands in the request line, percent-encoded once already; every service but s3 encodes
- * it once more ("%3A" becomes "%253A") after removing dot segments. The query is given decoded.
+ * The path is what stands in the request line, percent-encoded once already; every service but s3
+ * encodes it once more ("%3A" becomes "%253A") after removing dot segments. The query is given
+ * decoded.
  */
 #ifndef SERVER_IOT_AWS_SIGV4_H
 #define SERVER_IOT_AWS_SIGV4_H
@@ -31,9 +32,11 @@ struct aws_sigv4 {
 	struct view path;                /* as sent; empty is "/" */
 	const struct aws_field *query;   /* decoded; any order; repeated names are welcome */
 	size_t query_count;
-	const struct aws_field *headers; /* those that are signed, with lower-case names, host among them */
+	const struct aws_field
+		*headers; /* those that are signed, with lower-case names, host among them */
 	size_t header_count;             /* repeated names are joined by ',' in their order */
-	char body_sha256[AWS_SHA256_HEX_BYTES]; /* aws_sha256_hex of the body, or x-amz-content-sha256 */
+	char body_sha256[AWS_SHA256_HEX_BYTES]; /* aws_sha256_hex of the body, or
+	                                           x-amz-content-sha256 */
 	char date[AWS_DATE_BYTES];       /* x-amz-date; its first eight digits begin the scope */
 	struct view region;
 	struct view service;             /* "iot"; "s3" alone is not encoded twice */
@@ -44,7 +47,8 @@ void aws_sha256_hex(char out[AWS_SHA256_HEX_BYTES], struct view body);
 
 /*
  * The signature. ERR_ARGUMENT aws_sigv4_malformed: a date that is not one, no headers, a control
- * character in a name; ERR_TOO_LARGE buffer_limit: the canonical request is over AWS_CANONICAL_MAX_BYTES.
+ * character in a name; ERR_TOO_LARGE buffer_limit: the canonical request is over
+ * AWS_CANONICAL_MAX_BYTES.
  */
 #define AWS_CANONICAL_MAX_BYTES ((size_t)64 << 10)
 MUST_USE enum status aws_sigv4_signature(const struct aws_sigv4 *request, struct view secret_key,
@@ -55,10 +59,11 @@ MUST_USE enum status aws_sigv4_signed_headers(const struct aws_sigv4 *request, s
 	struct err *err);
 
 /* Appends the whole value of the Authorization header. */
-MUST_USE enum status aws_sigv4_authorization(const struct aws_sigv4 *request, struct view access_key,
-	struct view secret_key, struct buf *out, struct err *err);
+MUST_USE enum status aws_sigv4_authorization(const struct aws_sigv4 *request,
+	struct view access_key, struct view secret_key, struct buf *out, struct err *err);
 
-/* The canonical request itself, for tests and for "The Canonical String … should have been" answers. */
+/* The canonical request itself, for tests and for "The Canonical String … should have been"
+ * answers. */
 MUST_USE enum status aws_sigv4_canonical(const struct aws_sigv4 *request, struct buf *out,
 	struct err *err);
 

@@ -62,19 +62,22 @@ is_word(struct view text)
 }
 
 enum status
-aws_keys_set(struct aws_keys *out, const char *source, struct view access_key, struct view secret_key,
-	struct view session_token, struct view expiration, struct err *err)
+aws_keys_set(struct aws_keys *out, const char *source, struct view access_key,
+	struct view secret_key, struct view session_token, struct view expiration, struct err *err)
 {
 	*out = (struct aws_keys){ .source = source };
 	if (!is_word(access_key) || access_key.len >= AWS_ACCESS_KEY_BYTES)
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
-			"%s: access key id of 1 to %d characters wanted", source, AWS_ACCESS_KEY_BYTES - 1);
+			"%s: access key id of 1 to %d characters wanted", source,
+			AWS_ACCESS_KEY_BYTES - 1);
 	if (!is_word(secret_key) || secret_key.len > 256)
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"%s: secret access key of 1 to 256 characters wanted", source);
-	if (session_token.len > 0 && (!is_word(session_token) || session_token.len > HEADER_BYTES - 64))
+	if (session_token.len > 0 &&
+		(!is_word(session_token) || session_token.len > HEADER_BYTES - 64))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
-			"%s: session token of at most %d characters wanted", source, HEADER_BYTES - 64);
+			"%s: session token of at most %d characters wanted", source,
+			HEADER_BYTES - 64);
 	if (expiration.len > 0 && !time_parse(&out->expires_s, expiration))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"%s: expiration: RFC 3339 wanted", source);
@@ -88,9 +91,9 @@ json_view(const json_t *object, const char *name)
 {
 	const json_t *value = json_object_get(object, name);
 
-	return json_is_string(value)
-	               ? (struct view){ (const uint8_t *)json_string_value(value), json_string_length(value) }
-	               : (struct view){ NULL, 0 };
+	return json_is_string(value) ? (struct view){ (const uint8_t *)json_string_value(value),
+		json_string_length(value) }
+	                             : (struct view){ NULL, 0 };
 }
 
 /* {AccessKeyId, SecretAccessKey, Token, Expiration}: container and instance alike. */
@@ -103,12 +106,14 @@ keys_from_json(struct aws_keys *out, const char *source, const struct aws_answer
 	struct view code = json_view(json, "Code");
 
 	if (json == NULL)
-		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed", "%s: not JSON", source);
+		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
+			"%s: not JSON", source);
 	if (code.len > 0 && !view_equal_text(code, "Success"))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_refused",
 			"%s: Code is not Success", source);
-	return aws_keys_set(out, source, json_view(json, "AccessKeyId"), json_view(json, "SecretAccessKey"),
-		json_view(json, "Token"), json_view(json, "Expiration"), err);
+	return aws_keys_set(out, source, json_view(json, "AccessKeyId"),
+		json_view(json, "SecretAccessKey"), json_view(json, "Token"),
+		json_view(json, "Expiration"), err);
 }
 
 /* ---- one exchange ---- */
@@ -123,14 +128,14 @@ fetch(const struct aws_source *source, const char *name, struct aws_transfer *tr
 	transfer->place_timeout_ms = transfer->timeout_ms;
 	transfer->answer_max_bytes = ANSWER_MAX_BYTES;
 	if (aws_transport_run(source->transport, transfer, answer, &inner) != OK)
-		return err_set(err, ERR_UNAVAILABLE, "aws_credentials_unreachable", "%s: %.400s", name,
-			inner.text);
+		return err_set(err, ERR_UNAVAILABLE, "aws_credentials_unreachable", "%s: %.400s",
+			name, inner.text);
 	if (answer->http_status >= 500 || answer->http_status == 429)
-		return err_set(err, ERR_UNAVAILABLE, "aws_credentials_unreachable", "%s: HTTP %ld", name,
-			answer->http_status);
+		return err_set(err, ERR_UNAVAILABLE, "aws_credentials_unreachable", "%s: HTTP %ld",
+			name, answer->http_status);
 	if (answer->http_status != 200)
-		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_refused", "%s: HTTP %ld", name,
-			answer->http_status);
+		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_refused", "%s: HTTP %ld",
+			name, answer->http_status);
 	return OK;
 }
 
@@ -172,9 +177,10 @@ url_host(const char *url, bool *https, char host[256])
 	return good;
 }
 
-/* Secrets in clear go only where no network is between, or to the addresses that AWS serves itself. */
+/* Secrets in clear go only where no network is between, or to addresses that AWS serves itself. */
 static enum status
-check_url(const char *name, const char *url, const char *const *hosts, size_t count, struct err *err)
+check_url(
+	const char *name, const char *url, const char *const *hosts, size_t count, struct err *err)
 {
 	char host[256];
 	bool https;
@@ -216,7 +222,8 @@ read_token(struct secret *out, const char *path, const char *name, struct err *e
 		len--;
 	if (len > TOKEN_MAX_BYTES || !is_word((struct view){ whole.data, len }))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
-			"%s: a token of one line and at most %d characters wanted", name, TOKEN_MAX_BYTES);
+			"%s: a token of one line and at most %d characters wanted", name,
+			TOKEN_MAX_BYTES);
 	return secret_copy(out, (struct view){ whole.data, len }, err);
 }
 
@@ -256,13 +263,15 @@ sts_url(const struct aws_source *source, char url[URL_BYTES], char host[256], st
 	if (given == NULL && source->region == NULL)
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"STS: a Region is wanted (AWS_REGION)");
-	len = given != NULL ? snprintf(url, URL_BYTES, "%s", given)
-	                    : snprintf(url, URL_BYTES, "https://sts.%s.amazonaws.com%s", source->region,
-				      strncmp(source->region, "cn-", 3) == 0 ? ".cn" : "");
+	len = given != NULL
+	              ? snprintf(url, URL_BYTES, "%s", given)
+	              : snprintf(url, URL_BYTES, "https://sts.%s.amazonaws.com%s", source->region,
+				strncmp(source->region, "cn-", 3) == 0 ? ".cn" : "");
 	while (len > 0 && len < URL_BYTES && url[len - 1] == '/')
 		url[--len] = '\0';
 	if (len + 1 >= URL_BYTES)
-		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed", "STS: the URL is too long");
+		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
+			"STS: the URL is too long");
 	TRY(check_url("STS", url, NULL, 0, err));
 	start = strstr(url, "://");
 	start = start != NULL ? start + 3 : url;
@@ -276,7 +285,8 @@ sts_url(const struct aws_source *source, char url[URL_BYTES], char host[256], st
 }
 
 static enum status
-keys_from_xml(struct aws_keys *out, const char *name, const struct aws_answer *answer, struct err *err)
+keys_from_xml(
+	struct aws_keys *out, const char *name, const struct aws_answer *answer, struct err *err)
 {
 	struct view xml = buf_view(&answer->body);
 	struct view access_key, secret_key, token, expiration;
@@ -286,11 +296,12 @@ keys_from_xml(struct aws_keys *out, const char *name, const struct aws_answer *a
 		!aws_xml_value(xml, "SessionToken", &token) ||
 		!aws_xml_value(xml, "Expiration", &expiration))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
-			"%s: AccessKeyId, SecretAccessKey, SessionToken and Expiration wanted", name);
+			"%s: AccessKeyId, SecretAccessKey, SessionToken and Expiration wanted",
+			name);
 	return aws_keys_set(out, name, access_key, secret_key, token, expiration, err);
 }
 
-/* The headers that sign a call of STS; base NULL: AssumeRoleWithWebIdentity carries its own proof. */
+/* The headers that sign a call of STS; base NULL: AssumeRoleWithWebIdentity has its own proof. */
 static enum status
 sign_sts(const struct aws_source *source, const struct aws_keys *base, const char *host,
 	struct view body, struct secret *header, char date[AWS_DATE_BYTES], struct err *err)
@@ -300,7 +311,8 @@ sign_sts(const struct aws_source *source, const struct aws_keys *base, const cha
 		{ view_text("content-type"), view_text(STS_TYPE) },
 		{ view_text("host"), view_text(host) },
 		{ view_text("x-amz-date"), view_text(date) },
-		{ view_text("x-amz-security-token"), { base->session_token.data, base->session_token.len } },
+		{ view_text("x-amz-security-token"),
+			{ base->session_token.data, base->session_token.len } },
 	};
 	struct aws_sigv4 request = {
 		.method = view_text("POST"),
@@ -329,8 +341,13 @@ call_sts(const struct aws_source *source, const char *name, const struct aws_key
 	own_struct(secret) token = { NULL, 0 };
 	char url[URL_BYTES], host[256], date[AWS_DATE_BYTES], date_header[64], host_header[300];
 	const char *headers[5] = { "Content-Type: " STS_TYPE, host_header };
-	struct aws_transfer transfer = { .method = "POST", .url = url, .headers = headers, .header_count = 2,
-		.body = body, .ca_file = source->ca_file, .connect_timeout_ms = STS_TIMEOUT_MS / 2,
+	struct aws_transfer transfer = { .method = "POST",
+		.url = url,
+		.headers = headers,
+		.header_count = 2,
+		.body = body,
+		.ca_file = source->ca_file,
+		.connect_timeout_ms = STS_TIMEOUT_MS / 2,
 		.timeout_ms = STS_TIMEOUT_MS };
 
 	TRY(sts_url(source, url, host, err));
@@ -353,8 +370,8 @@ call_sts(const struct aws_source *source, const char *name, const struct aws_key
 }
 
 enum status
-aws_source_web_identity(const struct aws_source *source, const char *role_arn, const char *token_file,
-	const char *session_name, struct aws_keys *out, struct err *err)
+aws_source_web_identity(const struct aws_source *source, const char *role_arn,
+	const char *token_file, const char *session_name, struct aws_keys *out, struct err *err)
 {
 	static const char NAME[] = "web identity";
 	own_struct(secret) token = { NULL, 0 };
@@ -379,8 +396,8 @@ aws_source_web_identity(const struct aws_source *source, const char *role_arn, c
 
 enum status
 aws_source_assume_role(const struct aws_source *source, const struct aws_keys *base,
-	const char *role_arn, const char *session_name, const char *external_id, struct aws_keys *out,
-	struct err *err)
+	const char *role_arn, const char *session_name, const char *external_id,
+	struct aws_keys *out, struct err *err)
 {
 	own_struct(buf) body = { .limit_bytes = BODY_MAX_BYTES };
 	const struct form form[] = {
@@ -404,7 +421,8 @@ container_url(const struct aws_source *source, char url[URL_BYTES], struct err *
 	static const char *const HOSTS[] = { "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]" };
 	const char *relative =
 		aws_environment(source->environment, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-	const char *full = aws_environment(source->environment, "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	const char *full =
+		aws_environment(source->environment, "AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	int len;
 
 	if (relative != NULL && *relative != '/')
@@ -422,8 +440,10 @@ container_url(const struct aws_source *source, char url[URL_BYTES], struct err *
 static enum status
 container_token(const struct aws_source *source, struct secret *header, struct err *err)
 {
-	const char *path = aws_environment(source->environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
-	const char *text = aws_environment(source->environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+	const char *path =
+		aws_environment(source->environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+	const char *text =
+		aws_environment(source->environment, "AWS_CONTAINER_AUTHORIZATION_TOKEN");
 	own_struct(secret) token = { NULL, 0 };
 
 	if (path != NULL)
@@ -456,7 +476,8 @@ aws_source_container(const struct aws_source *source, struct aws_keys *out, stru
 	TRY(container_token(source, &token, err));
 	if (token.len > 0)
 		headers[transfer.header_count++] = (const char *)token.data;
-	TRY(fetch_patiently(source, "container", &transfer, CONTAINER_TRIES, CONTAINER_PAUSE_MS, &answer, err));
+	TRY(fetch_patiently(
+		source, "container", &transfer, CONTAINER_TRIES, CONTAINER_PAUSE_MS, &answer, err));
 	return keys_from_json(out, "container", &answer, err);
 }
 
@@ -479,16 +500,22 @@ one_word(char *out, size_t size, const struct aws_answer *answer, const char *wh
 }
 
 static enum status
-ask_instance(const struct aws_source *source, const char *method, const char *path, const char *header,
-	struct aws_answer *answer, struct err *err)
+ask_instance(const struct aws_source *source, const char *method, const char *path,
+	const char *header, struct aws_answer *answer, struct err *err)
 {
 	static const char *const HOSTS[] = { "169.254.169.254", "[fd00:ec2::254]" };
-	const char *base = aws_environment(source->environment, "AWS_EC2_METADATA_SERVICE_ENDPOINT");
+	const char *base =
+		aws_environment(source->environment, "AWS_EC2_METADATA_SERVICE_ENDPOINT");
 	char url[URL_BYTES];
 	size_t len;
-	struct aws_transfer transfer = { .method = method, .url = url, .headers = &header,
-		.header_count = 1, .ca_file = source->ca_file, .connect_timeout_ms = METADATA_TIMEOUT_MS,
-		.timeout_ms = METADATA_TIMEOUT_MS, .direct = true };
+	struct aws_transfer transfer = { .method = method,
+		.url = url,
+		.headers = &header,
+		.header_count = 1,
+		.ca_file = source->ca_file,
+		.connect_timeout_ms = METADATA_TIMEOUT_MS,
+		.timeout_ms = METADATA_TIMEOUT_MS,
+		.direct = true };
 
 	base = base != NULL ? base : METADATA_HOST;
 	len = strlen(base);

@@ -1,7 +1,7 @@
 /*
- * server/iot/aws_source.h - where credentials come from over the network: STS (web identity, assumed
- * roles), the container endpoint, EC2's instance metadata. One function each, one exchange or a few;
- * aws_credentials.h chooses among them and keeps what they give.
+ * server/iot/aws_source.h - where credentials come from over the network: STS (web identity,
+ * assumed roles), the container endpoint, EC2's instance metadata. One function each, one exchange
+ * or a few; aws_credentials.h chooses among them and keeps what they give.
  */
 #ifndef SERVER_IOT_AWS_SOURCE_H
 #define SERVER_IOT_AWS_SOURCE_H
@@ -29,7 +29,8 @@ MUST_USE enum status aws_source_web_identity(const struct aws_source *source, co
 MUST_USE enum status aws_source_assume_role(const struct aws_source *source,
 	const struct aws_keys *base, const char *role_arn, const char *session_name,
 	const char *external_id, struct aws_keys *out, struct err *err);
-/* AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; over http:// only from the hosts that AWS names. */
+/* AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI; over http:// only from the hosts that AWS
+ * names. */
 MUST_USE enum status aws_source_container(const struct aws_source *source, struct aws_keys *out,
 	struct err *err);
 /* Version 2 alone: without a session token nothing is asked. */

@@ -131,7 +131,8 @@ read_results(struct aws_transport *transport)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		(void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, &exchange);
-		(void)curl_multi_remove_handle(transport->multi, curl); /* message is gone after this */
+		(void)curl_multi_remove_handle(
+			transport->multi, curl); /* message is gone after this */
 		(void)pthread_mutex_lock(&transport->lock);
 		finish(transport, exchange, code);
 		(void)pthread_mutex_unlock(&transport->lock);
@@ -158,7 +159,8 @@ run(void *arg)
 			break;
 		failed = curl_multi_perform(transport->multi, &active) != CURLM_OK;
 		read_results(transport);
-		failed = failed || curl_multi_poll(transport->multi, NULL, 0, IDLE_POLL_MS, NULL) != CURLM_OK;
+		failed = failed ||
+		         curl_multi_poll(transport->multi, NULL, 0, IDLE_POLL_MS, NULL) != CURLM_OK;
 		if (failed) {
 			/* Memory is short or the like: nobody must wait for what may never come. */
 			(void)pthread_mutex_lock(&transport->lock);
@@ -210,7 +212,8 @@ aws_transport_new(struct aws_transport **out, unsigned connections_max, struct e
 	transport->places_max = connections_max;
 	transport->multi = curl_multi_init();
 	if (transport->multi == NULL ||
-		curl_multi_setopt(transport->multi, CURLMOPT_MAXCONNECTS, (long)connections_max) != CURLM_OK ||
+		curl_multi_setopt(transport->multi, CURLMOPT_MAXCONNECTS, (long)connections_max) !=
+			CURLM_OK ||
 		curl_multi_setopt(transport->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
 			(long)connections_max) != CURLM_OK ||
 		pthread_create(&transport->thread, NULL, run, transport) != 0) {
@@ -338,7 +341,8 @@ add_header(curl_slist **list, const char *text, struct err *err)
 static enum status
 make_headers(curl_slist **list, const struct aws_transfer *transfer, struct err *err)
 {
-	/* What libcurl would add by itself and nobody signed: a form's type with every body, even an empty one. */
+	/* What libcurl would add by itself and nobody signed: a form's type with every body, even
+	 * an empty one. */
 	static const char *const NEVER[] = { "Expect:", "Accept:", "Content-Type:" };
 	size_t never = COUNT_OF(NEVER);
 
@@ -357,7 +361,8 @@ set_body(CURL *curl, const struct aws_transfer *transfer)
 {
 	if (transfer->body.len > 0 || strcmp(transfer->method, "POST") == 0 ||
 		strcmp(transfer->method, "PUT") == 0 || strcmp(transfer->method, "PATCH") == 0) {
-		(void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)transfer->body.len);
+		(void)curl_easy_setopt(
+			curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)transfer->body.len);
 		(void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS,
 			transfer->body.len > 0 ? (const char *)transfer->body.data : "");
 	}
@@ -399,7 +404,8 @@ set_options(CURL *curl, const struct aws_transfer *transfer, struct exchange *ex
 
 /* With the lock. */
 static enum status
-wait_for_place(struct aws_transport *transport, const struct aws_transfer *transfer, struct err *err)
+wait_for_place(
+	struct aws_transport *transport, const struct aws_transfer *transfer, struct err *err)
 {
 	struct timespec until = moment_after(transfer->place_timeout_ms);
 	bool late = false;
@@ -455,10 +461,12 @@ judge(const struct exchange *exchange, bool stopped, struct err *err)
 	if (stopped)
 		return err_set(err, ERR_UNAVAILABLE, "aws_stopped", "the client is being stopped");
 	if (exchange->too_large)
-		return err_set(err, ERR_UNAVAILABLE, "aws_answer_too_large", "an answer of at most %zu bytes wanted",
+		return err_set(err, ERR_UNAVAILABLE, "aws_answer_too_large",
+			"an answer of at most %zu bytes wanted",
 			exchange->answer->body.limit_bytes);
 	return err_set(err, ERR_UNAVAILABLE, "aws_network", "%s",
-		exchange->detail[0] != '\0' ? exchange->detail : curl_easy_strerror(exchange->code));
+		exchange->detail[0] != '\0' ? exchange->detail
+					    : curl_easy_strerror(exchange->code));
 }
 
 enum status

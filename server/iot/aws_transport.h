@@ -1,7 +1,8 @@
 /*
- * server/iot/aws_transport.h - HTTP exchanges for the AWS client and its credential sources, on one thread
- * of libcurl's multi interface with kept connections. A caller waits for one of `connections_max` places,
- * urgent ones first, then for its answer. TLS is always verified; redirects are not followed.
+ * server/iot/aws_transport.h - HTTP exchanges for the AWS client and its credential sources, on one
+ * thread of libcurl's multi interface with kept connections. A caller waits for one of
+ * `connections_max` places, urgent ones first, then for its answer. TLS is always verified;
+ * redirects are not followed.
  */
 #ifndef SERVER_IOT_AWS_TRANSPORT_H
 #define SERVER_IOT_AWS_TRANSPORT_H
@@ -36,7 +37,7 @@ struct aws_transfer {
 	int64_t place_timeout_ms;       /* of the wait for a place */
 	size_t answer_max_bytes;
 	bool direct;                    /* whatever proxy the environment names */
-	bool fresh;                     /* on a new connection, so that libcurl itself repeats nothing */
+	bool fresh; /* on a new connection, so that libcurl itself repeats nothing */
 	bool urgent;
 };
 
@@ -46,15 +47,15 @@ struct aws_answer {
 	char error_type[AWS_TYPE_BYTES * 2]; /* x-amzn-ErrorType */
 	char request_id[AWS_REQUEST_ID_BYTES];
 	int64_t retry_after_ms;              /* x-amz-retry-after, or 0 */
-	bool sent;                           /* the request may have arrived; also after a failure */
-	int64_t elapsed_ms;                  /* without the wait for a place; also after a failure */
+	bool sent;          /* the request may have arrived; also after a failure */
+	int64_t elapsed_ms; /* without the wait for a place; also after a failure */
 };
 void aws_answer_free(struct aws_answer *answer);
 OWNER_STRUCT(aws_answer, aws_answer_free)
 
 /*
- * OK: a whole answer of any status. ERR_UNAVAILABLE: aws_network (name, connection, TLS, time out, cut),
- * aws_answer_too_large, aws_busy (no place in time), aws_stopped.
+ * OK: a whole answer of any status. ERR_UNAVAILABLE: aws_network (name, connection, TLS, time out,
+ * cut), aws_answer_too_large, aws_busy (no place in time), aws_stopped.
  */
 MUST_USE enum status aws_transport_run(struct aws_transport *transport,
 	const struct aws_transfer *transfer, struct aws_answer *answer, struct err *err);

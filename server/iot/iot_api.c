@@ -21,18 +21,22 @@ static const struct {
 } OPERATIONS[OP_COUNT] = {
 	[OP_GET_REGISTRATION_CODE] = { "GetRegistrationCode", "GET", "/registrationcode", false },
 	[OP_REGISTER_CA_CERTIFICATE] = { "RegisterCACertificate", "POST", "/cacertificate", false },
-	[OP_DESCRIBE_CA_CERTIFICATE] = { "DescribeCACertificate", "GET", "/cacertificate/{}", false },
+	[OP_DESCRIBE_CA_CERTIFICATE] = { "DescribeCACertificate", "GET", "/cacertificate/{}",
+		false },
 	[OP_UPDATE_CA_CERTIFICATE] = { "UpdateCACertificate", "PUT", "/cacertificate/{}", false },
-	[OP_DELETE_CA_CERTIFICATE] = { "DeleteCACertificate", "DELETE", "/cacertificate/{}", false },
+	[OP_DELETE_CA_CERTIFICATE] = { "DeleteCACertificate", "DELETE", "/cacertificate/{}",
+		false },
 	[OP_LIST_CA_CERTIFICATES] = { "ListCACertificates", "GET", "/cacertificates", false },
-	[OP_REGISTER_CERTIFICATE] = { "RegisterCertificate", "POST", "/certificate/register", false },
+	[OP_REGISTER_CERTIFICATE] = { "RegisterCertificate", "POST", "/certificate/register",
+		false },
 	[OP_REGISTER_CERTIFICATE_WITHOUT_CA] = { "RegisterCertificateWithoutCA", "POST",
 		"/certificate/register-no-ca", false },
 	[OP_DESCRIBE_CERTIFICATE] = { "DescribeCertificate", "GET", "/certificates/{}", false },
 	[OP_UPDATE_CERTIFICATE] = { "UpdateCertificate", "PUT", "/certificates/{}", false },
 	[OP_DELETE_CERTIFICATE] = { "DeleteCertificate", "DELETE", "/certificates/{}", false },
 	[OP_LIST_CERTIFICATES] = { "ListCertificates", "GET", "/certificates", false },
-	[OP_LIST_CERTIFICATES_BY_CA] = { "ListCertificatesByCA", "GET", "/certificates-by-ca/{}", false },
+	[OP_LIST_CERTIFICATES_BY_CA] = { "ListCertificatesByCA", "GET", "/certificates-by-ca/{}",
+		false },
 	[OP_CREATE_THING] = { "CreateThing", "POST", "/things/{}", false },
 	[OP_DESCRIBE_THING] = { "DescribeThing", "GET", "/things/{}", false },
 	[OP_UPDATE_THING] = { "UpdateThing", "PATCH", "/things/{}", false },
@@ -44,35 +48,45 @@ static const struct {
 		"/thing-groups/addThingToThingGroup", false },
 	[OP_REMOVE_THING_FROM_THING_GROUP] = { "RemoveThingFromThingGroup", "PUT",
 		"/thing-groups/removeThingFromThingGroup", false },
-	[OP_LIST_THING_GROUPS_FOR_THING] = { "ListThingGroupsForThing", "GET", "/things/{}/thing-groups",
+	[OP_LIST_THING_GROUPS_FOR_THING] = { "ListThingGroupsForThing", "GET",
+		"/things/{}/thing-groups", false },
+	[OP_ATTACH_THING_PRINCIPAL] = { "AttachThingPrincipal", "PUT", "/things/{}/principals",
 		false },
-	[OP_ATTACH_THING_PRINCIPAL] = { "AttachThingPrincipal", "PUT", "/things/{}/principals", false },
-	[OP_DETACH_THING_PRINCIPAL] = { "DetachThingPrincipal", "DELETE", "/things/{}/principals", false },
-	[OP_LIST_THING_PRINCIPALS] = { "ListThingPrincipals", "GET", "/things/{}/principals", false },
+	[OP_DETACH_THING_PRINCIPAL] = { "DetachThingPrincipal", "DELETE", "/things/{}/principals",
+		false },
+	[OP_LIST_THING_PRINCIPALS] = { "ListThingPrincipals", "GET", "/things/{}/principals",
+		false },
 	[OP_LIST_PRINCIPAL_THINGS] = { "ListPrincipalThings", "GET", "/principals/things", false },
 	[OP_CREATE_POLICY] = { "CreatePolicy", "POST", "/policies/{}", false },
 	[OP_GET_POLICY] = { "GetPolicy", "GET", "/policies/{}", false },
-	[OP_CREATE_POLICY_VERSION] = { "CreatePolicyVersion", "POST", "/policies/{}/version", true },
-	[OP_SET_DEFAULT_POLICY_VERSION] = { "SetDefaultPolicyVersion", "PATCH", "/policies/{}/version/{}",
-		false },
+	[OP_CREATE_POLICY_VERSION] = { "CreatePolicyVersion", "POST", "/policies/{}/version",
+		true },
+	[OP_SET_DEFAULT_POLICY_VERSION] = { "SetDefaultPolicyVersion", "PATCH",
+		"/policies/{}/version/{}", false },
 	[OP_LIST_POLICY_VERSIONS] = { "ListPolicyVersions", "GET", "/policies/{}/version", false },
-	[OP_DELETE_POLICY_VERSION] = { "DeletePolicyVersion", "DELETE", "/policies/{}/version/{}", false },
+	[OP_DELETE_POLICY_VERSION] = { "DeletePolicyVersion", "DELETE", "/policies/{}/version/{}",
+		false },
 	[OP_ATTACH_POLICY] = { "AttachPolicy", "PUT", "/target-policies/{}", false },
 	[OP_DETACH_POLICY] = { "DetachPolicy", "POST", "/target-policies/{}", false },
-	[OP_LIST_ATTACHED_POLICIES] = { "ListAttachedPolicies", "POST", "/attached-policies/{}", false },
+	[OP_LIST_ATTACHED_POLICIES] = { "ListAttachedPolicies", "POST", "/attached-policies/{}",
+		false },
 	[OP_DESCRIBE_ENDPOINT] = { "DescribeEndpoint", "GET", "/endpoint", false },
-	[OP_CREATE_TOPIC_RULE_DESTINATION] = { "CreateTopicRuleDestination", "POST", "/destinations", true },
+	[OP_CREATE_TOPIC_RULE_DESTINATION] = { "CreateTopicRuleDestination", "POST",
+		"/destinations", true },
 	[OP_CONFIRM_TOPIC_RULE_DESTINATION] = { "ConfirmTopicRuleDestination", "GET",
 		"/confirmdestination/{+}", false },
-	[OP_GET_TOPIC_RULE_DESTINATION] = { "GetTopicRuleDestination", "GET", "/destinations/{+}", false },
-	[OP_UPDATE_TOPIC_RULE_DESTINATION] = { "UpdateTopicRuleDestination", "PATCH", "/destinations", false },
-	[OP_LIST_TOPIC_RULE_DESTINATIONS] = { "ListTopicRuleDestinations", "GET", "/destinations", false },
+	[OP_GET_TOPIC_RULE_DESTINATION] = { "GetTopicRuleDestination", "GET", "/destinations/{+}",
+		false },
+	[OP_UPDATE_TOPIC_RULE_DESTINATION] = { "UpdateTopicRuleDestination", "PATCH",
+		"/destinations", false },
+	[OP_LIST_TOPIC_RULE_DESTINATIONS] = { "ListTopicRuleDestinations", "GET", "/destinations",
+		false },
 	[OP_CREATE_TOPIC_RULE] = { "CreateTopicRule", "POST", "/rules/{}", false },
 	[OP_REPLACE_TOPIC_RULE] = { "ReplaceTopicRule", "PATCH", "/rules/{}", false },
 	[OP_DELETE_TOPIC_RULE] = { "DeleteTopicRule", "DELETE", "/rules/{}", false },
 	[OP_GET_TOPIC_RULE] = { "GetTopicRule", "GET", "/rules/{}", false },
-	[OP_UPDATE_EVENT_CONFIGURATIONS] = { "UpdateEventConfigurations", "PATCH", "/event-configurations",
-		false },
+	[OP_UPDATE_EVENT_CONFIGURATIONS] = { "UpdateEventConfigurations", "PATCH",
+		"/event-configurations", false },
 };
 
 /* ---- arguments ---- */
@@ -87,7 +101,8 @@ static const struct {
 } FORMS[] = {
 	[FORM_ID] = { 64, 64, DIGITS "abcdefABCDEF", "64 hexadecimal digits" },
 	[FORM_NAME] = { 1, 128, DIGITS LETTERS ":_-", "1 to 128 of A-Z, a-z, 0-9, ':', '_', '-'" },
-	[FORM_POLICY] = { 1, 128, DIGITS LETTERS "_+=,.@-", "1 to 128 of A-Z, a-z, 0-9, \"_+=,.@-\"" },
+	[FORM_POLICY] = { 1, 128, DIGITS LETTERS "_+=,.@-",
+		"1 to 128 of A-Z, a-z, 0-9, \"_+=,.@-\"" },
 	[FORM_RULE] = { 1, 128, DIGITS LETTERS "_", "1 to 128 of A-Z, a-z, 0-9, '_'" },
 	[FORM_VERSION] = { 1, IOT_VERSION_BYTES - 1, DIGITS, "a number" },
 	[FORM_ARN] = { 20, IOT_ARN_BYTES - 1, NULL, "an ARN" },
@@ -107,7 +122,9 @@ iot_check(enum iot_form form, const char *what, const char *value, struct err *e
 		good = value[i] > ' ' && value[i] <= '~';
 	if (good && form == FORM_ARN)
 		good = strncmp(value, "arn:", 4) == 0;
-	return good ? OK : err_set(err, ERR_ARGUMENT, "iot_argument", "%s: %s wanted", what, FORMS[form].rule);
+	return good ? OK
+	            : err_set(err, ERR_ARGUMENT, "iot_argument", "%s: %s wanted", what,
+			      FORMS[form].rule);
 }
 
 void
@@ -129,8 +146,8 @@ iot_body(struct iot_request *request, json_t *body, struct err *err)
 {
 	request->body = body;
 	if (body == NULL)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "%s: not UTF-8, or memory is short",
-			OPERATIONS[request->op].name);
+		return err_set(err, ERR_ARGUMENT, "iot_argument",
+			"%s: not UTF-8, or memory is short", OPERATIONS[request->op].name);
 	return OK;
 }
 
@@ -160,14 +177,17 @@ dump(struct bytes *out, const json_t *body, struct err *err)
 	size_t len = body != NULL ? json_dumpb(body, NULL, 0, JSON_COMPACT) : 0;
 
 	if (len > BODY_MAX_BYTES)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "the request is over %zu octets", BODY_MAX_BYTES);
+		return err_set(err, ERR_ARGUMENT, "iot_argument", "the request is over %zu octets",
+			BODY_MAX_BYTES);
 	if (len == 0)
 		return OK;
 	out->data = mem_alloc(len);
 	if (out->data == NULL)
 		return err_memory(err);
 	out->len = json_dumpb(body, (char *)out->data, len, JSON_COMPACT);
-	return out->len == len ? OK : err_set(err, ERR_INTERNAL, "iot_dump", "the request cannot be written");
+	return out->len == len
+	               ? OK
+	               : err_set(err, ERR_INTERNAL, "iot_dump", "the request cannot be written");
 }
 
 enum status
@@ -202,8 +222,8 @@ iot_malformed(struct iot *iot, const char *what, struct err *err)
 {
 	iot->failure.error = AWS_ERROR_UNAVAILABLE;
 	(void)snprintf(iot->failure.message, sizeof(iot->failure.message), "answer: %s", what);
-	return err_set(err, ERR_UNAVAILABLE, "iot_answer_malformed", "answer: %s: missing, too long or of another type",
-		what);
+	return err_set(err, ERR_UNAVAILABLE, "iot_answer_malformed",
+		"answer: %s: missing, too long or of another type", what);
 }
 
 enum status
@@ -224,7 +244,8 @@ iot_text_or_none(struct iot *iot, const json_t *json, const char *name, char *ou
 }
 
 enum status
-iot_text(struct iot *iot, const json_t *json, const char *name, char *out, size_t size, struct err *err)
+iot_text(struct iot *iot, const json_t *json, const char *name, char *out, size_t size,
+	struct err *err)
 {
 	TRY(iot_text_or_none(iot, json, name, out, size, err));
 	return out[0] != '\0' ? OK : iot_malformed(iot, name, err);
@@ -246,7 +267,9 @@ iot_bytes(struct iot *iot, const json_t *json, const char *name, struct bytes *o
 	if (!json_is_string(value) || json_string_length(value) == 0)
 		return iot_malformed(iot, name, err);
 	return bytes_copy(out,
-		(struct view){ (const uint8_t *)json_string_value(value), json_string_length(value) }, err);
+		(struct view){
+			(const uint8_t *)json_string_value(value), json_string_length(value) },
+		err);
 }
 
 int64_t
@@ -280,7 +303,8 @@ static const char *const STATUSES[] = {
 const char *
 iot_status_name(enum iot_status status)
 {
-	return (unsigned)status < COUNT_OF(STATUSES) ? STATUSES[status] : STATUSES[IOT_STATUS_UNKNOWN];
+	return (unsigned)status < COUNT_OF(STATUSES) ? STATUSES[status]
+	                                             : STATUSES[IOT_STATUS_UNKNOWN];
 }
 
 enum iot_status
@@ -345,19 +369,23 @@ iot_list(struct iot *iot, struct iot_request *request, const struct iot_list *li
 
 	*count = 0;
 	if (max == 0 || max > IOT_PAGE_MAX)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "page: 1 to %d items wanted", IOT_PAGE_MAX);
+		return err_set(err, ERR_ARGUMENT, "iot_argument", "page: 1 to %d items wanted",
+			IOT_PAGE_MAX);
 	if (cursor->done)
 		return OK;
 	(void)snprintf(size, sizeof(size), "%u", (unsigned)max);
 	iot_query(request, PAGINGS[list->paging].size, size);
-	iot_query(request, PAGINGS[list->paging].token, cursor->token[0] != '\0' ? cursor->token : NULL);
+	iot_query(request, PAGINGS[list->paging].token,
+		cursor->token[0] != '\0' ? cursor->token : NULL);
 	TRY(iot_run(iot, request, &answer, err));
 	array = json_object_get(answer, list->array);
-	if (json_array_size(array) > max || (array != NULL && !json_is_array(array) && !json_is_null(array)))
+	if (json_array_size(array) > max ||
+		(array != NULL && !json_is_array(array) && !json_is_null(array)))
 		return iot_malformed(iot, list->array, err);
 	memset(items, 0, max * list->item_bytes);
 	for (size_t i = 0; i < json_array_size(array); i++)
-		TRY(list->read(iot, json_array_get(array, i), (char *)items + i * list->item_bytes, err));
+		TRY(list->read(
+			iot, json_array_get(array, i), (char *)items + i * list->item_bytes, err));
 	TRY(advance(iot, answer, PAGINGS[list->paging].next, cursor, err));
 	*count = json_array_size(array);
 	return OK;

@@ -1,11 +1,12 @@
 /*
- * server/iot/iot_api.h - the control plane of AWS IoT Core (REST-JSON, 2015-05-28), operation by operation.
- * Each function is one call of aws.h: it blocks, and is paced, retried and counted there. Names and ids are
- * checked for form before anything is sent (ERR_ARGUMENT iot_argument). Members that we do not know are
- * ignored in answers; one that is missing or too long is ERR_UNAVAILABLE iot_answer_malformed.
+ * server/iot/iot_api.h - the control plane of AWS IoT Core (REST-JSON, 2015-05-28), operation by
+ * operation. Each function is one call of aws.h: it blocks, and is paced, retried and counted
+ * there. Names and ids are checked for form before anything is sent (ERR_ARGUMENT iot_argument).
+ * Members that we do not know are ignored in answers; one that is missing or too long is
+ * ERR_UNAVAILABLE iot_answer_malformed.
  *
- * What the service refused is in iot->failure: the status says what to do, the failure says what it said.
- * A struct iot belongs to one thread at a time.
+ * What the service refused is in iot->failure: the status says what to do, the failure says what it
+ * said. A struct iot belongs to one thread at a time.
  */
 #ifndef SERVER_IOT_IOT_API_H
 #define SERVER_IOT_IOT_API_H
@@ -87,9 +88,9 @@ struct iot_register_ca {
 	bool active;
 	bool auto_registration;       /* just-in-time registration needs it */
 };
-/* ERR_CONFLICT iot_exists: iot->failure.resource_id and .resource_arn name the one that is there. */
-MUST_USE enum status iot_register_ca_certificate(struct iot *iot, const struct iot_register_ca *spec,
-	struct iot_made *out, struct err *err);
+/* ERR_CONFLICT iot_exists: iot->failure.resource_id and .resource_arn name the one there. */
+MUST_USE enum status iot_register_ca_certificate(
+	struct iot *iot, const struct iot_register_ca *spec, struct iot_made *out, struct err *err);
 
 struct iot_ca_certificate {
 	char arn[IOT_ARN_BYTES];
@@ -97,7 +98,8 @@ struct iot_ca_certificate {
 	enum iot_status status;
 	enum iot_switch auto_registration; /* of describe only, as all below */
 	enum iot_mode mode;
-	bool has_registration_config; /* then IoT Core provisions by template instead of asking us */
+	/* Then IoT Core provisions by template instead of asking us. */
+	bool has_registration_config;
 	int64_t creation_s;           /* of lists too */
 	struct bytes pem;
 };
@@ -109,7 +111,8 @@ MUST_USE enum status iot_describe_ca_certificate(struct iot *iot, const char *id
 MUST_USE enum status iot_update_ca_certificate(struct iot *iot, const char *id,
 	enum iot_status new_status, enum iot_switch auto_registration, struct err *err);
 MUST_USE enum status iot_delete_ca_certificate(struct iot *iot, const char *id, struct err *err);
-/* Items hold no PEM; at most max (1 to IOT_PAGE_MAX) are asked for and come. The same for all lists. */
+/* Items hold no PEM; at most max (1 to IOT_PAGE_MAX) are asked for and come. The same for all
+ * lists. */
 MUST_USE enum status iot_list_ca_certificates(struct iot *iot, struct iot_cursor *cursor,
 	struct iot_ca_certificate *items, size_t max, size_t *count, struct err *err);
 
@@ -137,7 +140,8 @@ OWNER_STRUCT(iot_certificate, iot_certificate_free)
 
 MUST_USE enum status iot_describe_certificate(struct iot *iot, const char *id,
 	struct iot_certificate *out, struct err *err);
-/* new_status: ACTIVE, INACTIVE or REVOKED. REVOKED cannot be undone: only for what our own row calls so. */
+/* new_status: ACTIVE, INACTIVE or REVOKED. REVOKED cannot be undone: only for what our own row
+ * calls so. */
 MUST_USE enum status iot_update_certificate(struct iot *iot, const char *id,
 	enum iot_status new_status, struct err *err);
 MUST_USE enum status iot_delete_certificate(struct iot *iot, const char *id, bool force,
@@ -249,7 +253,8 @@ struct iot_policy_version {
 	bool is_default;
 	int64_t creation_s;
 };
-/* Not repeated when its answer is lost: list the versions then. ERR_TOO_LARGE iot_limit: there are five. */
+/* Not repeated when its answer is lost: list the versions then. ERR_TOO_LARGE iot_limit: there are
+ * five. */
 MUST_USE enum status iot_create_policy_version(struct iot *iot, const char *name,
 	const char *document, bool set_default, struct iot_policy_version *out, struct err *err);
 MUST_USE enum status iot_set_default_policy_version(struct iot *iot, const char *name,
@@ -304,10 +309,11 @@ MUST_USE enum status iot_list_topic_rule_destinations(struct iot *iot, struct io
 /* payload: a TopicRulePayload (sql, actions …) as an object; borrowed. */
 MUST_USE enum status iot_create_topic_rule(struct iot *iot, const char *name, const json_t *payload,
 	struct err *err);
-MUST_USE enum status iot_replace_topic_rule(struct iot *iot, const char *name, const json_t *payload,
-	struct err *err);
+MUST_USE enum status iot_replace_topic_rule(
+	struct iot *iot, const char *name, const json_t *payload, struct err *err);
 MUST_USE enum status iot_delete_topic_rule(struct iot *iot, const char *name, struct err *err);
-/* *rule: an object, owned by the caller (json_decref). A rule that is not there: ERR_DENIED, as AWS says. */
+/* *rule: an object, owned by the caller (json_decref). A rule that is not there: ERR_DENIED, as AWS
+ * says. */
 MUST_USE enum status iot_get_topic_rule(struct iot *iot, const char *name, json_t **rule,
 	struct err *err);
 

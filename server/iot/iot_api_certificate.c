@@ -15,8 +15,8 @@ iot_get_registration_code(struct iot *iot, char code[IOT_ID_BYTES], struct err *
 }
 
 enum status
-iot_register_ca_certificate(struct iot *iot, const struct iot_register_ca *spec, struct iot_made *out,
-	struct err *err)
+iot_register_ca_certificate(
+	struct iot *iot, const struct iot_register_ca *spec, struct iot_made *out, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_REGISTER_CA_CERTIFICATE };
 	own(json_t) answer = NULL;
@@ -29,8 +29,9 @@ iot_register_ca_certificate(struct iot *iot, const struct iot_register_ca *spec,
 	iot_query(&request, "setAsActive", spec->active ? "true" : "false");
 	iot_query(&request, "allowAutoRegistration", spec->auto_registration ? "true" : "false");
 	TRY(iot_body(&request,
-		json_pack("{s:s, s:s*, s:s*}", "caCertificate", spec->ca_pem, "verificationCertificate",
-			spec->verification_pem, "certificateMode", sni_only ? "SNI_ONLY" : NULL),
+		json_pack("{s:s, s:s*, s:s*}", "caCertificate", spec->ca_pem,
+			"verificationCertificate", spec->verification_pem, "certificateMode",
+			sni_only ? "SNI_ONLY" : NULL),
 		err));
 	TRY(iot_run(iot, &request, &answer, err));
 	return iot_read_made(iot, answer, "certificateArn", "certificateId", out, err);
@@ -69,8 +70,9 @@ iot_describe_ca_certificate(struct iot *iot, const char *id, struct iot_ca_certi
 	description = json_object_get(answer, "certificateDescription");
 	TRY(read_ca(iot, description, out, err));
 	automatic = json_string_value(json_object_get(description, "autoRegistrationStatus"));
-	out->auto_registration = automatic != NULL && strcmp(automatic, "ENABLE") == 0 ? IOT_SWITCH_ENABLE
-	                                                                               : IOT_SWITCH_DISABLE;
+	out->auto_registration = automatic != NULL && strcmp(automatic, "ENABLE") == 0
+	                                 ? IOT_SWITCH_ENABLE
+	                                 : IOT_SWITCH_DISABLE;
 	out->mode = iot_mode_of(description);
 	config = json_object_get(answer, "registrationConfig");
 	out->has_registration_config = json_object_size(config) > 0;
@@ -81,13 +83,15 @@ enum status
 iot_update_ca_certificate(struct iot *iot, const char *id, enum iot_status new_status,
 	enum iot_switch auto_registration, struct err *err)
 {
-	static const char *const SWITCHES[] = { [IOT_SWITCH_LEAVE] = NULL, [IOT_SWITCH_ENABLE] = "ENABLE",
+	static const char *const SWITCHES[] = { [IOT_SWITCH_LEAVE] = NULL,
+		[IOT_SWITCH_ENABLE] = "ENABLE",
 		[IOT_SWITCH_DISABLE] = "DISABLE" };
 	own_struct(iot_request) request = { .op = OP_UPDATE_CA_CERTIFICATE, .labels = { id } };
 
 	TRY(iot_check(FORM_ID, "id", id, err));
 	if (new_status > IOT_STATUS_INACTIVE || (unsigned)auto_registration >= COUNT_OF(SWITCHES))
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "new_status: ACTIVE or INACTIVE wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "iot_argument", "new_status: ACTIVE or INACTIVE wanted");
 	iot_query(&request, "newStatus",
 		new_status != IOT_STATUS_UNKNOWN ? iot_status_name(new_status) : NULL);
 	iot_query(&request, "newAutoRegistrationStatus", SWITCHES[auto_registration]);
@@ -106,10 +110,11 @@ iot_delete_ca_certificate(struct iot *iot, const char *id, struct err *err)
 }
 
 enum status
-iot_list_ca_certificates(struct iot *iot, struct iot_cursor *cursor, struct iot_ca_certificate *items,
-	size_t max, size_t *count, struct err *err)
+iot_list_ca_certificates(struct iot *iot, struct iot_cursor *cursor,
+	struct iot_ca_certificate *items, size_t max, size_t *count, struct err *err)
 {
-	static const struct iot_list LIST = { PAGING_MARKER, "certificates", read_ca, sizeof(*items) };
+	static const struct iot_list LIST = { PAGING_MARKER, "certificates", read_ca,
+		sizeof(*items) };
 	own_struct(iot_request) request = { .op = OP_LIST_CA_CERTIFICATES };
 
 	return iot_list(iot, &request, &LIST, cursor, items, max, count, err);
@@ -128,18 +133,19 @@ register_certificate(struct iot *iot, enum iot_op op, const char *pem, const cha
 	if (ca_pem != NULL)
 		TRY(iot_check(FORM_TEXT, "ca_pem", ca_pem, err));
 	if (status != IOT_STATUS_ACTIVE && status != IOT_STATUS_INACTIVE)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "status: ACTIVE or INACTIVE wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "iot_argument", "status: ACTIVE or INACTIVE wanted");
 	TRY(iot_body(&request,
-		json_pack("{s:s, s:s*, s:s}", "certificatePem", pem, "caCertificatePem", ca_pem, "status",
-			iot_status_name(status)),
+		json_pack("{s:s, s:s*, s:s}", "certificatePem", pem, "caCertificatePem", ca_pem,
+			"status", iot_status_name(status)),
 		err));
 	TRY(iot_run(iot, &request, &answer, err));
 	return iot_read_made(iot, answer, "certificateArn", "certificateId", out, err);
 }
 
 enum status
-iot_register_certificate(struct iot *iot, const char *pem, const char *ca_pem, enum iot_status status,
-	struct iot_made *out, struct err *err)
+iot_register_certificate(struct iot *iot, const char *pem, const char *ca_pem,
+	enum iot_status status, struct iot_made *out, struct err *err)
 {
 	return register_certificate(iot, OP_REGISTER_CERTIFICATE, pem, ca_pem, status, out, err);
 }
@@ -172,7 +178,8 @@ read_certificate(struct iot *iot, const json_t *item, void *arg, struct err *err
 }
 
 enum status
-iot_describe_certificate(struct iot *iot, const char *id, struct iot_certificate *out, struct err *err)
+iot_describe_certificate(
+	struct iot *iot, const char *id, struct iot_certificate *out, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_DESCRIBE_CERTIFICATE, .labels = { id } };
 	own(json_t) answer = NULL;

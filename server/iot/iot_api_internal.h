@@ -1,6 +1,7 @@
 /*
- * server/iot/iot_api_internal.h - what the files of iot_api share: the table of operations, one function
- * that carries out any of them, checks of arguments, readers of answers, the walk over a page.
+ * server/iot/iot_api_internal.h - what the files of iot_api share: the table of operations, one
+ * function that carries out any of them, checks of arguments, readers of answers, the walk over a
+ * page.
  */
 #ifndef SERVER_IOT_IOT_API_INTERNAL_H
 #define SERVER_IOT_IOT_API_INTERNAL_H
@@ -86,7 +87,8 @@ struct iot_request {
 void iot_request_free(struct iot_request *request);
 OWNER_STRUCT(iot_request, iot_request_free)
 
-void iot_query(struct iot_request *request, const char *name, const char *value); /* NULL: left out */
+void iot_query(
+	struct iot_request *request, const char *name, const char *value); /* NULL: left out */
 /* Takes body; fails when json_pack did. */
 MUST_USE enum status iot_body(struct iot_request *request, json_t *body, struct err *err);
 
@@ -100,12 +102,12 @@ enum status iot_malformed(struct iot *iot, const char *what, struct err *err);
 MUST_USE enum status iot_text(struct iot *iot, const json_t *json, const char *name, char *out,
 	size_t size, struct err *err);
 /* The same, "" if it is not there. */
-MUST_USE enum status iot_text_or_none(struct iot *iot, const json_t *json, const char *name, char *out,
-	size_t size, struct err *err);
+MUST_USE enum status iot_text_or_none(struct iot *iot, const json_t *json, const char *name,
+	char *out, size_t size, struct err *err);
 /* Copies what is for people, cut and escaped. */
 void iot_text_cut(const json_t *json, const char *name, char *out, size_t size);
-MUST_USE enum status iot_bytes(struct iot *iot, const json_t *json, const char *name, struct bytes *out,
-	struct err *err);
+MUST_USE enum status iot_bytes(
+	struct iot *iot, const json_t *json, const char *name, struct bytes *out, struct err *err);
 int64_t iot_time_s(const json_t *json, const char *name); /* 0: not there */
 enum iot_mode iot_mode_of(const json_t *json);
 /* The ARN under arn_name and, if id_name is not NULL, the id. */
@@ -121,7 +123,8 @@ struct iot_list {
 	size_t item_bytes;
 };
 /* Reads one page into items; adds what pages need to request's query. */
-MUST_USE enum status iot_list(struct iot *iot, struct iot_request *request, const struct iot_list *list,
-	struct iot_cursor *cursor, void *items, size_t max, size_t *count, struct err *err);
+MUST_USE enum status iot_list(struct iot *iot, struct iot_request *request,
+	const struct iot_list *list, struct iot_cursor *cursor, void *items, size_t max,
+	size_t *count, struct err *err);
 
 #endif

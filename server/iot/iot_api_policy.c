@@ -64,7 +64,8 @@ iot_create_policy_version(struct iot *iot, const char *name, const char *documen
 
 /* An operation on one version that answers nothing. */
 static enum status
-change_version(struct iot *iot, enum iot_op op, const char *name, const char *version, struct err *err)
+change_version(
+	struct iot *iot, enum iot_op op, const char *name, const char *version, struct err *err)
 {
 	own_struct(iot_request) request = { .op = op, .labels = { name, version } };
 
@@ -74,7 +75,8 @@ change_version(struct iot *iot, enum iot_op op, const char *name, const char *ve
 }
 
 enum status
-iot_set_default_policy_version(struct iot *iot, const char *name, const char *version, struct err *err)
+iot_set_default_policy_version(
+	struct iot *iot, const char *name, const char *version, struct err *err)
 {
 	return change_version(iot, OP_SET_DEFAULT_POLICY_VERSION, name, version, err);
 }
@@ -111,7 +113,8 @@ iot_list_policy_versions(struct iot *iot, const char *name,
 }
 
 static enum status
-change_attachment(struct iot *iot, enum iot_op op, const char *name, const char *target, struct err *err)
+change_attachment(
+	struct iot *iot, enum iot_op op, const char *name, const char *target, struct err *err)
 {
 	own_struct(iot_request) request = { .op = op, .labels = { name } };
 
@@ -132,7 +135,8 @@ iot_detach_policy(struct iot *iot, const char *name, const char *target, struct 
 {
 	enum status status = change_attachment(iot, OP_DETACH_POLICY, name, target, err);
 
-	/* The model knows no such answer, some implementations give it: what is not attached is detached. */
+	/* The model knows no such answer, some implementations give it: what is not attached is
+	 * detached. */
 	return status == ERR_NOT_FOUND ? OK : status;
 }
 
@@ -146,7 +150,8 @@ read_policy_name(struct iot *iot, const json_t *item, void *arg, struct err *err
 
 enum status
 iot_list_attached_policies(struct iot *iot, const char *target, bool recursive,
-	struct iot_cursor *cursor, struct iot_name *policies, size_t max, size_t *count, struct err *err)
+	struct iot_cursor *cursor, struct iot_name *policies, size_t max, size_t *count,
+	struct err *err)
 {
 	static const struct iot_list LIST = { PAGING_MARKER, "policies", read_policy_name,
 		sizeof(*policies) };

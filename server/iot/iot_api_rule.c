@@ -53,8 +53,8 @@ iot_create_topic_rule_destination(struct iot *iot, const char *url, struct iot_d
 
 	TRY(iot_check(FORM_TOKEN, "url", url, err));
 	if (strlen(url) >= IOT_URL_BYTES)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "url: at most %d characters wanted",
-			IOT_URL_BYTES - 1);
+		return err_set(err, ERR_ARGUMENT, "iot_argument",
+			"url: at most %d characters wanted", IOT_URL_BYTES - 1);
 	TRY(iot_body(&request,
 		json_pack("{s:{s:{s:s}}}", "destinationConfiguration", "httpUrlConfiguration",
 			"confirmationUrl", url),
@@ -66,7 +66,8 @@ iot_create_topic_rule_destination(struct iot *iot, const char *url, struct iot_d
 enum status
 iot_confirm_topic_rule_destination(struct iot *iot, const char *token, struct err *err)
 {
-	own_struct(iot_request) request = { .op = OP_CONFIRM_TOPIC_RULE_DESTINATION, .labels = { token } };
+	own_struct(iot_request)
+		request = { .op = OP_CONFIRM_TOPIC_RULE_DESTINATION, .labels = { token } };
 
 	TRY(iot_check(FORM_TOKEN, "token", token, err));
 	return iot_run(iot, &request, NULL, err);
@@ -76,7 +77,8 @@ enum status
 iot_get_topic_rule_destination(struct iot *iot, const char *arn, struct iot_destination *out,
 	struct err *err)
 {
-	own_struct(iot_request) request = { .op = OP_GET_TOPIC_RULE_DESTINATION, .labels = { arn } };
+	own_struct(iot_request)
+		request = { .op = OP_GET_TOPIC_RULE_DESTINATION, .labels = { arn } };
 	own(json_t) answer = NULL;
 
 	TRY(iot_check(FORM_ARN, "arn", arn, err));
@@ -85,8 +87,8 @@ iot_get_topic_rule_destination(struct iot *iot, const char *arn, struct iot_dest
 }
 
 enum status
-iot_update_topic_rule_destination(struct iot *iot, const char *arn, enum iot_destination_status status,
-	struct err *err)
+iot_update_topic_rule_destination(
+	struct iot *iot, const char *arn, enum iot_destination_status status, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_UPDATE_TOPIC_RULE_DESTINATION };
 
@@ -104,8 +106,8 @@ enum status
 iot_list_topic_rule_destinations(struct iot *iot, struct iot_cursor *cursor,
 	struct iot_destination *items, size_t max, size_t *count, struct err *err)
 {
-	static const struct iot_list LIST = { PAGING_TOKEN, "destinationSummaries", read_destination,
-		sizeof(*items) };
+	static const struct iot_list LIST = { PAGING_TOKEN, "destinationSummaries",
+		read_destination, sizeof(*items) };
 	own_struct(iot_request) request = { .op = OP_LIST_TOPIC_RULE_DESTINATIONS };
 
 	return iot_list(iot, &request, &LIST, cursor, items, max, count, err);
@@ -164,15 +166,16 @@ iot_get_topic_rule(struct iot *iot, const char *name, json_t **rule, struct err 
 /* ---- events ---- */
 
 enum status
-iot_update_event_configurations(struct iot *iot, const char *const *types, size_t count, bool enabled,
-	struct err *err)
+iot_update_event_configurations(
+	struct iot *iot, const char *const *types, size_t count, bool enabled, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_UPDATE_EVENT_CONFIGURATIONS };
 	own(json_t) map = json_object();
 
 	for (size_t i = 0; i < count; i++) {
 		TRY(iot_check(FORM_NAME, "event type", types[i], err));
-		if (json_object_set_new(map, types[i], json_pack("{s:b}", "Enabled", (int)enabled)) != 0)
+		if (json_object_set_new(
+			    map, types[i], json_pack("{s:b}", "Enabled", (int)enabled)) != 0)
 			return err_memory(err);
 	}
 	TRY(iot_body(&request, json_pack("{s:O}", "eventConfigurations", map), err));

@@ -41,8 +41,8 @@ iot_create_thing(struct iot *iot, const struct iot_thing_spec *spec, struct iot_
 
 	TRY(check_spec(spec, err));
 	TRY(iot_body(&request,
-		json_pack("{s:s*, s:{s:o}}", "thingTypeName", spec->type, "attributePayload", "attributes",
-			attributes_json(spec)),
+		json_pack("{s:s*, s:{s:o}}", "thingTypeName", spec->type, "attributePayload",
+			"attributes", attributes_json(spec)),
 		err));
 	TRY(iot_run(iot, &request, &answer, err));
 	return iot_read_made(iot, answer, "thingArn", "thingId", out, err);
@@ -56,8 +56,8 @@ iot_update_thing(struct iot *iot, const struct iot_thing_spec *spec, struct err 
 	TRY(check_spec(spec, err));
 	TRY(iot_body(&request,
 		json_pack("{s:s*, s:{s:o, s:b}, s:o*, s:o*}", "thingTypeName", spec->type,
-			"attributePayload", "attributes", attributes_json(spec), "merge", (int)spec->merge,
-			"expectedVersion",
+			"attributePayload", "attributes", attributes_json(spec), "merge",
+			(int)spec->merge, "expectedVersion",
 			spec->expected_version > 0 ? json_integer(spec->expected_version) : NULL,
 			"removeThingType", spec->remove_type ? json_true() : NULL),
 		err));
@@ -103,14 +103,16 @@ read_attributes(struct iot *iot, const json_t *json, struct iot_thing *out, stru
 	out->attributes = mem_array(json_object_size(object), sizeof(*out->attributes));
 	if (out->attributes == NULL)
 		return err_memory(err);
-	for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
+	for (void *at = json_object_iter(object); at != NULL;
+		at = json_object_iter_next(object, at)) {
 		struct iot_attribute *attribute = &out->attributes[out->attribute_count++];
 		const char *name = json_object_iter_key(at);
 
 		if (strlen(name) >= sizeof(attribute->name))
 			return iot_malformed(iot, "attributes", err);
 		memcpy(attribute->name, name, strlen(name) + 1);
-		TRY(iot_text_or_none(iot, object, name, attribute->value, sizeof(attribute->value), err));
+		TRY(iot_text_or_none(
+			iot, object, name, attribute->value, sizeof(attribute->value), err));
 	}
 	return OK;
 }
@@ -136,7 +138,8 @@ iot_describe_thing(struct iot *iot, const char *name, struct iot_thing *out, str
 
 enum status
 iot_create_thing_type(struct iot *iot, const char *name, const char *description,
-	const char *const *searchable, size_t searchable_count, struct iot_made *out, struct err *err)
+	const char *const *searchable, size_t searchable_count, struct iot_made *out,
+	struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_CREATE_THING_TYPE, .labels = { name } };
 	own(json_t) answer = NULL;
@@ -146,18 +149,20 @@ iot_create_thing_type(struct iot *iot, const char *name, const char *description
 		(void)json_array_append_new(names, json_string(searchable[i]));
 	/* Takes names, whatever becomes of it. */
 	TRY(iot_body(&request,
-		json_pack("{s:{s:s*, s:o*}}", "thingTypeProperties", "thingTypeDescription", description,
-			"searchableAttributes", names),
+		json_pack("{s:{s:s*, s:o*}}", "thingTypeProperties", "thingTypeDescription",
+			description, "searchableAttributes", names),
 		err));
 	TRY(iot_check(FORM_NAME, "thing type", name, err));
 	if (searchable_count > 3 || json_array_size(names) != searchable_count)
-		return err_set(err, ERR_ARGUMENT, "iot_argument", "searchable: at most 3 names wanted");
+		return err_set(
+			err, ERR_ARGUMENT, "iot_argument", "searchable: at most 3 names wanted");
 	TRY(iot_run(iot, &request, &answer, err));
 	return iot_read_made(iot, answer, "thingTypeArn", "thingTypeId", out, err);
 }
 
 enum status
-iot_describe_thing_type(struct iot *iot, const char *name, struct iot_thing_type *out, struct err *err)
+iot_describe_thing_type(
+	struct iot *iot, const char *name, struct iot_thing_type *out, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_DESCRIBE_THING_TYPE, .labels = { name } };
 	own(json_t) answer = NULL;
@@ -176,8 +181,8 @@ iot_describe_thing_type(struct iot *iot, const char *name, struct iot_thing_type
 }
 
 enum status
-iot_create_thing_group(struct iot *iot, const char *name, const char *parent, const char *description,
-	struct iot_made *out, struct err *err)
+iot_create_thing_group(struct iot *iot, const char *name, const char *parent,
+	const char *description, struct iot_made *out, struct err *err)
 {
 	own_struct(iot_request) request = { .op = OP_CREATE_THING_GROUP, .labels = { name } };
 	own(json_t) answer = NULL;
@@ -194,13 +199,15 @@ iot_create_thing_group(struct iot *iot, const char *name, const char *parent, co
 }
 
 static enum status
-change_membership(struct iot *iot, enum iot_op op, const char *group, const char *thing, struct err *err)
+change_membership(
+	struct iot *iot, enum iot_op op, const char *group, const char *thing, struct err *err)
 {
 	own_struct(iot_request) request = { .op = op };
 
 	TRY(iot_check(FORM_NAME, "thing group", group, err));
 	TRY(iot_check(FORM_NAME, "thing", thing, err));
-	TRY(iot_body(&request, json_pack("{s:s, s:s}", "thingGroupName", group, "thingName", thing), err));
+	TRY(iot_body(&request, json_pack("{s:s, s:s}", "thingGroupName", group, "thingName", thing),
+		err));
 	return iot_run(iot, &request, NULL, err);
 }
 
@@ -211,7 +218,8 @@ iot_add_thing_to_thing_group(struct iot *iot, const char *group, const char *thi
 }
 
 enum status
-iot_remove_thing_from_thing_group(struct iot *iot, const char *group, const char *thing, struct err *err)
+iot_remove_thing_from_thing_group(
+	struct iot *iot, const char *group, const char *thing, struct err *err)
 {
 	return change_membership(iot, OP_REMOVE_THING_FROM_THING_GROUP, group, thing, err);
 }
@@ -228,8 +236,10 @@ enum status
 iot_list_thing_groups_for_thing(struct iot *iot, const char *thing, struct iot_cursor *cursor,
 	struct iot_name *groups, size_t max, size_t *count, struct err *err)
 {
-	static const struct iot_list LIST = { PAGING_TOKEN, "thingGroups", read_group, sizeof(*groups) };
-	own_struct(iot_request) request = { .op = OP_LIST_THING_GROUPS_FOR_THING, .labels = { thing } };
+	static const struct iot_list LIST = { PAGING_TOKEN, "thingGroups", read_group,
+		sizeof(*groups) };
+	own_struct(iot_request)
+		request = { .op = OP_LIST_THING_GROUPS_FOR_THING, .labels = { thing } };
 
 	TRY(iot_check(FORM_NAME, "thing", thing, err));
 	return iot_list(iot, &request, &LIST, cursor, groups, max, count, err);
@@ -250,13 +260,15 @@ change_principal(struct iot *iot, enum iot_op op, const char *thing, const char 
 }
 
 enum status
-iot_attach_thing_principal(struct iot *iot, const char *thing, const char *principal, struct err *err)
+iot_attach_thing_principal(
+	struct iot *iot, const char *thing, const char *principal, struct err *err)
 {
 	return change_principal(iot, OP_ATTACH_THING_PRINCIPAL, thing, principal, err);
 }
 
 enum status
-iot_detach_thing_principal(struct iot *iot, const char *thing, const char *principal, struct err *err)
+iot_detach_thing_principal(
+	struct iot *iot, const char *thing, const char *principal, struct err *err)
 {
 	return change_principal(iot, OP_DETACH_THING_PRINCIPAL, thing, principal, err);
 }
@@ -267,7 +279,8 @@ read_plain(struct iot *iot, const json_t *item, char *out, size_t size, const ch
 {
 	size_t len = json_string_length(item);
 
-	if (!json_is_string(item) || len == 0 || len >= size || strlen(json_string_value(item)) != len)
+	if (!json_is_string(item) || len == 0 || len >= size ||
+		strlen(json_string_value(item)) != len)
 		return iot_malformed(iot, what, err);
 	memcpy(out, json_string_value(item), len + 1);
 	return OK;
@@ -305,7 +318,8 @@ enum status
 iot_list_principal_things(struct iot *iot, const char *principal, struct iot_cursor *cursor,
 	struct iot_name *things, size_t max, size_t *count, struct err *err)
 {
-	static const struct iot_list LIST = { PAGING_TOKEN, "things", read_thing_name, sizeof(*things) };
+	static const struct iot_list LIST = { PAGING_TOKEN, "things", read_thing_name,
+		sizeof(*things) };
 	own_struct(iot_request) request = { .op = OP_LIST_PRINCIPAL_THINGS,
 		.header = { "x-amzn-principal", principal } };
 

@@ -1,7 +1,9 @@
 /*
- * iot_call - for tests: the client of IoT Core, called from outside. argv[1] is the configuration (JSON);
- * then one JSON object a line on stdin: {"op": …, arguments}, one a line on stdout: {"status", "result"} or
- * {"status", "code", "text", "failure"}. Credentials come from the environment, as the chain finds them.
+ * iot_call - for tests: the client of IoT Core, called from outside. argv[1] is the configuration
+ * (JSON); then one JSON object a line on stdin: {"op": …, arguments}, one a line on stdout:
+ * {"status", "result"} or
+ * {"status", "code", "text", "failure"}. Credentials come from the environment, as the chain finds
+ * them.
  */
 #include <jansson.h>
 #include <pthread.h>
@@ -57,7 +59,8 @@ put(struct call *call, const char *name, const char *value)
 static void
 put_bytes(struct call *call, const char *name, const struct bytes *value)
 {
-	json_object_set_new(call->out, name, json_stringn(value->len > 0 ? (const char *)value->data : "", value->len));
+	json_object_set_new(call->out, name,
+		json_stringn(value->len > 0 ? (const char *)value->data : "", value->len));
 }
 
 static void
@@ -102,7 +105,8 @@ register_ca_certificate(struct call *c)
 {
 	struct iot_register_ca spec = { .ca_pem = text(c, "ca_pem"),
 		.verification_pem = text(c, "verification_pem"),
-		.mode = flag(c, "sni_only") ? IOT_MODE_SNI_ONLY : IOT_MODE_DEFAULT, .active = flag(c, "active"),
+		.mode = flag(c, "sni_only") ? IOT_MODE_SNI_ONLY : IOT_MODE_DEFAULT,
+		.active = flag(c, "active"),
 		.auto_registration = flag(c, "auto_registration") };
 	struct iot_made made;
 
@@ -136,7 +140,8 @@ describe_ca_certificate(struct call *c)
 static enum status
 update_ca_certificate(struct call *c)
 {
-	return iot_update_ca_certificate(&c->iot, text(c, "id"), iot_status_parse(text(c, "new_status")),
+	return iot_update_ca_certificate(&c->iot, text(c, "id"),
+		iot_status_parse(text(c, "new_status")),
 		(enum iot_switch)number(c->in, "auto_registration"), &c->err);
 }
 
@@ -204,12 +209,16 @@ delete_certificate(struct call *c)
 static struct iot_thing_spec
 thing_spec(const struct call *c, struct aws_pair pairs[IOT_ATTRIBUTES_MAX])
 {
-	struct iot_thing_spec spec = { .name = text(c, "name"), .type = text(c, "type"), .attributes = pairs,
-		.merge = flag(c, "merge"), .remove_type = flag(c, "remove_type"),
+	struct iot_thing_spec spec = { .name = text(c, "name"),
+		.type = text(c, "type"),
+		.attributes = pairs,
+		.merge = flag(c, "merge"),
+		.remove_type = flag(c, "remove_type"),
 		.expected_version = number(c->in, "expected_version") };
 	json_t *object = json_object_get(c->in, "attributes");
 
-	for (void *at = json_object_iter(object); at != NULL && spec.attribute_count < IOT_ATTRIBUTES_MAX;
+	for (void *at = json_object_iter(object);
+		at != NULL && spec.attribute_count < IOT_ATTRIBUTES_MAX;
 		at = json_object_iter_next(object, at))
 		pairs[spec.attribute_count++] = (struct aws_pair){ json_object_iter_key(at),
 			json_string_value(json_object_iter_value(at)) };
@@ -240,7 +249,8 @@ update_thing(struct call *c)
 static enum status
 delete_thing(struct call *c)
 {
-	return iot_delete_thing(&c->iot, text(c, "name"), number(c->in, "expected_version"), &c->err);
+	return iot_delete_thing(
+		&c->iot, text(c, "name"), number(c->in, "expected_version"), &c->err);
 }
 
 static enum status
@@ -292,8 +302,8 @@ create_thing_group(struct call *c)
 {
 	struct iot_made made;
 
-	TRY(iot_create_thing_group(
-		&c->iot, text(c, "name"), text(c, "parent"), text(c, "description"), &made, &c->err));
+	TRY(iot_create_thing_group(&c->iot, text(c, "name"), text(c, "parent"),
+		text(c, "description"), &made, &c->err));
 	put_made(c, &made);
 	return OK;
 }
@@ -307,7 +317,8 @@ add_thing_to_thing_group(struct call *c)
 static enum status
 remove_thing_from_thing_group(struct call *c)
 {
-	return iot_remove_thing_from_thing_group(&c->iot, text(c, "group"), text(c, "thing"), &c->err);
+	return iot_remove_thing_from_thing_group(
+		&c->iot, text(c, "group"), text(c, "thing"), &c->err);
 }
 
 static enum status
@@ -368,7 +379,8 @@ create_policy_version(struct call *c)
 static enum status
 set_default_policy_version(struct call *c)
 {
-	return iot_set_default_policy_version(&c->iot, text(c, "name"), text(c, "version"), &c->err);
+	return iot_set_default_policy_version(
+		&c->iot, text(c, "name"), text(c, "version"), &c->err);
 }
 
 static enum status
@@ -387,8 +399,10 @@ list_policy_versions(struct call *c)
 	json_object_set_new(c->out, "items", array);
 	TRY(iot_list_policy_versions(&c->iot, text(c, "name"), versions, &count, &c->err));
 	for (size_t i = 0; i < count; i++)
-		json_array_append_new(array, json_pack("{s:s, s:b, s:I}", "id", versions[i].id, "is_default",
-			(int)versions[i].is_default, "creation_s", (json_int_t)versions[i].creation_s));
+		json_array_append_new(
+			array, json_pack("{s:s, s:b, s:I}", "id", versions[i].id, "is_default",
+				       (int)versions[i].is_default, "creation_s",
+				       (json_int_t)versions[i].creation_s));
 	return OK;
 }
 
@@ -461,13 +475,15 @@ update_topic_rule_destination(struct call *c)
 static enum status
 create_topic_rule(struct call *c)
 {
-	return iot_create_topic_rule(&c->iot, text(c, "name"), json_object_get(c->in, "payload"), &c->err);
+	return iot_create_topic_rule(
+		&c->iot, text(c, "name"), json_object_get(c->in, "payload"), &c->err);
 }
 
 static enum status
 replace_topic_rule(struct call *c)
 {
-	return iot_replace_topic_rule(&c->iot, text(c, "name"), json_object_get(c->in, "payload"), &c->err);
+	return iot_replace_topic_rule(
+		&c->iot, text(c, "name"), json_object_get(c->in, "payload"), &c->err);
 }
 
 static enum status
@@ -543,9 +559,10 @@ one_page(struct call *c, const char *op, struct iot_cursor *cursor, union items 
 		return iot_list_principal_things(
 			&c->iot, text(c, "principal"), cursor, items->names, max, count, &c->err);
 	if (strcmp(op, "list_attached_policies") == 0)
-		return iot_list_attached_policies(&c->iot, text(c, "target"), flag(c, "recursive"), cursor,
-			items->names, max, count, &c->err);
-	return iot_list_topic_rule_destinations(&c->iot, cursor, items->destinations, max, count, &c->err);
+		return iot_list_attached_policies(&c->iot, text(c, "target"), flag(c, "recursive"),
+			cursor, items->names, max, count, &c->err);
+	return iot_list_topic_rule_destinations(
+		&c->iot, cursor, items->destinations, max, count, &c->err);
 }
 
 static enum status
@@ -579,13 +596,15 @@ static void
 add_stats(void *arg, const struct aws_operation_stats *stats)
 {
 	json_t *results = json_object();
-	json_t *entry = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "calls", (json_int_t)stats->calls,
-		"attempts", (json_int_t)stats->attempts, "retries", (json_int_t)stats->retries, "throttles",
-		(json_int_t)stats->throttles, "paced_ms", (json_int_t)stats->paced_ms, "results", results);
+	json_t *entry = json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "calls",
+		(json_int_t)stats->calls, "attempts", (json_int_t)stats->attempts, "retries",
+		(json_int_t)stats->retries, "throttles", (json_int_t)stats->throttles, "paced_ms",
+		(json_int_t)stats->paced_ms, "results", results);
 
 	for (int i = 0; i < AWS_ERROR_COUNT; i++)
 		if (stats->results[i] > 0)
-			json_object_set_new(results, aws_error_name((enum aws_error)i), json_integer(stats->results[i]));
+			json_object_set_new(results, aws_error_name((enum aws_error)i),
+				json_integer(stats->results[i]));
 	json_object_set_new(arg, stats->operation, entry);
 }
 
@@ -680,7 +699,8 @@ repeat_thread(void *arg)
 	return NULL;
 }
 
-/* {"call": {…}, "count": n, "threads": n, "stop": true}: how often each code came, and how long it took. */
+/* {"call": {…}, "count": n, "threads": n, "stop": true}: how often each code came, and how long it
+ * took. */
 static enum status
 repeat(struct call *c)
 {
@@ -713,22 +733,59 @@ static const struct {
 	const char *op;
 	enum status (*run)(struct call *call);
 } CALLS[] = {
-	CALL(get_registration_code), CALL(register_ca_certificate), CALL(describe_ca_certificate),
-	CALL(update_ca_certificate), CALL(delete_ca_certificate), LIST(list_ca_certificates),
-	CALL(register_certificate), CALL(register_certificate_without_ca), CALL(describe_certificate),
-	CALL(update_certificate), CALL(delete_certificate), LIST(list_certificates),
-	LIST(list_certificates_by_ca), CALL(create_thing), CALL(update_thing), CALL(delete_thing),
-	CALL(describe_thing), CALL(create_thing_type), CALL(describe_thing_type), CALL(create_thing_group),
-	CALL(add_thing_to_thing_group), CALL(remove_thing_from_thing_group), LIST(list_thing_groups_for_thing),
-	CALL(attach_thing_principal), CALL(detach_thing_principal), LIST(list_thing_principals),
-	LIST(list_principal_things), CALL(create_policy), CALL(get_policy), CALL(create_policy_version),
-	CALL(set_default_policy_version), CALL(delete_policy_version), CALL(list_policy_versions),
-	CALL(attach_policy), CALL(detach_policy), LIST(list_attached_policies), CALL(describe_endpoint),
-	CALL(create_topic_rule_destination), CALL(confirm_topic_rule_destination),
-	CALL(get_topic_rule_destination), CALL(update_topic_rule_destination),
-	LIST(list_topic_rule_destinations), CALL(create_topic_rule), CALL(replace_topic_rule),
-	CALL(delete_topic_rule), CALL(get_topic_rule), CALL(update_event_configurations), CALL(stats),
-	CALL(health), CALL(metrics), CALL(credentials), CALL(doubt), CALL(repeat),
+	CALL(get_registration_code),
+	CALL(register_ca_certificate),
+	CALL(describe_ca_certificate),
+	CALL(update_ca_certificate),
+	CALL(delete_ca_certificate),
+	LIST(list_ca_certificates),
+	CALL(register_certificate),
+	CALL(register_certificate_without_ca),
+	CALL(describe_certificate),
+	CALL(update_certificate),
+	CALL(delete_certificate),
+	LIST(list_certificates),
+	LIST(list_certificates_by_ca),
+	CALL(create_thing),
+	CALL(update_thing),
+	CALL(delete_thing),
+	CALL(describe_thing),
+	CALL(create_thing_type),
+	CALL(describe_thing_type),
+	CALL(create_thing_group),
+	CALL(add_thing_to_thing_group),
+	CALL(remove_thing_from_thing_group),
+	LIST(list_thing_groups_for_thing),
+	CALL(attach_thing_principal),
+	CALL(detach_thing_principal),
+	LIST(list_thing_principals),
+	LIST(list_principal_things),
+	CALL(create_policy),
+	CALL(get_policy),
+	CALL(create_policy_version),
+	CALL(set_default_policy_version),
+	CALL(delete_policy_version),
+	CALL(list_policy_versions),
+	CALL(attach_policy),
+	CALL(detach_policy),
+	LIST(list_attached_policies),
+	CALL(describe_endpoint),
+	CALL(create_topic_rule_destination),
+	CALL(confirm_topic_rule_destination),
+	CALL(get_topic_rule_destination),
+	CALL(update_topic_rule_destination),
+	LIST(list_topic_rule_destinations),
+	CALL(create_topic_rule),
+	CALL(replace_topic_rule),
+	CALL(delete_topic_rule),
+	CALL(get_topic_rule),
+	CALL(update_event_configurations),
+	CALL(stats),
+	CALL(health),
+	CALL(metrics),
+	CALL(credentials),
+	CALL(doubt),
+	CALL(repeat),
 };
 
 static json_t *
@@ -747,12 +804,14 @@ run(const json_t *in)
 	if (status == OK) {
 		answer = json_pack("{s:s, s:o}", "status", "OK", "result", call.out);
 	} else {
-		answer = json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:I, s:s, s:s, s:s, s:s, s:I}}", "status",
-			status_name(status), "code", call.err.code, "text", call.err.text, "result", call.out,
-			"failure", "error", aws_error_name(call.iot.failure.error), "http_status",
-			(json_int_t)call.iot.failure.http_status, "type", call.iot.failure.type, "message",
-			call.iot.failure.message, "resource_arn", call.iot.failure.resource_arn, "request_id",
-			call.iot.failure.request_id, "attempts", (json_int_t)call.iot.failure.attempts);
+		answer = json_pack("{s:s, s:s, s:s, s:o, s:{s:s, s:I, s:s, s:s, s:s, s:s, s:I}}",
+			"status", status_name(status), "code", call.err.code, "text", call.err.text,
+			"result", call.out, "failure", "error",
+			aws_error_name(call.iot.failure.error), "http_status",
+			(json_int_t)call.iot.failure.http_status, "type", call.iot.failure.type,
+			"message", call.iot.failure.message, "resource_arn",
+			call.iot.failure.resource_arn, "request_id", call.iot.failure.request_id,
+			"attempts", (json_int_t)call.iot.failure.attempts);
 	}
 	if (answer == NULL)
 		abort();
@@ -797,9 +856,13 @@ main(int argc, char **argv)
 	const struct call settings = { .in = config };
 	struct aws_quota quotas[QUOTAS_MAX];
 	struct aws_credentials_config chain = { .profile = text(&settings, "profile"),
-		.region = text(&settings, "region"), .ca_file = text(&settings, "ca_file"), .clock = &CLOCK };
-	struct aws_client_config setup = { .name = text(&settings, "name"), .region = text(&settings, "region"),
-		.endpoint_url = text(&settings, "endpoint_url"), .ca_file = text(&settings, "ca_file"),
+		.region = text(&settings, "region"),
+		.ca_file = text(&settings, "ca_file"),
+		.clock = &CLOCK };
+	struct aws_client_config setup = { .name = text(&settings, "name"),
+		.region = text(&settings, "region"),
+		.endpoint_url = text(&settings, "endpoint_url"),
+		.ca_file = text(&settings, "ca_file"),
 		.connections_max = (unsigned)number(config, "connections_max"),
 		.connect_timeout_ms = number(config, "connect_timeout_ms"),
 		.attempt_timeout_ms = number(config, "attempt_timeout_ms"),
@@ -807,7 +870,8 @@ main(int argc, char **argv)
 		.attempts_max = (unsigned)number(config, "attempts_max"),
 		.breaker = { .failures = (unsigned)number(config, "breaker_failures"),
 			.open_ms = number(config, "breaker_open_ms") },
-		.quotas = quotas, .quota_count = read_quotas(config, quotas) };
+		.quotas = quotas,
+		.quota_count = read_quotas(config, quotas) };
 	struct err err;
 	json_t *line;
 

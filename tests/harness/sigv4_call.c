@@ -1,7 +1,8 @@
 /*
- * sigv4_call - for tests: one JSON object a line on stdin, one a line on stdout. In: method, path, query
- * [[name, value] …], headers [[name, value] …], body, date, access_key, secret_key, region, service; octets
- * are hex. Out: canonical (hex), authorization; or code.
+ * sigv4_call - for tests: one JSON object a line on stdin, one a line on stdout. In: method, path,
+ * query
+ * [[name, value] …], headers [[name, value] …], body, date, access_key, secret_key, region,
+ * service; octets are hex. Out: canonical (hex), authorization; or code.
  */
 #include <jansson.h>
 #include <stdio.h>

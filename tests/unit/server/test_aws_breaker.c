@@ -127,7 +127,8 @@ it_has_defaults_and_names(void **state)
 	(void)state;
 	aws_breaker_init(&breaker, &none);
 	assert_true(breaker.config.failures > 0 && breaker.config.share_pct > 0);
-	assert_true(breaker.config.open_ms > 0 && breaker.config.open_max_ms >= breaker.config.open_ms);
+	assert_true(
+		breaker.config.open_ms > 0 && breaker.config.open_max_ms >= breaker.config.open_ms);
 	assert_string_equal(aws_breaker_name(AWS_BREAKER_CLOSED), "closed");
 	assert_string_equal(aws_breaker_name(AWS_BREAKER_OPEN), "open");
 	assert_string_equal(aws_breaker_name(AWS_BREAKER_HALF_OPEN), "half_open");

@@ -65,7 +65,8 @@ the_name_is_found_wherever_it_stands(void **state)
 	static const struct {
 		const char *header, *body, *want;
 	} NAMES[] = {
-		{ "ThrottlingException:http://internal", "{\"__type\": \"X\"}", "ThrottlingException" },
+		{ "ThrottlingException:http://internal", "{\"__type\": \"X\"}",
+			"ThrottlingException" },
 		{ "", "{\"__type\": \"com.amazon#ThrottlingException\"}", "ThrottlingException" },
 		{ "", "{\"code\": \"ThrottlingException\"}", "ThrottlingException" },
 		{ "", "{\"__type\": 5, \"code\": \"C\"}", "C" },
@@ -99,7 +100,8 @@ a_failure_keeps_what_the_service_said_within_bounds(void **state)
 	huge[0] = '"';
 	huge[1] = '\n';
 	huge[sizeof(huge) - 1] = '\0';
-	json = json_pack("{s:s, s:s, s:s}", "Message", huge, "resourceArn", huge, "resourceId", "id");
+	json = json_pack(
+		"{s:s, s:s, s:s}", "Message", huge, "resourceArn", huge, "resourceId", "id");
 	aws_failure_read(&failure, 409, "ResourceAlreadyExistsException", json);
 	json_decref(json);
 	assert_int_equal(failure.error, AWS_ERROR_EXISTS);
@@ -109,7 +111,8 @@ a_failure_keeps_what_the_service_said_within_bounds(void **state)
 	assert_string_equal(failure.resource_id, "id");
 	assert_int_equal(aws_failure_err(&failure, "CreateThing", &err), ERR_CONFLICT);
 	assert_string_equal(err.code, "iot_exists");
-	assert_non_null(strstr(err.text, "CreateThing: HTTP 409 ResourceAlreadyExistsException, 2 sent: '?x"));
+	assert_non_null(strstr(
+		err.text, "CreateThing: HTTP 409 ResourceAlreadyExistsException, 2 sent: '?x"));
 	/* Without an answer, and with a wait that was asked for. */
 	failure = (struct aws_failure){ .error = AWS_ERROR_THROTTLED, .retry_after_ms = 1001 };
 	aws_failure_read(&failure, 429, "", NULL);
@@ -130,7 +133,8 @@ only_what_may_pass_is_tried_again(void **state)
 	(void)state;
 	for (int i = 0; i < AWS_ERROR_COUNT; i++)
 		assert_int_equal(aws_error_transient((enum aws_error)i),
-			i == AWS_ERROR_THROTTLED || i == AWS_ERROR_UNAVAILABLE || i == AWS_ERROR_BREAKER);
+			i == AWS_ERROR_THROTTLED || i == AWS_ERROR_UNAVAILABLE ||
+				i == AWS_ERROR_BREAKER);
 }
 
 static enum status
@@ -177,7 +181,8 @@ backoff_doubles_up_to_its_bound(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT_OF(WAITS); i++) {
-		struct aws_failure failure = { .error = WAITS[i].error, .retry_after_ms = WAITS[i].retry_after_ms };
+		struct aws_failure failure = { .error = WAITS[i].error,
+			.retry_after_ms = WAITS[i].retry_after_ms };
 
 		assert_int_equal(aws_backoff_ms(&ms, &failure, WAITS[i].next, &low, &err), OK);
 		assert_in_range(ms, WAITS[i].want_least, WAITS[i].want_least + 1);
@@ -185,7 +190,8 @@ backoff_doubles_up_to_its_bound(void **state)
 		assert_in_range(ms, WAITS[i].want_least, WAITS[i].want_most);
 		if (WAITS[i].retry_after_ms == 0)
 			assert_true(ms >= WAITS[i].want_most - 1);
-		assert_int_equal(aws_backoff_ms(&ms, &failure, WAITS[i].next, &none, &err), ERR_UNAVAILABLE);
+		assert_int_equal(
+			aws_backoff_ms(&ms, &failure, WAITS[i].next, &none, &err), ERR_UNAVAILABLE);
 	}
 }
 

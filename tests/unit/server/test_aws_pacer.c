@@ -126,7 +126,8 @@ who_is_urgent_and_gives_up_holds_nobody(void **state)
 static void
 quotas_are_found_in_order(void **state)
 {
-	const struct aws_quota overrides[] = { { "UpdateCertificate", 50, 0 }, { "Mine", 0.5, 0 }, { "B", 1, 9 } };
+	const struct aws_quota overrides[] = { { "UpdateCertificate", 50, 0 }, { "Mine", 0.5, 0 },
+		{ "B", 1, 9 } };
 
 	(void)state;
 	assert_true(aws_quota_find(overrides, 3, "UpdateCertificate").per_second == 50);
@@ -136,7 +137,8 @@ quotas_are_found_in_order(void **state)
 	assert_true(aws_quota_find(overrides, 3, "B").burst == 9);
 	assert_true(aws_quota_find(NULL, 0, "None").per_second == AWS_QUOTA_DEFAULT_PER_SECOND);
 	for (size_t i = 0; i < AWS_QUOTAS_COUNT; i++)
-		assert_ptr_equal(aws_quota_find(NULL, 0, AWS_QUOTAS[i].operation).operation, AWS_QUOTAS[i].operation);
+		assert_ptr_equal(aws_quota_find(NULL, 0, AWS_QUOTAS[i].operation).operation,
+			AWS_QUOTAS[i].operation);
 }
 
 static void

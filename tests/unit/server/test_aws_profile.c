@@ -30,7 +30,8 @@ static const struct {
 	{ "[default]\n" KEY "=\n", "default", false, NULL, true },
 	{ "[default]\ns3 =\n  " KEY " = nested\n" KEY "=A\n", "default", false, "A", true },
 	{ "[default]\n" KEY " = A # no comment\n", "default", false, "A # no comment", true },
-	{ "[default]\n" KEY "=A\n[other]\n" KEY "=B\n[default]\nregion=r\n", "default", false, "A", true },
+	{ "[default]\n" KEY "=A\n[other]\n" KEY "=B\n[default]\nregion=r\n", "default", false, "A",
+		true },
 	/* What is wrong in a section that nobody asked for stays its own. */
 	{ "[other]\nnonsense\n[default]\n" KEY "=A\n", "default", false, "A", true },
 };
@@ -43,7 +44,8 @@ profiles_are_read(void **state)
 		struct aws_profile profile = { .found = false };
 		struct err err;
 
-		if (aws_profile_read(&profile, view_text(GOOD[i].text), GOOD[i].name, GOOD[i].is_config, &err) != OK)
+		if (aws_profile_read(&profile, view_text(GOOD[i].text), GOOD[i].name,
+			    GOOD[i].is_config, &err) != OK)
 			fail_msg("%zu: %s", i, err.text);
 		assert_int_equal(profile.found, GOOD[i].want_found);
 		if (GOOD[i].want == NULL)
@@ -101,10 +103,11 @@ bad_files_are_refused_with_their_line(void **state)
 static void
 all_keys_are_known(void **state)
 {
-	static const char TEXT[] = "[default]\naws_access_key_id=0\naws_secret_access_key=1\naws_session_token=2\n"
-				   "role_arn=3\nsource_profile=4\ncredential_source=5\nweb_identity_token_file=6\n"
-				   "role_session_name=7\nexternal_id=8\nmfa_serial=9\nregion=:\n"
-				   "credential_process=;\nsso_start_url=<\nsso_session==\noutput=json\n";
+	static const char TEXT[] =
+		"[default]\naws_access_key_id=0\naws_secret_access_key=1\naws_session_token=2\n"
+		"role_arn=3\nsource_profile=4\ncredential_source=5\nweb_identity_token_file=6\n"
+		"role_session_name=7\nexternal_id=8\nmfa_serial=9\nregion=:\n"
+		"credential_process=;\nsso_start_url=<\nsso_session==\noutput=json\n";
 	struct aws_profile profile = { .found = false };
 	struct err err;
 
@@ -115,7 +118,9 @@ all_keys_are_known(void **state)
 		assert_int_equal(profile.values[i].data[0], '0' + i);
 	}
 	/* A second file overrides what it names and leaves the rest. */
-	assert_int_equal(aws_profile_read(&profile, view_text("[default]\n" KEY "=X\n"), "default", false, &err), OK);
+	assert_int_equal(aws_profile_read(&profile, view_text("[default]\n" KEY "=X\n"), "default",
+				 false, &err),
+		OK);
 	assert_true(view_equal_text(profile.values[AWS_PROFILE_ACCESS_KEY], "X"));
 	assert_true(view_equal_text(profile.values[AWS_PROFILE_SECRET_KEY], "1"));
 }
@@ -126,10 +131,19 @@ values_are_found_in_xml(void **state)
 	static const struct {
 		const char *xml, *want; /* NULL: none */
 	} CASES[] = {
-		{ "<A>x</A>", "x" }, { "<R><A>x y</A><A>z</A></R>", "x y" }, { "<A></A>", "" },
-		{ "<A>x/+=</A>", "x/+=" }, { "", NULL }, { "<A>", NULL }, { "<A>x", NULL }, { "</A>x<A>", NULL },
-		{ "<A>a&amp;b</A>", NULL }, { "<A><B>x</B></A>", NULL }, { "<A x=\"y\">z</A>", NULL },
-		{ "<a>x</a>", NULL }, { "<AB>x</AB>", NULL },
+		{ "<A>x</A>", "x" },
+		{ "<R><A>x y</A><A>z</A></R>", "x y" },
+		{ "<A></A>", "" },
+		{ "<A>x/+=</A>", "x/+=" },
+		{ "", NULL },
+		{ "<A>", NULL },
+		{ "<A>x", NULL },
+		{ "</A>x<A>", NULL },
+		{ "<A>a&amp;b</A>", NULL },
+		{ "<A><B>x</B></A>", NULL },
+		{ "<A x=\"y\">z</A>", NULL },
+		{ "<a>x</a>", NULL },
+		{ "<AB>x</AB>", NULL },
 	};
 
 	(void)state;
@@ -137,7 +151,8 @@ values_are_found_in_xml(void **state)
 		struct view out = { NULL, 0 };
 		bool found = aws_xml_value(view_text(CASES[i].xml), "A", &out);
 
-		if (found != (CASES[i].want != NULL) || (found && !view_equal_text(out, CASES[i].want)))
+		if (found != (CASES[i].want != NULL) ||
+			(found && !view_equal_text(out, CASES[i].want)))
 			fail_msg("%s", CASES[i].xml);
 	}
 }
