@@ -255,6 +255,54 @@ old_idempotency_keys_go_in_portions(void **state)
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.idempotency"), 3);
 }
 
+/* The guard's month, and one more list of each kind after the certificate expired. */
+static void
+expired_revocations_go_once_they_were_on_one_more_list(void **state)
+{
+	struct db_tx *tx = *state;
+	size_t deleted;
+
+	sql(tx, "INSERT INTO jitrca.issuer (ca_id, kind, subject, certificate, chain, sha256, not_before,"
+		" not_after) VALUES ('old', 'issuing', 's', '', '{}', sha256('old'), now(), now())");
+	sql(tx, "INSERT INTO jitrca.crl_scope (issuer_id, scope) SELECT issuer_id, n FROM jitrca.issuer,"
+		" generate_series(-1, 2) n WHERE ca_id = 'old'");
+	/* The list of shard 1 is older than the ends; that of shard 2 was never made. */
+	sql(tx, "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update, next_update, entries, sha256,"
+		" der) SELECT issuer_id, n, 1, now() - CASE n WHEN 1 THEN interval '50 days' ELSE"
+		" interval '1 day' END, now(), 0, '', '' FROM jitrca.issuer, generate_series(-1, 1) n"
+		" WHERE ca_id = 'old'");
+	sql(tx, "INSERT INTO jitrca.revocation SELECT issuer_id, ('\\x01' || lpad(shard::text, 2, '0') ||"
+		" lpad(n::text, 28, '0'))::bytea, 1, now() - interval '90 days',"
+		" now() - days * interval '1 day' FROM jitrca.issuer, (VALUES (0, 40, 1), (0, 40, 2),"
+		" (0, 29, 3), (1, 40, 4), (2, 40, 5)) v (shard, days, n) WHERE ca_id = 'old'");
+	assert_ok(db_retention_revocations(tx, 2, &deleted, err));
+	assert_int_equal(deleted, 2);
+	assert_ok(db_retention_revocations(tx, 2, &deleted, err));
+	assert_int_equal(deleted, 0);
+}
+
+static void
+instances_go_when_nobody_holds_them(void **state)
+{
+	struct db_tx *tx = *state;
+	own_struct(db_tx) other = { NULL, NULL };
+	size_t deleted;
+
+	sql(tx, "INSERT INTO jitrca.instance (instance_id, host, started_at) OVERRIDING SYSTEM VALUE SELECT n,"
+		" 'h', now() - CASE n WHEN 904 THEN interval '1 minute' ELSE interval '2 hours' END"
+		" FROM generate_series(901, 905) n");
+	sql(tx, "INSERT INTO jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, identity,"
+		" profile, spki_sha256) VALUES (1, decode(repeat('01', 16), 'hex'), 902, now(), 'p', 'i', 'p',"
+		" '')");
+	assert_ok(db_tx_begin(&other, POOL, err));
+	sql(&other, "SELECT pg_advisory_xact_lock(1784, 903)");
+	assert_ok(db_retention_instances(tx, 100, &deleted, err));
+	assert_int_equal(sql_number(tx, "SELECT sum(instance_id) FROM jitrca.instance"
+		" WHERE instance_id BETWEEN 901 AND 905"), 902 + 903 + 904);
+	assert_ok(db_retention_instances(tx, 100, &deleted, err));
+	assert_int_equal(deleted, 0);
+}
+
 static enum status
 count_key(void *arg, const uint8_t spki_sha256[32], struct err *err)
 {
@@ -304,6 +352,8 @@ main(void)
 		cmocka_unit_test(a_session_whose_link_broke_says_so),
 		cmocka_unit_test(a_job_has_one_leader),
 		in_tx(old_idempotency_keys_go_in_portions),
+		in_tx(expired_revocations_go_once_they_were_on_one_more_list),
+		in_tx(instances_go_when_nobody_holds_them),
 		in_tx(blocked_keys_are_streamed_from_a_mark),
 	};
 

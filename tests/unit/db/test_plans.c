@@ -15,7 +15,7 @@
 #define PAGE 20
 /* Rows for a page: the page itself out of each part that its order is merged from, and what hangs on
  * each row; far below what a walk over a month, a station or a profile of this fleet would read. */
-#define ROWS_MOST 450
+#define ROWS_MOST 600
 #define BUFFERS_MOST 3000
 
 struct plans {
