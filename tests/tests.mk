@@ -14,6 +14,9 @@ UNIT_PKGS_base := cmocka
 UNIT_PKGS_ca := cmocka libcrypto libsodium
 UNIT_PKGS_db := cmocka libpq
 UNIT_PKGS_policy := cmocka jansson
+UNIT_LIBS_plugin := $(BUILD)/libplugin.a $(BUILD)/libpolicy.a $(BUILD)/libdb.a $(BUILD)/libbase.a
+UNIT_ENV_plugin := sh tests/unit/db/cluster.sh
+UNIT_PKGS_plugin := cmocka libpq jansson libssl libcrypto
 UNIT_PKGS_server := cmocka $(PACKAGES)
 
 define unit_room
@@ -25,10 +28,10 @@ $$(UNIT_TESTS_$(1)): $$(BUILD)/%: $$(BUILD)/%.o $$(UNIT_LIBS_$(1))
 unit-$(1): $$(UNIT_TESTS_$(1)) ## run the unit tests of $(1)
 	$$(Q)$$(UNIT_ENV_$(1)) sh -ec 'for t in $$^; do echo "  TEST $$$$t"; $$$$t; done'
 endef
-$(foreach room,base ca db policy server,$(eval $(call unit_room,$(room))))
+$(foreach room,base ca db policy plugin server,$(eval $(call unit_room,$(room))))
 
 .PHONY: unit
-unit: unit-base unit-ca unit-db unit-policy unit-server ## run all unit tests
+unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all unit tests
 
 # Everything else runs against the program: tests/api, tests/e2e, tests/fault (pytest). They use the
 # build with test hooks, so that faults can be made at named points.

@@ -248,6 +248,27 @@ concerns_target(void *arg, const char *target)
 		changes->all = true; /* who is in a group, or below it, is not looked for */
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, REGISTRY_ID_BYTES);
+}
+
+/* A certificate may be concerned for several reasons: it is told once. */
+static void
+keep_each_once(struct changes *changes)
+{
+	size_t kept = 0;
+
+	if (changes->certificate_count == 0)
+		return;
+	qsort(changes->certificates, changes->certificate_count, sizeof(*changes->certificates), compare_ids);
+	for (size_t i = 1; i < changes->certificate_count; i++)
+		if (compare_ids(changes->certificates[i], changes->certificates[kept]) != 0)
+			memmove(changes->certificates[++kept], changes->certificates[i], REGISTRY_ID_BYTES);
+	changes->certificate_count = kept + 1;
+}
+
 /* Certificates themselves; those of things; those that policies are attached to; of groups: everyone. */
 static enum status
 find_concerned(struct changes *changes, struct db_tx *tx, struct err *err)
@@ -269,6 +290,7 @@ find_concerned(struct changes *changes, struct db_tx *tx, struct err *err)
 		TRY(db_broker_targets(tx, policies->at, policies->count, concerns_target, changes,
 			&more_policies, err));
 	changes->all |= more_things || more_policies;
+	keep_each_once(changes);
 	return OK;
 }
 
