@@ -314,6 +314,29 @@ check_policy(const struct ca_profile *p, struct err *err)
 	return OK;
 }
 
+bool
+ca_is_registration_code(const char *text)
+{
+	return strlen(text) == 64 && strspn(text, DIGITS "abcdefABCDEF") == 64;
+}
+
+static enum status
+check_verification(const struct ca_profile *p, struct err *err)
+{
+	if (strcmp(p->name, CA_PROFILE_VERIFICATION) != 0)
+		return OK;
+	if (p->issuable_by != ASKER_SERVER || p->role != CA_ROLE_NONE)
+		return refuse(p, err, "issuable_by, role: [\"server\"], none wanted");
+	if (p->eku_count != 0 || p->san_count != 0 || p->policy_count != 0)
+		return refuse(p, err, "no extended_key_usage, subject_alt_names, iot wanted");
+	if (p->subject_count != 1 || p->subject[0].type != RDN_CN ||
+		strcmp(p->subject[0].value, "{device_id}") != 0)
+		return refuse(p, err, "subject: CN={device_id} alone wanted");
+	if (p->validity_max_s > DAY_S || p->hourly_cap > 10)
+		return refuse(p, err, "validity.max, hourly_cap: at most 1d, 10 wanted");
+	return OK;
+}
+
 enum status
 ca_profile_check(const struct ca_profile *profile, struct err *err)
 {
@@ -322,5 +345,6 @@ ca_profile_check(const struct ca_profile *profile, struct err *err)
 	TRY(check_eku(profile, err));
 	TRY(check_names(profile, err));
 	TRY(check_times(profile, err));
-	return check_policy(profile, err);
+	TRY(check_policy(profile, err));
+	return check_verification(profile, err);
 }

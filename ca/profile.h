@@ -109,6 +109,14 @@ struct ca_profile {
 #define CA_PROFILES_MAX 32
 
 /*
+ * The profile of the certificate that proves to AWS IoT Core that we hold the CA's key: its CN is the
+ * registration code and nothing else, and it is good for nothing else. What bears the name must be so
+ * narrow (ca_profile_check), and the signer wants a code for its device_id.
+ */
+#define CA_PROFILE_VERIFICATION "iot-verification"
+bool ca_is_registration_code(const char *text); /* exactly 64 hex digits */
+
+/*
  * Checks that a profile makes sense as a whole (RFC 5280 and our own rules): the text names field and
  * rule. ERR_ARGUMENT (profile_invalid).
  */

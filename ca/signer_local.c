@@ -411,6 +411,11 @@ find_profile(
 			(profile->issuable_by & item->asker) == 0)
 			return err_set(err, ERR_DENIED, "profile_not_allowed",
 				"profile %s: not for who asks", profile->name);
+		if (strcmp(profile->name, CA_PROFILE_VERIFICATION) == 0 &&
+			!ca_is_registration_code(item->request->device_id))
+			return err_set(err, ERR_DENIED, "profile_not_allowed",
+				"profile %s: a registration code of 64 hex digits wanted",
+				profile->name);
 		return OK;
 	}
 	return err_set(err, ERR_DENIED, "profile_unknown", "profile: unknown to the signer");

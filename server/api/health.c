@@ -8,6 +8,7 @@
 #include "server/api/api.h"
 #include "server/app.h"
 #include "server/http/http.h"
+#include "server/iot/iot_metrics.h"
 #include "server/issuance/issuance.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
@@ -257,6 +258,8 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 	if (app->issuance != NULL)
 		TRY(put_cas(app, &out, err));
 	TRY(metrics_print(&out, err));
+	if (app->issuance != NULL)
+		TRY(iot_metrics_print(app->iot, &out, err));
 	if (app->http != NULL)
 		TRY(http_metrics(app->http, &out, err));
 	return request_reply_bytes(

@@ -202,6 +202,46 @@ static const struct admin_verb AUDIT_VERBS[] = {
 	{ .name = NULL },
 };
 
+static const struct admin_verb IOT_VERBS[] = {
+	{ .name = "register-ca", .summary = "register a CA with IoT Core, active, or switch it on again",
+	  .method = "POST", .path = "/v1/cas/{id}/iot-registration",
+	  .fields = { PATH("id", "the CA's id"), TEXT("target", "NAME", "if there are several") } },
+	{ .name = "status", .summary = "targets, CAs, outbox", .method = "GET", .path = "/v1/iot/status" },
+	{ .name = "outbox", .summary = "what is still on its way", .method = "GET",
+	  .path = "/v1/iot/outbox", .list = "rows",
+	  .columns = "key state cause priority attempts due_at error.code error.text",
+	  .fields = { QUERY("dead", "true", "only what waits for retry"), PAGES } },
+	{ .name = "retry", .summary = "let dead letters live again", .method = "POST",
+	  .path = "/v1/iot/outbox/retry",
+	  .fields = { TEXT("key", "KEY", "this one; all unless said") } },
+	{ .name = "reconcile", .summary = "compare all certificates of our CAs", .method = "POST",
+	  .path = "/v1/iot/reconcile", .list = "walks",
+	  .columns = "target ca state seen drift started_at",
+	  .fields = { TEXT("target", "NAME", "this one; all unless said"),
+		  FLAG("repair", "bring IoT Core to what the database says") } },
+	{ .name = "reconciled", .summary = "what the last comparison found", .method = "GET",
+	  .path = "/v1/iot/reconcile", .list = "walks",
+	  .columns = "target ca state seen drift repair started_at finished_at" },
+	{ .name = "deactivate-ca", .summary = "let no new device in by a CA", .method = "POST",
+	  .path = "/v1/cas/{id}/iot-registration/deactivate",
+	  .fields = { PATH("id", "the CA's id"), TEXT("target", "NAME", "if there are several") } },
+	{ .name = "delete-ca", .summary = "deactivate and delete it there", .method = "DELETE",
+	  .path = "/v1/cas/{id}/iot-registration",
+	  .fields = { PATH("id", "the CA's id"), QUERY("target", "NAME", "if there are several") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb EVENT_VERBS[] = {
+	{ .name = "list", .summary = "security events, newest first", .method = "GET",
+	  .path = "/v1/events", .list = "events",
+	  .columns = "at severity kind device_id certificate_id target",
+	  .fields = { QUERY("kind", "KIND", "iot_unknown_certificate, …"),
+		  QUERY("severity", "SEVERITY", "info, low, medium, high, critical"),
+		  QUERY("device_id", "ID", "about this device"), QUERY("since", "TIME", "RFC 3339"),
+		  PAGES } },
+	{ .name = NULL },
+};
+
 const struct admin_group ADMIN_GROUPS[] = {
 	{ "ca", "certificate authorities", CA_VERBS },
 	{ "cert", "certificates: search, issue, revoke", CERT_VERBS },
@@ -211,6 +251,8 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "token", "bearer tokens of principals and stations", TOKEN_VERBS },
 	{ "manifest", "work orders: who may have a certificate", MANIFEST_VERBS },
 	{ "revocation", "bulk revocation by selector", REVOCATION_VERBS },
+	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", IOT_VERBS },
+	{ "event", "security events", EVENT_VERBS },
 	{ "audit", "the audit log", AUDIT_VERBS },
 	{ NULL, NULL, NULL },
 };
@@ -230,6 +272,8 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "token", "bearer tokens of principals and stations", run },
 	{ "manifest", "work orders: who may have a certificate", run },
 	{ "revocation", "bulk revocation by selector", run },
+	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", run },
+	{ "event", "security events", run },
 	{ "audit", "the audit log", run },
 	{ NULL, NULL, NULL },
 };
