@@ -119,22 +119,27 @@ db_iotcore_ca_count_subject(
 	return db_row_end(&row, err);
 }
 
-static void
-read_row(struct db_row *row, struct db_iotcore_ca *out)
+/* Up to the column of the DER, which lists for an issuer have besides. */
+static enum status
+read_row(struct db_row *row, struct db_iotcore_ca *out, struct err *err)
 {
+	struct view pem, config;
+
 	memset(out, 0, sizeof(*out));
 	db_row_text(row, out->certificate_id, sizeof(out->certificate_id));
 	db_row_text(row, out->status, sizeof(out->status));
 	db_row_text(row, out->mode, sizeof(out->mode));
 	out->auto_registration = db_row_bool(row);
-	db_row_bytes(row, &out->pem);
-	db_row_bytes(row, &out->registration_config);
+	pem = db_row_view(row);
+	config = db_row_view(row);
 	out->not_before_s = db_row_int64(row);
 	out->not_after_s = db_row_int64(row);
 	out->created_us = db_row_int64(row);
 	out->modified_us = db_row_int64(row);
 	db_row_text(row, out->generation, sizeof(out->generation));
 	out->customer_version = db_row_int32(row);
+	TRY(bytes_copy(&out->pem, pem, err));
+	return bytes_copy(&out->registration_config, config, err);
 }
 
 enum status
@@ -148,7 +153,7 @@ db_iotcore_ca_find(
 	if (db_rows(rows) == 0)
 		return err_set(err, ERR_NOT_FOUND, "iotcore_unknown", "there is no such CA certificate");
 	row = db_row(rows, 0);
-	read_row(&row, out);
+	TRY(read_row(&row, out, err));
 	return db_row_end(&row, err);
 }
 
@@ -177,7 +182,7 @@ give_rows(PGresult *rows, bool with_der,
 		own_struct(db_iotcore_ca) ca = { .customer_version = 0 };
 		struct db_row row = db_row(rows, i);
 
-		read_row(&row, &ca);
+		TRY(read_row(&row, &ca, err));
 		if (with_der)
 			db_row_bytes(&row, &ca.der);
 		TRY(db_row_end(&row, err));

@@ -103,21 +103,25 @@ db_iotcore_certificate_insert(struct db_tx *tx, const struct db_iotcore_certific
 	return OK;
 }
 
-static void
-read_row(struct db_row *row, struct db_iotcore_certificate *out)
+static enum status
+read_row(struct db_row *row, struct db_iotcore_certificate *out, struct err *err)
 {
+	struct view pem;
+
 	memset(out, 0, sizeof(*out));
 	db_row_text(row, out->certificate_id, sizeof(out->certificate_id));
 	db_row_text(row, out->ca_certificate_id, sizeof(out->ca_certificate_id));
 	db_row_text(row, out->status, sizeof(out->status));
 	db_row_text(row, out->mode, sizeof(out->mode));
-	db_row_bytes(row, &out->pem);
+	pem = db_row_view(row);
 	out->not_before_s = db_row_int64(row);
 	out->not_after_s = db_row_int64(row);
 	out->created_us = db_row_int64(row);
 	out->modified_us = db_row_int64(row);
 	db_row_text(row, out->generation, sizeof(out->generation));
 	out->customer_version = db_row_int32(row);
+	TRY(bytes_copy(&out->pem, pem, err));
+	return db_row_end(row, err);
 }
 
 enum status
@@ -131,8 +135,7 @@ db_iotcore_certificate_find(struct db_tx *tx, const char *certificate_id,
 	if (db_rows(rows) == 0)
 		return err_set(err, ERR_NOT_FOUND, "iotcore_unknown", "there is no such certificate");
 	row = db_row(rows, 0);
-	read_row(&row, out);
-	return db_row_end(&row, err);
+	return read_row(&row, out, err);
 }
 
 enum status
@@ -185,8 +188,7 @@ db_iotcore_certificate_list(struct db_tx *tx, const struct db_iotcore_page *page
 		own_struct(db_iotcore_certificate) one = { .customer_version = 0 };
 		struct db_row row = db_row(rows, i);
 
-		read_row(&row, &one);
-		TRY(db_row_end(&row, err));
+		TRY(read_row(&row, &one, err));
 		TRY(each(arg, &one, err));
 	}
 	return OK;

@@ -2,6 +2,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
+
+#define ID_DIGITS 64
 
 /* Ends of the time that PostgreSQL knows, in microseconds: 9999-12-31. */
 #define LAST_US INT64_C(253402300799000000)
@@ -25,7 +28,8 @@ created_page_read(struct db_iotcore_page *out, const struct call *call, struct e
 		.limit = page->limit + 1 };
 	if (page->after == NULL)
 		return OK;
-	if (sscanf(page->after, "%lld %n", &us, &behind) != 1 || behind == 0 || us < 0 || us > LAST_US)
+	if (sscanf(page->after, "%lld %n", &us, &behind) != 1 || behind == 0 || us < 0 || us > LAST_US ||
+		strlen(page->after + behind) != ID_DIGITS)
 		return iotcore_error(err, "InvalidRequestException", "Invalid marker.");
 	out->after_us = us;
 	out->after_id = page->after + behind;
