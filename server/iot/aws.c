@@ -599,7 +599,8 @@ attempt(struct call *call, struct err *err)
 	own_struct(signed_request) request = { .line_count = 0 };
 	own_struct(buf) url = { .limit_bytes = URL_BYTES };
 	own_struct(aws_answer) answer = { .sent = false };
-	int64_t left = time_left(call);
+	/* Not 0, which libcurl takes for ever. */
+	int64_t left = time_left(call) + 1;
 	struct aws_transfer transfer = { .method = call->request->method,
 		.body = call->request->body,
 		.ca_file = client->ca_file,

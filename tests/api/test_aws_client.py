@@ -345,6 +345,16 @@ def test_lost_answers_of_creation(client, double):
     assert answer["failure"]["resource_arn"].endswith(certificate_id(pem(1)))
 
 
+def test_what_is_not_seen_yet_is_said_so(client, double):
+    """IoT Core is eventually consistent: waiting for what was just made is the caller's business, who knows that."""
+    client.ok("create_thing", name="t")
+    double.fault("DescribeThing", "not_found", times=2)
+    for _ in range(2):
+        client.refused("iot_not_found", "describe_thing", name="t")
+    client.ok("describe_thing", name="t")
+    assert double.count("DescribeThing") == 3
+
+
 def test_retry_after_is_honoured(client, double):
     double.state.CreateThing({"thingName": "t"})
     double.fault("DescribeThing", "throttle", retry_after=1500)
