@@ -52,7 +52,7 @@ check_verification(struct call *call, const struct x509_certificate *ca, struct 
 	char code[DB_REGISTRATION_CODE_BYTES];
 	struct err why;
 
-	if (pem == NULL || pem[0] == '\0')
+	if (pem == NULL)
 		return iotcore_error(err, "InvalidRequestException",
 			"A verification certificate is required to register a CA certificate in "
 			"DEFAULT mode.");
@@ -162,7 +162,6 @@ static enum status
 register_ca(struct call *call, struct err *err)
 {
 	const char *mode = call_text(call, "certificateMode");
-	const char *verification = call_text(call, "verificationCertificate");
 	bool sni_only = mode != NULL && strcmp(mode, "SNI_ONLY") == 0;
 	own_struct(x509_certificate) ca = { .id = "" };
 	own_struct(db_iotcore_ca) old = { .customer_version = 0 };
@@ -172,7 +171,7 @@ register_ca(struct call *call, struct err *err)
 
 	TRY(x509_certificate_read(&ca, call_text(call, "caCertificate"), "CA certificate", err));
 	TRY(check_ca(call, &ca, err));
-	if (sni_only && verification != NULL && verification[0] != '\0')
+	if (sni_only && call_has(call, "verificationCertificate"))
 		return iotcore_error(err, "InvalidRequestException",
 			"A verification certificate must not be given in SNI_ONLY mode.");
 	if (!sni_only)
@@ -338,7 +337,7 @@ static const struct member CONFIG_MEMBERS[] = {
 
 static const struct member REGISTER_MEMBERS[] = {
 	{ .name = "caCertificate", .at = AT_BODY, .required = true, PEM_RULES },
-	{ .name = "verificationCertificate", .at = AT_BODY, .type = MEMBER_TEXT, .most = 65536 },
+	{ .name = "verificationCertificate", .at = AT_BODY, PEM_RULES },
 	{ .name = "setAsActive", .at = AT_QUERY, .type = MEMBER_FLAG },
 	{ .name = "allowAutoRegistration", .at = AT_QUERY, .type = MEMBER_FLAG },
 	CONFIG,

@@ -70,6 +70,12 @@ MUST_USE enum status dispatch_new(struct dispatch **out, const struct op *const 
 const struct route *dispatch_routes(const struct dispatch *dispatch);
 void dispatch_free(struct dispatch *dispatch); /* NULL is welcome */
 
+/*
+ * The tables as JSON: [{name, method, path, members: [{name, location, wire, type, required, min, max,
+ * values, members}]}]. A new reference, or NULL. The tests hold it against AWS's model.
+ */
+json_t *dispatch_describe(const struct op *const *tables);
+
 /* The text of a member that does not come in the body; NULL: none came. */
 const char *call_member_text(const struct request *request, const struct member *member);
 

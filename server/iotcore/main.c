@@ -17,6 +17,7 @@
 #include "server/cli/local.h"
 #include "server/http/http.h"
 #include "server/iotcore/internal.h"
+#include "server/iotcore/rule_worker.h"
 #include "server/listen.h"
 #include "server/process.h"
 #include "server/tls_identity.h"
@@ -34,6 +35,7 @@ struct iotcore {
 	struct tls_identity *tls;
 	struct dispatch *dispatch;
 	struct router *router;
+	struct rule_worker *rules;
 	int signals;
 	bool stopping;
 };
@@ -81,6 +83,8 @@ set_core(struct iotcore *it)
 	/* Host only, as AWS answers: clients know the port. */
 	(void)snprintf(core->endpoint, sizeof(core->endpoint), "%.*s",
 		(int)strcspn(config->iotcore_endpoint, ":"), config->iotcore_endpoint);
+	core->loopback_http_destinations =
+		strcmp(config->iotcore_rules_insecure_http, "loopback") == 0;
 	core->clock = &CLOCK_SYSTEM;
 	it->process.started_ms = clock_mono_ms(&CLOCK_SYSTEM);
 	it->tls_app.clock = &CLOCK_SYSTEM;
@@ -218,6 +222,7 @@ stop(struct iotcore *it)
 		log_event(LOG_WARN, "stopped_with_requests_in_flight", NULL);
 		_exit(0);
 	}
+	rule_worker_stop(it->rules);
 	router_free(it->router);
 	dispatch_free(it->dispatch);
 	tls_identity_free(it->tls);
@@ -246,6 +251,11 @@ run(struct iotcore *it)
 		/* Threads may run that use what is not complete: the process ends as a whole. */
 		_exit(status == ERR_UNAVAILABLE || status == ERR_INTERNAL ? 1 : PROCESS_EXIT_CONFIG);
 	}
+	if (!it->stopping && rule_worker_start(&it->rules, &it->process.core,
+				    it->config.database_url, it->config.iotcore_rules_ca_file, &err) != OK) {
+		log_error(LOG_ERROR, "start_failed", NULL, &err);
+		_exit(1);
+	}
 	while (!it->stopping) {
 		tick(it);
 		(void)wait_stop(it, TICK_MS);
@@ -254,13 +264,25 @@ run(struct iotcore *it)
 	return 0;
 }
 
+static int
+print_operations(void)
+{
+	json_t *operations = dispatch_describe(IOTCORE_OPS);
+	bool printed = operations != NULL && json_dumpf(operations, stdout, JSON_INDENT(1)) == 0;
+
+	json_decref(operations);
+	return printed && printf("\n") > 0 ? 0 : EXIT_REFUSED;
+}
+
 int
 local_iotcore(int argc, char **argv)
 {
 	static struct iotcore it = { .signals = -1 };
 	const char *config_path = NULL;
+	bool operations = false;
 	const struct local_option options[] = { { "config", "FILE", "the configuration",
 							&config_path, NULL },
+		{ "operations", NULL, "print what is served, as JSON, and end", NULL, &operations },
 		{ NULL, NULL, NULL, NULL, NULL } };
 	int exit_status;
 	struct err err;
@@ -270,6 +292,8 @@ local_iotcore(int argc, char **argv)
 		    "`aws iot --endpoint-url` (docs/local-iot-core.md).",
 		    options, &exit_status))
 		return exit_status;
+	if (operations)
+		return print_operations();
 	if (config_load(&it.config, local_config_path(config_path), &err) != OK)
 		return local_failed("iotcore", &err);
 	set_listener(&it.config);
