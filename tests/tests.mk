@@ -123,6 +123,7 @@ check-full: lint analyze test asan tsan coverage mutants long ## everything; tak
 # each for FUZZ_SECONDS over its kept corpus tests/fuzz/corpus/NAME; what it finds new stays in $(BUILD).
 FUZZ_SECONDS ?= 10
 FUZZ_ROOM_manifest := server
+FUZZ_ROOM_aws := server
 FUZZ_ROOM_policy := policy
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 

@@ -141,7 +141,19 @@ def policies():
                 (head + "topic/devices/sn-1/x").encode() + b"\0sn-1")
 
 
+def aws():
+    """kind, text: what fuzz_aws.c reads."""
+    put("aws", "credentials", b"\x00# c\n[two]\naws_access_key_id = A\naws_secret_access_key=b\n nested = x\n[default]\n")
+    put("aws", "config", b"\x01[profile \"two\"]\nrole_arn = arn:x\nsource_profile = default\n[two]\n")
+    put("aws", "twice", b"\x00[two]\nregion = a\n[x]\n[two]\nREGION = b\n")
+    put("aws", "sts", b"\x02<R><Credentials><AccessKeyId>A/+=</AccessKeyId></Credentials></R>")
+    put("aws", "type", b"\x03{\"__type\": \"com.amazon#ThrottlingException:http://x\", \"Message\": \"\u00e9\"}")
+    put("aws", "exists", b"\x03{\"code\": \"ResourceAlreadyExistsException\", \"message\": \"m\", \"resourceArn\": \"arn\"}")
+    put("aws", "request", b"\x04GET\n/a%3Ab/../c//d\nhost\n  h  x \nx-a\n1\nx-a\n2\nb\n~%\xff")
+
+
 def main():
+    aws()
     lists()
     messages()
     policies()
