@@ -202,7 +202,7 @@ const struct db_table DB_TABLE_IOT = { SQL, COUNT_OF(SQL) };
 static enum status
 read_certificate(struct db_row *row, struct db_iot_certificate *out, struct err *err)
 {
-	char status[DB_IOT_STATUS_BYTES];
+	char status[sizeof("pending_confirmation")];
 
 	*out = (struct db_iot_certificate){ .status = CERT_UNSET };
 	(void)db_row_octets(row, out->sha256, sizeof(out->sha256));

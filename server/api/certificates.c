@@ -13,6 +13,7 @@
 #include "server/auth.h"
 #include "server/http/fields.h"
 #include "server/http/problem.h"
+#include "server/iot/room.h"
 #include "server/metrics.h"
 
 #define BATCH_MAX 1000
@@ -461,6 +462,25 @@ read_history(json_t *list, struct db_tx *tx, const struct db_certificate *certif
 	return OK;
 }
 
+/* What IoT Core last said of it: the first target, in the order of the configuration, that has seen it. */
+static enum status
+add_iot(json_t *json, const struct app *app, const struct db_iot_view *views, size_t count,
+	struct err *err)
+{
+	for (size_t i = 0; i < app->iot->site_count; i++)
+		for (size_t k = 0; k < count; k++) {
+			const struct iot_target *target = app->iot->sites[i].target;
+
+			if (strcmp(views[k].target, target->name) != 0)
+				continue;
+			return api_set(json, "iot", json_pack("{s:s, s:s, s:s, s:s, s:o}", "target",
+				target->name, "account", target->account, "region", target->region,
+				"status", views[k].status, "observed_at",
+				render_time(views[k].observed_at_s)), err);
+		}
+	return OK;
+}
+
 static enum status
 certificates_get(struct app *app, struct request *request, struct err *err)
 {
@@ -469,6 +489,8 @@ certificates_get(struct app *app, struct request *request, struct err *err)
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) events = json_array();
 	own(json_t) json = NULL;
+	struct db_iot_view views[IOT_TARGETS_MAX];
+	size_t view_count;
 
 	if (events == NULL)
 		return err_memory(err);
@@ -478,8 +500,10 @@ certificates_get(struct app *app, struct request *request, struct err *err)
 	if (identity->role == ROLE_STATION && strcmp(row.principal_id, identity->actor) != 0)
 		return err_set(err, ERR_NOT_FOUND, "certificate_unknown", "id: no such certificate");
 	TRY(read_history(events, &tx, &row, err));
+	TRY(db_iot_certificate_views(&tx, row.sha256, views, COUNT_OF(views), &view_count, err));
 	db_tx_end(&tx);
 	TRY(render_certificate(&json, app, &row, clock_wall_s(app->clock), err));
+	TRY(add_iot(json, app, views, view_count, err));
 	TRY(api_set(json, "history", give(events), err));
 	return request_reply_json(request, 200, give(json), err);
 }
