@@ -426,6 +426,26 @@ def test_connections_are_kept_and_bounded(double):
         assert double.connections <= 3
 
 
+def test_waiting_for_a_connection_is_no_time_out(double):
+    """Six calls share a connection whose answers take their time: the service is slow, not away."""
+    double.state.CreateThing({"thingName": "t"})
+    double.fault("DescribeThing", "delay", times=6, s=.4)
+    with Client(double.url, connections_max=1, attempt_timeout_ms=1500) as client:
+        answer = client.ok("repeat", call={"op": "describe_thing", "name": "t"}, count=6, threads=6)
+        assert answer["codes"] == {"ok": 6} and client.stats("DescribeThing")["attempts"] == 6
+
+
+def test_urgent_calls_pass_the_others(double):
+    """One connection, one call hanging on it, many waiting: the urgent one is next."""
+    double.state.CreateThing({"thingName": "t"})
+    double.fault("DescribeThing", "delay", times=1000, s=.2)
+    with Client(double.url, connections_max=1, attempt_timeout_ms=5000, quotas={"DescribeThing": 1000}) as client:
+        answer = client.ok("repeat", call={"op": "describe_thing", "name": "t"}, count=12, threads=12,
+                           then={"op": "list_certificates", "urgent": True})
+        assert answer["codes"] == {"ok": 12} and answer["then"] == "OK"
+        assert double.times("ListCertificates")[0] < double.times("DescribeThing")[6]
+
+
 def test_breaker(double):
     double.state.CreateThing({"thingName": "t"})
     double.fault("DescribeThing", "status", times=4, status=503)

@@ -699,6 +699,22 @@ repeat_thread(void *arg)
 	return NULL;
 }
 
+/* "then": {…}: one more call, made while the others are under way. */
+static void
+then(struct call *c)
+{
+	const json_t *call = json_object_get(c->in, "then");
+	struct timespec pause = { .tv_nsec = 100000000 };
+	json_t *answer;
+
+	if (call == NULL)
+		return;
+	(void)nanosleep(&pause, NULL); /* so that they wait by then */
+	answer = run(call);
+	put(c, "then", json_string_value(json_object_get(answer, "status")));
+	json_decref(answer);
+}
+
 /* {"call": {…}, "count": n, "threads": n, "stop": true}: how often each code came, and how long it
  * took. */
 static enum status
@@ -717,6 +733,7 @@ repeat(struct call *c)
 			abort();
 	if (flag(c, "stop") && pthread_create(&stopper, NULL, stop_later, CLIENT) != 0)
 		abort();
+	then(c);
 	for (size_t i = 0; i < count && i < THREADS_MAX; i++)
 		(void)pthread_join(threads[i], NULL);
 	if (flag(c, "stop"))
