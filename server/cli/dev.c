@@ -220,13 +220,14 @@ write_config(struct dev *dev, struct err *err)
 		"public_url = https://127.0.0.1:%d\npublic_http_url = http://127.0.0.1:%d\n"
 		"https = 127.0.0.1:%d\nstations = 127.0.0.1:%d\nhttp = 127.0.0.1:%d\n"
 		"server_names = localhost,127.0.0.1\n"
+		"iot_targets_file = %s/iot-targets.json\n"
 		"iotcore_listen = 127.0.0.1:%d\niotcore_endpoint = localhost:%d\n"
 		"iotcore_account = " DEV_IOT_ACCOUNT "\niotcore_region = " DEV_IOT_REGION "\n"
 		"iotcore_credentials_file = %s/iotcore.keys\n",
 		dev->postgres.url, dev->dir, dev->profiles, dev->dir,
 		dev->port_base + PORT_STATIONS, dev->port_base + PORT_HTTP,
 		dev->port_base + PORT_HTTPS, dev->port_base + PORT_STATIONS,
-		dev->port_base + PORT_HTTP, dev->port_base + PORT_CORE,
+		dev->port_base + PORT_HTTP, dev->dir, dev->port_base + PORT_CORE,
 		dev->port_base + PORT_BROKER, dev->dir);
 	TRY(write_file(dev->config_path, text, err));
 	return config_load(&dev->config, dev->config_path, err);
@@ -487,7 +488,7 @@ start_iot(struct dev *dev, struct err *err)
 {
 	TRY(point_client(dev, err));
 	TRY(dev_iot_start_broker(&dev->iot, err));
-	return OK;
+	return dev_iot_register_ca(&dev->iot, err);
 }
 
 static enum status

@@ -329,7 +329,7 @@ dev_iot_register_ca(const struct dev_iot *iot, struct err *err)
 {
 	char token[DEV_FILE_BYTES];
 	char log[DEV_FILE_BYTES];
-	const char *const argv[] = { iot->self, "iot", "register-ca", "--id", iot->ca_id, "--token-file",
+	const char *const argv[] = { iot->self, "iot", "register-ca", iot->ca_id, "--token-file",
 		token, NULL };
 	const struct dev_program program = { .argv = argv, .output = log };
 
