@@ -179,8 +179,8 @@ struct db_broker {
 	struct db_conn *conn;
 };
 
-enum status
-db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err)
+static enum status
+begin_listening(struct db_broker **out, const char *conninfo, const char *listen, struct err *err)
 {
 	struct db_broker *broker = mem_zalloc(sizeof(*broker));
 	enum status status;
@@ -189,13 +189,25 @@ db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err)
 		return err_memory(err);
 	status = db_conn_open(&broker->conn, conninfo, err);
 	if (status == OK)
-		status = db_conn_exec(broker->conn, "listen", "LISTEN iotcore_change", NULL, err);
+		status = db_conn_exec(broker->conn, "listen", listen, NULL, err);
 	if (status != OK) {
 		db_broker_end(broker);
 		return status;
 	}
 	*out = broker;
 	return OK;
+}
+
+enum status
+db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err)
+{
+	return begin_listening(out, conninfo, "LISTEN iotcore_change", err);
+}
+
+enum status
+db_broker_begin_rules(struct db_broker **out, const char *conninfo, struct err *err)
+{
+	return begin_listening(out, conninfo, "LISTEN iotcore_rule", err);
 }
 
 void

@@ -16,6 +16,9 @@
 /* A connection that listens on iotcore_change. When its link breaks, end it and begin anew. */
 struct db_broker;
 MUST_USE enum status db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err);
+/* For who sends what rules have to send: listens on iotcore_rule (db/iotcore_rule.h) instead. */
+MUST_USE enum status db_broker_begin_rules(struct db_broker **out, const char *conninfo,
+	struct err *err);
 void db_broker_end(struct db_broker *broker); /* NULL is welcome */
 
 /*

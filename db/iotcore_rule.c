@@ -144,7 +144,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM (SELECT d.event_id FROM iotcore.rule_event d WHERE d.due_at <= now()"
 		       " ORDER BY d.due_at, d.event_id LIMIT $1::bigint FOR UPDATE SKIP LOCKED) AS due"
 		       " WHERE e.event_id = due.event_id"
-		       " RETURNING e.event_id, e.topic, e.payload, e.takes, " SQL_S("now()") " - " SQL_S("e.at"),
+		       " RETURNING e.event_id, e.topic, e.payload, e.takes, "
+		       SQL_S("now()") " - " SQL_S("e.at"),
 	},
 	[EVENT_REMOVE] = { /* rule_event_pkey */
 		.name = "core_rule_event_remove", .params = 1, .columns = 0, .rows = ROWS_NONE,

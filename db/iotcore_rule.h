@@ -3,7 +3,7 @@
  * are on their way to them, as rows. See db/iotcore_thing.h for locks and lists.
  *
  * The broker hands a message over with db_rule_event_add(), in the transaction that is its cause
- * (the registration of a certificate). `jitrca iotcore` is woken by NOTIFY iotcore_change, takes what is
+ * (the registration of a certificate). `jitrca iotcore` is woken by NOTIFY iotcore_rule, takes what is
  * due, POSTs it to the confirmed destinations of matching rules and removes it.
  */
 #ifndef DB_IOTCORE_RULE_H

@@ -77,7 +77,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "core_profile_mappings", .params = 6, .columns = 2, .rows = ROWS_ANY,
 		.sql = "WITH RECURSIVE below AS (SELECT g.name FROM iotcore.thing_group g"
 		       " WHERE g.parent = $2"
-		       " UNION ALL SELECT g.name FROM iotcore.thing_group g JOIN below b ON g.parent = b.name)"
+		       " UNION ALL SELECT g.name FROM iotcore.thing_group g"
+		       " JOIN below b ON g.parent = b.name)"
 		       " SELECT t.security_profile, t.target FROM iotcore.security_profile_target t"
 		       " WHERE (t.target = $1 OR t.target IN (SELECT $3::text || b.name FROM below b))"
 		       " AND (t.security_profile, t.target) > ($4, $5)"

@@ -28,7 +28,9 @@ enum {
 	STATEMENTS,
 };
 
-#define THING_ROW "SELECT t.name, coalesce(t.thing_type, ''), t.attributes::text, t.version FROM iotcore.thing t"
+#define THING_ROW                                                                                  \
+	"SELECT t.name, coalesce(t.thing_type, ''), t.attributes::text, t.version"                     \
+	" FROM iotcore.thing t"
 #define TYPE_ROW                                                                                   \
 	"SELECT y.name, y.thing_type_id::text, y.description,"                                     \
 	" array_to_string(y.searchable_attributes, E'\\n'), " SQL_US("y.created_at") ", "          \

@@ -22,7 +22,7 @@ CREATE INDEX rule_event_due ON iotcore.rule_event (due_at, event_id);
 
 CREATE FUNCTION iotcore.rule_wake() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM pg_notify('iotcore_change', '');
+	PERFORM pg_notify('iotcore_rule', '');
 	RETURN NULL;
 END $$;
 CREATE TRIGGER wake AFTER INSERT ON iotcore.rule_event

@@ -53,6 +53,7 @@ static bool is_user(const char *text);
 static bool is_account(const char *text);
 static bool is_region(const char *text);
 static bool is_host(const char *text);
+static bool is_no_or_loopback(const char *text);
 static bool is_text(const char *text);
 
 #define AT(member)                                                                                 \
@@ -337,6 +338,21 @@ static const struct key KEYS[] = {
 		.about = "Lines of OPERATION CALLS_PER_SECOND, * for all others: above that, "
 			 "ThrottlingException as\n"
 			 "AWS has it. Empty: no quotas." },
+	{ .name = "iotcore_rules_ca_file",
+		.kind = KIND_TEXT,
+		AT(iotcore_rules_ca_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "The CAs of endpoints that topic rules send to, PEM. Empty: the system's." },
+	{ .name = "iotcore_rules_insecure_http",
+		.kind = KIND_TEXT,
+		AT(iotcore_rules_insecure_http),
+		.standard = "no",
+		.rule = is_no_or_loopback,
+		.rule_text = "no, or loopback",
+		.about = "Whether topic rules may send over plain HTTP: loopback, to this machine. For "
+			 "tests." },
 
 	{ .section = "Process",
 		.name = "user_signer",
@@ -468,6 +484,12 @@ is_region(const char *text)
 {
 	return text[0] != '\0' &&
 	       strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(text);
+}
+
+static bool
+is_no_or_loopback(const char *text)
+{
+	return strcmp(text, "no") == 0 || strcmp(text, "loopback") == 0;
 }
 
 static bool

@@ -66,6 +66,8 @@ struct config {
 	char iotcore_endpoint[256];                       /* HOST[:PORT] of the broker */
 	char iotcore_credentials_file[CONFIG_TEXT_BYTES];
 	char iotcore_quotas_file[CONFIG_TEXT_BYTES];      /* empty: none */
+	char iotcore_rules_ca_file[CONFIG_TEXT_BYTES];    /* empty: the system's */
+	char iotcore_rules_insecure_http[16];             /* no, loopback */
 
 	char user_signer[65], user_frontend[65]; /* when started as root; empty: stay */
 	enum log_level log_level;

@@ -140,6 +140,7 @@ struct core {
 	char account[13]; /* "123456789012" */
 	char region[64];
 	char endpoint[256]; /* host, as DescribeEndpoint answers it */
+	bool loopback_http_destinations; /* topic rules may send over plain HTTP to this machine */
 	const struct clock *clock;
 	struct db_pool *pool;
 };
@@ -184,7 +185,8 @@ json_t *iotcore_time(int64_t us);
 
 /*
  * The rest of a list: sets nextMarker or nextToken in the answer, after call_reply(). key: of the last
- * row that was given; at most 1500 octets, any text. It comes back as page.after (of the same operation only).
+ * row that was given; at most 1500 octets, any text. It comes back as page.after, of the same
+ * operation only.
  */
 MUST_USE enum status call_page_next(struct call *call, const char *key, struct err *err);
 
@@ -202,19 +204,22 @@ const char *iotcore_arn_resource(const struct core *core, const char *arn, const
 /* ---- errors ---- */
 
 /*
- * exception: a name of error.c's table, which knows its HTTP status. Returns a status other than OK. The text is the
- * message that the client sees, so it reads as AWS's.
+ * exception: a name of error.c's table, which knows its HTTP status. Returns a status other than OK.
+ * The text is the message that the client sees, so it reads as AWS's.
  */
 enum status iotcore_error(struct err *err, const char *exception, const char *fmt, ...) PRINTF(3, 4);
+#define iotcore_error(...) err_failed(iotcore_error(__VA_ARGS__))
 /* ResourceAlreadyExistsException with resourceId and resourceArn. */
 enum status iotcore_exists(struct call *call, struct err *err, const char *id, const char *arn,
 	const char *fmt, ...) PRINTF(5, 6);
+#define iotcore_exists(...) err_failed(iotcore_exists(__VA_ARGS__))
 /*
  * InvalidRequestException, "1 validation error detected: Value 'value' at 'member' failed to satisfy
  * constraint: Member must …". value NULL: null.
  */
 enum status iotcore_invalid(struct err *err, const char *value, const char *member, const char *fmt,
 	...) PRINTF(4, 5);
+#define iotcore_invalid(...) err_failed(iotcore_invalid(__VA_ARGS__))
 #define iotcore_error(...) err_failed(iotcore_error(__VA_ARGS__))
 #define iotcore_exists(...) err_failed(iotcore_exists(__VA_ARGS__))
 #define iotcore_invalid(...) err_failed(iotcore_invalid(__VA_ARGS__))
