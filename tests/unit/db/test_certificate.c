@@ -192,7 +192,8 @@ every_filter_finds_what_sql_finds(void **state)
 			count("certificate WHERE status = '%s' AND %s AND not_after < to_timestamp(%lld)",
 				cert_status_name(status), where, (long long)world_now + 60 * 86400));
 		assert_int_equal(walk(FILTER(.status = status, .issued_after_s = world_now - 300 * 86400),
-			700), count("certificate WHERE status = '%s' AND %s AND issued_at >= to_timestamp(%lld)",
+			700), count("certificate WHERE status = '%s' AND %s"
+				" AND issued_at >= to_timestamp(%lld)",
 				cert_status_name(status), where, (long long)world_now - 300 * 86400));
 	}
 	assert_int_equal(walk(FILTER(.device_id = "nobody"), 5), 0);

@@ -28,17 +28,18 @@ a_month_is_guarded_like_the_rest(void **state)
 
 	(void)state;
 	MUST(db_issuance_ensure_month(world_pool, month, err));
-	assert_int_equal(count("(SELECT 1 FROM pg_index WHERE indrelid = 'jitrca.certificate_%d'::regclass) x",
-		month), count("(SELECT 1 FROM pg_index WHERE indrelid = 'jitrca.certificate'::regclass) x"));
+	assert_int_equal(count("(SELECT 1 FROM pg_index"
+		" WHERE indrelid = 'jitrca.certificate_%d'::regclass) x", month), count("(SELECT 1 FROM pg_index WHERE indrelid = 'jitrca.certificate'::regclass) x"));
 	assert_int_equal(count("(SELECT 1 FROM pg_inherits WHERE inhparent IN (SELECT indexrelid FROM"
-		" pg_index WHERE indrelid = 'jitrca.certificate'::regclass) AND inhrelid IN (SELECT indexrelid"
-		" FROM pg_index WHERE indrelid = 'jitrca.certificate_%d'::regclass)) x", month),
+		" pg_index WHERE indrelid = 'jitrca.certificate'::regclass) AND inhrelid IN"
+		" (SELECT indexrelid FROM pg_index WHERE indrelid = 'jitrca.certificate_%d'::regclass)) x", month),
 		count("(SELECT 1 FROM pg_index WHERE indrelid = 'jitrca.certificate'::regclass) x"));
 	snprintf(text, sizeof(text), "TRUNCATE jitrca.certificate_%d", month);
 	sql_refused("23514", text);
 	snprintf(text, sizeof(text), "INSERT INTO jitrca.certificate SELECT %d, 99, ('\\x0100' ||"
 		" lpad(to_hex(%d), 4, '0') || repeat('00', 12))::bytea, 'active', NULL, 'p', 'd', true, 's',"
-		" 'a', NULL, now(), now(), now(), sha256('x'), sha256('x'), NULL, NULL, NULL, NULL, now(), ''",
+		" 'a', NULL, now(), now(), now(), sha256('x'), sha256('x'), NULL, NULL, NULL, NULL,"
+		" now(), ''",
 		month, month);
 	sql_refused("23503", text); /* no such issuer */
 }
