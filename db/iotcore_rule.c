@@ -411,9 +411,10 @@ db_confirmation_done(struct db_tx *tx, const struct db_confirmation *confirmatio
 /* ---- messages ---- */
 
 enum status
-db_rule_event_add(struct db_tx *tx, const char *topic, const char *payload, struct err *err)
+db_rule_event_add(struct db_tx *tx, const char *topic, struct view payload, struct err *err)
 {
-	return db_run(tx, &SQL[EVENT_ADD], DB_PARAMS(db_text(topic), db_text(payload)), NULL, err);
+	return db_run(tx, &SQL[EVENT_ADD], DB_PARAMS(db_text(topic), db_text_view(payload)), NULL,
+		err);
 }
 
 enum status

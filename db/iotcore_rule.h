@@ -97,7 +97,7 @@ MUST_USE enum status db_confirmation_done(struct db_tx *tx, const struct db_conf
 /* ---- messages ---- */
 
 /* Only where a rule is enabled: whether one matches is for who takes it. payload: UTF-8 without NUL. */
-MUST_USE enum status db_rule_event_add(struct db_tx *tx, const char *topic, const char *payload,
+MUST_USE enum status db_rule_event_add(struct db_tx *tx, const char *topic, struct view payload,
 	struct err *err);
 
 struct db_rule_event {

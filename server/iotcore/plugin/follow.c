@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/iotcore_broker.h"
+#include "db/iotcore_rule.h"
 
 #define CHANGES_PAGE 1000
 #define CHANGES_MAX 50000 /* more than this is faster read whole */
@@ -443,6 +444,18 @@ free_notices(struct queue_item *items)
 	}
 }
 
+/* Topic rules may want them as well: written with their cause, sent by the control plane. */
+static enum status
+note_for_rules(struct db_tx *tx, struct queue_item *items, struct err *err)
+{
+	for (; items != NULL; items = items->next) {
+		const struct event *event = &((struct notice *)(void *)items)->event;
+
+		TRY(db_rule_event_add(tx, event->topic, view_of(&event->payload), err));
+	}
+	return OK;
+}
+
 static enum status
 register_batch(struct follower *f, struct db_broker *broker, const struct db_broker_registration *list,
 	size_t count, struct err *err)
@@ -453,6 +466,8 @@ register_batch(struct follower *f, struct db_broker *broker, const struct db_bro
 
 	TRY(db_broker_write(broker, &tx, err));
 	status = db_broker_register(&tx, list, count, add_event, &registering, err);
+	if (status == OK)
+		status = note_for_rules(&tx, registering.events, err);
 	if (status == OK)
 		status = db_tx_commit(&tx, err);
 	if (status != OK) {
