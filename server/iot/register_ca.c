@@ -204,6 +204,7 @@ iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out, struc
 {
 	const struct iot_target *target = change->site->target;
 	struct iot iot = iot_site_calls(change->site, AWS_PRIORITY_URGENT);
+	char id[IOT_ID_BYTES];
 	enum status status;
 	bool has_template;
 
@@ -211,13 +212,12 @@ iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out, struc
 	(void)snprintf(out->target, sizeof(out->target), "%s", target->name);
 	(void)snprintf(out->account, sizeof(out->account), "%s", target->account);
 	(void)snprintf(out->region, sizeof(out->region), "%s", target->region);
-	id_of_ca(out->ca_certificate_id, change->ca);
+	id_of_ca(id, change->ca);
+	(void)snprintf(out->ca_certificate_id, sizeof(out->ca_certificate_id), "%s", id);
 	/* Look first: a proof is a certificate of our CA, and those are not made for nothing. */
-	status = describe(&iot, out->ca_certificate_id, out, &has_template, err);
-	if (status == ERR_NOT_FOUND) {
-		id_of_ca(out->ca_certificate_id, change->ca);
+	status = describe(&iot, id, out, &has_template, err);
+	if (status == ERR_NOT_FOUND)
 		status = register_there(change, &iot, out, err);
-	}
 	TRY(status);
 	TRY(adopt(&iot, out, err));
 	return keep(change, out, "iot.register_ca", err);

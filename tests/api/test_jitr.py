@@ -1,12 +1,17 @@
 """Just-in-time registration: from a device's first knock to ACTIVE, and what becomes of it, on the local IoT Core."""
+import json
+import re
 import shutil
 import time
 
 import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from harness.broker import PLUGIN
-from harness.client import csr_pem, device as tls_device, new_key
-from harness.jitr import IssuedIdentity, Loop
+from harness.broker import ACCOUNT, PLUGIN, REGION
+from harness.client import code, csr_pem, device as tls_device, new_key
+from harness.jitr import WEBHOOK_SECRET, IssuedIdentity, Loop
 from harness.stack import wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
@@ -192,3 +197,174 @@ def test_iot_core_away_the_outbox_grows_then_drains(loop):
     assert [loop.cert_status(one) for one in [*live, fresh]] == ["REVOKED", "REVOKED", "ACTIVE", "ACTIVE"]
     assert loop.policies(live[2]) == ["jitrca-quarantine"]
     assert loop.status()["targets"][0]["breaker"] == "closed"
+
+
+# ---- the other ways of hearing -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def deaf(cluster):
+    """Nobody subscribes: the webhook and the sweep alone bring events."""
+    with Loop(cluster, mqtt=False) as it:
+        yield it
+
+
+def event_of(identity, **changes):
+    return {"certificateId": identity.id, "caCertificateId": ca_id(identity), "timestamp": int(time.time() * 1000),
+            "certificateStatus": "PENDING_ACTIVATION", "awsAccountId": ACCOUNT,
+            "certificateRegistrationTimestamp": str(int(time.time() * 1000)), **changes}
+
+
+def ca_id(identity):
+    return x509.load_pem_x509_certificate(identity.certificate["chain"].encode()).fingerprint(hashes.SHA256()).hex()
+
+
+def deliver(loop, body, secret=WEBHOOK_SECRET, **headers):
+    if secret is not None:
+        headers["x-jitrca-webhook-secret"] = secret
+    return requests.post(f"{loop.stack.url}/v1/iot/jitr-events", data=body if isinstance(body, bytes) else json.dumps(body),
+                         headers={"Content-Type": "application/json", **headers}, verify=loop.stack.ca_bundle, timeout=10)
+
+
+def knock(loop, device_id):
+    identity = loop.issue(device_id)
+    with loop.device(identity) as device:
+        assert not device.try_connect()
+    wait_until(lambda: loop.cert_status(identity) == "PENDING_ACTIVATION", "the registration")
+    return identity
+
+
+def test_a_delivery_activates(deaf):
+    one, two = knock(deaf, "hook-1"), knock(deaf, "hook-2")
+    assert deliver(deaf, event_of(one)).json() == {"accepted": 1}
+    deaf.wait_status(one, "ACTIVE")
+    answer = deliver(deaf, [event_of(two), event_of(one, timestamp=1000)])
+    assert answer.status_code == 200 and answer.json() == {"accepted": 2}
+    deaf.wait_status(two, "ACTIVE")
+    deaf.wait_drained()
+    # Replayed and overtaken: nothing is done again.
+    before = deaf.stack.query("SELECT count(*) FROM jitrca.audit_record WHERE action = 'iot.apply'")
+    assert deliver(deaf, event_of(one, timestamp=1000)).status_code == 200
+    deaf.wait_drained()
+    assert deaf.stack.query("SELECT count(*) FROM jitrca.audit_record WHERE action = 'iot.apply'") == before
+
+
+def test_what_is_no_delivery_changes_nothing(deaf):
+    identity = knock(deaf, "hook-bad")
+    good = event_of(identity)
+    cases = [
+        ({"secret": None}, good, 401, "webhook_secret_missing"),
+        ({"secret": WEBHOOK_SECRET[:-1]}, good, 403, "webhook_secret_wrong"),
+        ({"secret": ""}, good, 403, "webhook_secret_wrong"),
+        ({}, {**good, "awsAccountId": "999999999999"}, 403, "jitr_wrong_account"),
+        ({}, {**good, "awsAccountId": 999999999999}, 400, "jitr_malformed"),
+        ({}, {**good, "caCertificateId": "0" * 64}, 403, "jitr_unknown_ca"),
+        ({}, {**good, "certificateId": "zz"}, 400, "jitr_malformed"),
+        ({}, {**good, "certificateStatus": "ACTIVE"}, 400, "jitr_malformed"),
+        ({}, {**good, "timestamp": "1"}, 400, "jitr_malformed"),
+        ({}, {**good, "timestamp": -1}, 400, "jitr_malformed"),
+        ({}, b"{", 400, "jitr_malformed"),
+        ({}, b"", 400, "jitr_malformed"),
+        ({}, b'"text"', 400, "jitr_malformed"),
+        ({}, [good] * 101, 400, "jitr_malformed"),
+        ({}, b"[" * 20000, 400, "jitr_malformed"),
+    ]
+    for options, body, status, want in cases:
+        answer = deliver(deaf, body, **options)
+        assert (answer.status_code, code(answer)) == (status, want), (options, body)
+    assert deaf.outbox() == [] and deaf.cert_status(identity) == "PENDING_ACTIVATION"
+    metrics = requests.get(f"{deaf.stack.http_url}/metrics", timeout=10).text
+    refused = re.search(r'jitrca_jitr_events_total\{source="webhook",result="refused"\} (\d+)', metrics)
+    assert refused and int(refused.group(1)) >= len(cases)
+
+
+def test_one_bad_event_does_not_keep_the_others_out(deaf):
+    identity = knock(deaf, "hook-mixed")
+    answer = deliver(deaf, [{"nonsense": True}, event_of(identity)])
+    assert (answer.status_code, code(answer)) == (400, "jitr_malformed")
+    deaf.wait_status(identity, "ACTIVE")
+
+
+def test_a_confirmation_is_answered_for_our_account_alone(deaf):
+    arn = f"arn:aws:iot:{REGION}:{ACCOUNT}:ruledestination/http/00000000-0000-0000-0000-000000000000"
+    url = f"https://iot.{REGION}.amazonaws.com/confirmdestination/token"
+    good = {"arn": arn, "confirmationToken": "token", "enableUrl": url, "messageType": "DestinationConfirmation"}
+    confirming = {"secret": None, "x-amz-rules-engine-message-type": "DestinationConfirmation"}
+    for change in ({"arn": arn.replace(ACCOUNT, "999999999999")}, {"arn": arn.replace(REGION, "us-east-1")},
+                   {"enableUrl": "https://evil.example/confirmdestination/token"},
+                   {"enableUrl": url.replace("https", "http")},
+                   {"enableUrl": f"https://iot.{REGION}.amazonaws.com.evil.example/confirmdestination/token"}):
+        answer = deliver(deaf, {**good, **change}, **confirming)
+        assert (answer.status_code, code(answer)) == (403, "webhook_wrong_account"), change
+    # Asked of IoT Core itself, which does not know the token.
+    answer = deliver(deaf, good, **confirming)
+    assert code(answer).startswith("iot_"), answer.text
+
+
+def test_the_sweep_finds_what_nobody_told(deaf):
+    identity = knock(deaf, "swept")
+    deaf.stack.query("UPDATE jitrca.iot_walk SET started_at = NULL WHERE kind = 'sweep' RETURNING 1")
+    deaf.stack.restart()
+    deaf.wait_status(identity, "ACTIVE", 30)
+
+
+def test_a_stranger_of_our_ca_is_inactive_and_reported(deaf):
+    """In IoT Core's books but not in ours."""
+    identity = knock(deaf, "stranger")
+    ghost = x509.load_pem_x509_certificate(identity.certificate["certificate"].encode())
+    with deaf.stack.db() as connection:
+        cursor = connection.cursor()
+        # As after a restore that lost it: no guard of ours would let it go.
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute("DELETE FROM jitrca.certificate WHERE sha256 = %s", (ghost.fingerprint(hashes.SHA256()),))
+    assert deliver(deaf, event_of(identity)).status_code == 200
+    deaf.wait_status(identity, "INACTIVE")
+    deaf.wait_drained()
+    events = [one for one in deaf.events(kind="iot_unknown_certificate") if one["certificate_id"] == identity.id]
+    assert len(events) == 1 and events[0]["severity"] == "critical" and events[0]["device_id"] is None
+    assert deaf.events(kind="iot_unknown_certificate", severity="low") == []
+
+
+def test_reconciliation_tells_drift_and_repairs_it_when_asked(deaf):
+    good, off = knock(deaf, "drift-good"), knock(deaf, "drift-off")
+    revoked = knock(deaf, "drift-revoked")
+    for identity in (good, off, revoked):
+        assert deliver(deaf, event_of(identity)).status_code == 200
+        deaf.wait_status(identity, "ACTIVE")
+    deaf.post(f"/v1/certificates/{revoked.id}/revoke", reason="keyCompromise")
+    deaf.wait_status(revoked, "REVOKED")
+    deaf.wait_drained()
+    deaf.iot.update_certificate(certificateId=off.id, newStatus="INACTIVE")
+
+    def walked(**body):
+        deaf.post("/v1/iot/reconcile", **body)
+        wait_until(lambda: deaf.boss.get("/v1/iot/reconcile").json()["walks"][0]["state"] == "done", "the walk", 30)
+        return deaf.boss.get("/v1/iot/reconcile").json()["walks"][0]
+
+    walk = walked()
+    assert walk["drift"]["inactive_wanted_active"] == 1 and walk["drift"]["changed_there"] == 1
+    assert walk["seen"] >= 3 and not walk["repair"]
+    assert deaf.cert_status(off) == "INACTIVE"
+    walk = walked(repair=True)
+    assert walk["drift"] == {"inactive_wanted_active": 1} and walk["repair"]
+    deaf.wait_status(off, "ACTIVE")
+    deaf.wait_drained()
+    assert walked()["drift"] == {}
+
+
+def test_a_ca_is_adopted_switched_off_and_deleted(deaf):
+    first = deaf.boss.get("/v1/cas/issuing-1/iot-registration").json()["registrations"]
+    assert len(first) == 1 and first[0]["status"] == "ACTIVE" and first[0]["auto_registration"]
+    issued = "SELECT count(*) FROM jitrca.certificate WHERE profile = 'iot-verification'"
+    proofs = deaf.stack.query(issued)
+    assert deaf.post("/v1/cas/issuing-1/iot-registration")["ca_certificate_id"] == first[0]["ca_certificate_id"]
+    assert deaf.stack.query(issued) == proofs  # no second proof
+    off = deaf.post("/v1/cas/issuing-1/iot-registration/deactivate")
+    assert off["status"] == "INACTIVE" and not off["auto_registration"]
+    there = deaf.iot.describe_ca_certificate(certificateId=off["ca_certificate_id"])["certificateDescription"]
+    assert there["status"] == "INACTIVE" and there["autoRegistrationStatus"] == "DISABLE"
+    gone = deaf.boss.request("DELETE", "/v1/cas/issuing-1/iot-registration")
+    assert gone.status_code == 200 and gone.json()["status"] == "DELETED"
+    assert deaf.post("/v1/cas/issuing-1/iot-registration")["status"] == "ACTIVE"
+    answer = deaf.boss.post("/v1/cas/issuing-1/iot-registration", json={"target": "elsewhere"})
+    assert (answer.status_code, code(answer)) == (404, "iot_target_unknown")

@@ -583,6 +583,53 @@ key_usage_follows_the_key(void **state)
 	assert_int_equal(ca_key_usage_for(all, (enum ca_key_type)0), 0);
 }
 
+static struct ca_profile
+verification(void)
+{
+	struct ca_profile p = fixture_profile();
+
+	(void)snprintf(p.name, sizeof(p.name), CA_PROFILE_VERIFICATION);
+	p.role = CA_ROLE_NONE;
+	p.issuable_by = ASKER_SERVER;
+	p.eku_count = p.san_count = p.policy_count = 0;
+	p.subject_count = 1;
+	p.validity_default_s = p.validity_max_s = DAY_S;
+	p.renew_before_s = 3600;
+	p.renew_overlap_s = 60;
+	p.hourly_cap = 10;
+	return p;
+}
+
+/* What proves the CA's key to IoT Core may be good for nothing else, whatever its file says. */
+static void
+the_proof_for_iot_core_stays_narrow(void **state)
+{
+	struct ca_profile good = verification();
+	struct ca_profile bad[7];
+	struct err err;
+
+	(void)state;
+	assert_ok(ca_profile_check(&good, &err));
+	for (size_t i = 0; i < COUNT_OF(bad); i++)
+		bad[i] = good;
+	bad[0].issuable_by |= ASKER_ADMIN;
+	bad[1].role = CA_ROLE_STATION;
+	bad[2].eku_count = 1;
+	bad[3].san_count = 1;
+	(void)snprintf(bad[4].subject[0].value, sizeof(bad[4].subject[0].value), "x{device_id}");
+	bad[5].validity_max_s = DAY_S + 1;
+	bad[6].hourly_cap = 11;
+	for (size_t i = 0; i < COUNT_OF(bad); i++)
+		assert_refused(ca_profile_check(&bad[i], &err), ERR_ARGUMENT, "profile_invalid");
+	assert_true(ca_is_registration_code(
+		"0123456789abcdefABCDEF0123456789abcdef0123456789abcdef0123456789"));
+	assert_false(ca_is_registration_code("sn-1"));
+	assert_false(ca_is_registration_code(
+		"0123456789abcdefABCDEF0123456789abcdef0123456789abcdef012345678g"));
+	assert_false(ca_is_registration_code(
+		"0123456789abcdefABCDEF0123456789abcdef0123456789abcdef01234567890"));
+}
+
 int
 main(void)
 {
@@ -595,6 +642,7 @@ main(void)
 		cmocka_unit_test(subject_values_keep_the_rules_of_x520),
 		cmocka_unit_test(alternative_names_are_checked),
 		cmocka_unit_test(key_usage_follows_the_key),
+		cmocka_unit_test(the_proof_for_iot_core_stays_narrow),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
