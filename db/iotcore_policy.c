@@ -150,7 +150,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND target LIKE $2 || '%' AND " BEFORE("target", "$3")
 		       " ORDER BY target DESC LIMIT $4::bigint",
 	},
-	[EFFECTIVE] = { /* thing_group_member_pkey, thing_group_pkey, policy_attachment_pkey, policy_version_pkey */
+	/* thing_group_member_pkey, thing_group_pkey, policy_attachment_pkey, policy_version_pkey */
+	[EFFECTIVE] = {
 		.name = "iotcore_effective_policies", .params = 4, .columns = 2, .rows = ROWS_ANY,
 		.sql = "WITH RECURSIVE up (name) AS ("
 		       " SELECT thing_group FROM iotcore.thing_group_member WHERE thing = $2"

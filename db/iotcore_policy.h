@@ -1,7 +1,7 @@
 /*
  * db/iotcore_policy.h - the local IoT Core's policies, their versions and what they are attached to.
- * Documents are text to it. A target is the resource part of an ARN: "cert/<id>", "thinggroup/<name>". Whoever
- * writes holds db_iotcore_account_lock.
+ * Documents are text to it. A target is the resource part of an ARN: "cert/<id>",
+ * "thinggroup/<name>". Whoever writes holds db_iotcore_account_lock.
  */
 #ifndef DB_IOTCORE_POLICY_H
 #define DB_IOTCORE_POLICY_H
@@ -81,7 +81,8 @@ MUST_USE enum status db_iotcore_policy_targets(struct db_tx *tx, const char *pol
 /*
  * The policies that are in effect for a target (NULL: none) and a thing (NULL: none): those attached to
  * the target, and to the groups of the thing or the target and their ancestors; each once, by name, with its
- * default version's document. `also` and `but`: names to add and to leave out, one a line, or NULL. At most 512.
+ * default version's document. `also` and `but`: names to add and to leave out, one a line, or NULL.
+ * At most 512.
  */
 MUST_USE enum status db_iotcore_effective_policies(struct db_tx *tx, const char *target,
 	const char *thing, const char *also, const char *but,

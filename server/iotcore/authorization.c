@@ -30,8 +30,8 @@ read_subject(struct call *call, const char *thing_member, struct subject *out, s
 	memset(out, 0, sizeof(*out));
 	out->thing = call_text(call, thing_member);
 	if (call_has(call, "cognitoIdentityPoolId"))
-		return iotcore_error(err, "InvalidRequestException",
-			"Cognito identities are not known here.");
+		return iotcore_error(
+			err, "InvalidRequestException", "Cognito identities are not known here.");
 	if (principal == NULL)
 		return OK;
 	TRY(target_read(call, principal, out->target, err));
@@ -70,12 +70,12 @@ get_effective(struct call *call, struct err *err)
 
 	TRY(read_subject(call, "thingName", &subject, err));
 	if (subject.target_or_null == NULL && subject.thing == NULL)
-		return iotcore_error(err, "InvalidRequestException",
-			"A principal or a thing name is required.");
+		return iotcore_error(
+			err, "InvalidRequestException", "A principal or a thing name is required.");
 	if (subject.thing != NULL)
 		TRY(thing_wanted(call, subject.thing, err));
-	TRY(db_iotcore_effective_policies(call->tx, subject.target_or_null, subject.thing, NULL, NULL,
-		add_effective, &it, err));
+	TRY(db_iotcore_effective_policies(call->tx, subject.target_or_null, subject.thing, NULL,
+		NULL, add_effective, &it, err));
 	return call_reply(call, json_pack("{s:O}", "effectivePolicies", items), err);
 }
 
@@ -237,8 +237,8 @@ gather(struct bench *it, struct err *err)
 	TRY(describe_certificate(it, &subject, err));
 	/* The groups of a thing count once the certificate is attached to it. */
 	return db_iotcore_effective_policies(call->tx, subject.target_or_null,
-		it->context.thing_attached == POLICY_YES ? subject.thing : NULL, also, but, add_parsed,
-		it, err);
+		it->context.thing_attached == POLICY_YES ? subject.thing : NULL, also, but,
+		add_parsed, it, err);
 }
 
 static enum policy_action
@@ -284,8 +284,8 @@ static enum status
 add_missing(json_t *missing, const struct policy_decision *decision, struct err *err)
 {
 	for (size_t i = 0; i < decision->missing_count; i++) {
-		json_t *key = json_stringn((const char *)decision->missing[i].data,
-			decision->missing[i].len);
+		json_t *key = json_stringn(
+			(const char *)decision->missing[i].data, decision->missing[i].len);
 		bool known = false;
 
 		for (size_t k = 0; k < json_array_size(missing); k++)
@@ -315,9 +315,8 @@ decide(const struct bench *it, const json_t *question, json_t **out, struct err 
 	enum policy_verdict worst = POLICY_ALLOWED;
 
 	for (size_t i = 0; i < json_array_size(resources); i++) {
-		struct policy_resource resource = {
-			.name = view_text(json_string_value(json_array_get(resources, i)))
-		};
+		struct policy_resource resource = { .name = view_text(json_string_value(
+							    json_array_get(resources, i))) };
 		struct policy_decision decision;
 		enum policy_verdict verdict =
 			policy_decide((const struct policy *const *)it->policies, it->count, action,
@@ -377,10 +376,7 @@ static const struct member AUTH_INFO_MEMBERS[] = {
 	{ .name = NULL },
 };
 static const struct member AUTH_INFO_ITEM[] = {
-	{ .name = "member",
-		.type = MEMBER_STRUCT,
-		.required = true,
-		.members = AUTH_INFO_MEMBERS },
+	{ .name = "member", .type = MEMBER_STRUCT, .required = true, .members = AUTH_INFO_MEMBERS },
 	{ .name = NULL },
 };
 static const struct member NAME_ITEM[] = {
@@ -388,8 +384,14 @@ static const struct member NAME_ITEM[] = {
 	{ .name = NULL },
 };
 
-#define PRINCIPAL { .name = "principal", .at = AT_BODY, .type = MEMBER_TEXT }
-#define POOL { .name = "cognitoIdentityPoolId", .at = AT_BODY, .type = MEMBER_TEXT }
+#define PRINCIPAL                                                                                  \
+	{                                                                                          \
+		.name = "principal", .at = AT_BODY, .type = MEMBER_TEXT                            \
+	}
+#define POOL                                                                                       \
+	{                                                                                          \
+		.name = "cognitoIdentityPoolId", .at = AT_BODY, .type = MEMBER_TEXT                \
+	}
 
 static const struct member TEST_MEMBERS[] = {
 	PRINCIPAL,
@@ -402,14 +404,8 @@ static const struct member TEST_MEMBERS[] = {
 		.most = 10,
 		.members = AUTH_INFO_ITEM },
 	{ .name = "clientId", .at = AT_QUERY, .type = MEMBER_TEXT },
-	{ .name = "policyNamesToAdd",
-		.at = AT_BODY,
-		.type = MEMBER_LIST,
-		.members = NAME_ITEM },
-	{ .name = "policyNamesToSkip",
-		.at = AT_BODY,
-		.type = MEMBER_LIST,
-		.members = NAME_ITEM },
+	{ .name = "policyNamesToAdd", .at = AT_BODY, .type = MEMBER_LIST, .members = NAME_ITEM },
+	{ .name = "policyNamesToSkip", .at = AT_BODY, .type = MEMBER_LIST, .members = NAME_ITEM },
 	{ .name = NULL },
 };
 static const struct member EFFECTIVE_MEMBERS[] = {

@@ -48,8 +48,10 @@ base64_decode(uint8_t *out, size_t capacity, size_t *len, const char *text)
 				return false;
 			group = group << 6 | (uint32_t)value;
 		}
-		/* RFC 4648 3.5: bits that stand for nothing are zero, so that one text has one form. */
-		if ((padding == 1 && (group & 0xff) != 0) || (padding == 2 && (group & 0xffff) != 0))
+		/* RFC 4648 3.5: bits that stand for nothing are zero, so that one text has one
+		 * form. */
+		if ((padding == 1 && (group & 0xff) != 0) ||
+			(padding == 2 && (group & 0xffff) != 0))
 			return false;
 		for (unsigned k = 0; k < 3 - padding; k++) {
 			if (*len == capacity)

@@ -43,7 +43,8 @@ delete_registration_code(struct call *call, struct err *err)
 
 /* ---- register ---- */
 
-/* That whoever registers it holds its key: a certificate for the registration code (DEFAULT mode). */
+/* That whoever registers it holds its key: a certificate for the registration code (DEFAULT mode).
+ */
 static enum status
 check_verification(struct call *call, const struct x509_certificate *ca, struct err *err)
 {
@@ -60,7 +61,8 @@ check_verification(struct call *call, const struct x509_certificate *ca, struct 
 	TRY(db_iotcore_registration_code(call->tx, code, err));
 	if (code[0] == '\0')
 		return iotcore_error(err, "RegistrationCodeValidationException",
-			"There is no registration code for this account: call GetRegistrationCode.");
+			"There is no registration code for this account: call "
+		        "GetRegistrationCode.");
 	if (!view_equal_text(verification.view.common_name, code))
 		return iotcore_error(err, "RegistrationCodeValidationException",
 			"The common name of the verification certificate is not the registration "
@@ -75,7 +77,8 @@ check_verification(struct call *call, const struct x509_certificate *ca, struct 
 	return x509_check_validity(&verification, call->now_s, "Verification certificate", err);
 }
 
-/* RFC 5280 4.2.1.9, 4.2.1.3. A self-issued one also proves its own key; of others the issuer is not here. */
+/* RFC 5280 4.2.1.9, 4.2.1.3. A self-issued one also proves its own key; of others the issuer is not
+ * here. */
 static enum status
 check_ca(struct call *call, const struct x509_certificate *ca, struct err *err)
 {
@@ -201,8 +204,8 @@ find_ca(struct call *call, struct db_iotcore_ca *out, struct err *err)
 	enum status status = db_iotcore_ca_find(call->tx, id, out, err);
 
 	if (status == ERR_NOT_FOUND)
-		return iotcore_error(err, "ResourceNotFoundException",
-			"CA certificate %s does not exist.", id);
+		return iotcore_error(
+			err, "ResourceNotFoundException", "CA certificate %s does not exist.", id);
 	return status;
 }
 
@@ -249,7 +252,8 @@ update_ca(struct call *call, struct err *err)
 	if (call_flag(call, "removeAutoRegistration", false)) {
 		if (call_has(call, "registrationConfig"))
 			return iotcore_error(err, "InvalidRequestException",
-				"removeAutoRegistration and registrationConfig exclude each other.");
+				"removeAutoRegistration and registrationConfig exclude each "
+			        "other.");
 		bytes_free(&ca.registration_config);
 	}
 	if (status != NULL)
@@ -331,9 +335,14 @@ static const struct member CONFIG_MEMBERS[] = {
 	{ .name = NULL },
 };
 #define CONFIG                                                                                     \
-	{ .name = "registrationConfig", .at = AT_BODY, .type = MEMBER_STRUCT,                      \
-		.members = CONFIG_MEMBERS }
-#define CA_ID { .name = "caCertificateId", .at = AT_PATH, MEMBER_HEX_ID }
+	{                                                                                          \
+		.name = "registrationConfig", .at = AT_BODY, .type = MEMBER_STRUCT,                \
+		.members = CONFIG_MEMBERS                                                          \
+	}
+#define CA_ID                                                                                      \
+	{                                                                                          \
+		.name = "caCertificateId", .at = AT_PATH, MEMBER_HEX_ID                            \
+	}
 
 static const struct member REGISTER_MEMBERS[] = {
 	{ .name = "caCertificate", .at = AT_BODY, .required = true, PEM_RULES },

@@ -49,8 +49,8 @@ call_member_text(const struct request *request, const struct member *member)
 static json_t *
 body_member(const struct call *call, const struct member *member)
 {
-	json_t *json = member->at == AT_PAYLOAD ? call->body
-	                                        : json_object_get(call->body, member->name);
+	json_t *json =
+		member->at == AT_PAYLOAD ? call->body : json_object_get(call->body, member->name);
 
 	return json_is_null(json) ? NULL : json;
 }
@@ -151,10 +151,16 @@ iotcore_time(int64_t us)
 
 #define MARKERS(more)                                                                              \
 	{                                                                                          \
-		{ .name = "pageSize", .at = AT_QUERY, .type = MEMBER_NUMBER, .least = 1,           \
+		{ .name = "pageSize",                                                              \
+			.at = AT_QUERY,                                                            \
+			.type = MEMBER_NUMBER,                                                     \
+			.least = 1,                                                                \
 			.most = 250 },                                                             \
-			{ .name = "marker", .at = AT_QUERY, .type = MEMBER_TEXT,                   \
-				.most = PAGE_KEY_TEXT_BYTES, .pattern = &PATTERN_MARKER },         \
+			{ .name = "marker",                                                        \
+				.at = AT_QUERY,                                                    \
+				.type = MEMBER_TEXT,                                               \
+				.most = PAGE_KEY_TEXT_BYTES,                                       \
+				.pattern = &PATTERN_MARKER },                                      \
 			more                                                                       \
 		{                                                                                  \
 			.name = NULL                                                               \
@@ -227,14 +233,16 @@ page_read(struct call *call, struct err *err)
 
 	if (op->page == PAGE_NONE)
 		return OK;
-	call->page.limit = op->page == PAGE_TOKEN_ONLY ? standard : call_number(call, size, standard);
+	call->page.limit =
+		op->page == PAGE_TOKEN_ONLY ? standard : call_number(call, size, standard);
 	if (call->page.limit < 1 || call->page.limit > most) {
 		(void)snprintf(text, sizeof(text), "%" PRId64, call->page.limit);
 		return call->page.limit < 1
 		               ? iotcore_invalid(err, text, size,
 					 "Member must have value greater than or equal to 1")
 		               : iotcore_invalid(err, text, size,
-					 "Member must have value less than or equal to %" PRId64, most);
+					 "Member must have value less than or equal to %" PRId64,
+					 most);
 	}
 	if (op->page == PAGE_MARKER_ORDER)
 		call->page.ascending = call_flag(call, "isAscendingOrder", false);
@@ -262,8 +270,8 @@ call_page_next(struct call *call, const char *key, struct err *err)
 void
 iotcore_arn(char out[IOTCORE_ARN_BYTES], const struct core *core, const char *fmt, ...)
 {
-	int len = snprintf(
-		out, IOTCORE_ARN_BYTES, "arn:aws:iot:%s:%s:", core->region, core->account);
+	int len =
+		snprintf(out, IOTCORE_ARN_BYTES, "arn:aws:iot:%s:%s:", core->region, core->account);
 	va_list args;
 
 	assert(len > 0 && len < IOTCORE_ARN_BYTES);

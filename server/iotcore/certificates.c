@@ -62,9 +62,10 @@ find_issuer(struct call *call, struct issuer_search *search, struct err *err)
 	if (search->issued)
 		return OK;
 	return iotcore_error(err, "CertificateValidationException",
-		search->named == 0 ? "The certificate was not issued by a registered CA certificate."
-				   : "The certificate was not issued by the CA certificate that it "
-				     "names.");
+		search->named == 0
+			? "The certificate was not issued by a registered CA certificate."
+			: "The certificate was not issued by the CA certificate that it "
+			  "names.");
 }
 
 /* REVOKED, too: whoever brings a fleet over from elsewhere brings those. */
@@ -150,8 +151,8 @@ find(struct call *call, struct db_iotcore_certificate *out, struct err *err)
 	enum status status = db_iotcore_certificate_find(call->tx, id, out, err);
 
 	if (status == ERR_NOT_FOUND)
-		return iotcore_error(err, "ResourceNotFoundException",
-			"Certificate %s does not exist.", id);
+		return iotcore_error(
+			err, "ResourceNotFoundException", "Certificate %s does not exist.", id);
 	return status;
 }
 
@@ -192,7 +193,8 @@ update(struct call *call, struct err *err)
 		return OK;
 	if (strcmp(it.status, "REVOKED") == 0)
 		return iotcore_error(err, "CertificateStateException",
-			"A revoked certificate cannot be made %s. ID: %s", wanted, it.certificate_id);
+			"A revoked certificate cannot be made %s. ID: %s", wanted,
+			it.certificate_id);
 	if (strcmp(it.status, "PENDING_TRANSFER") == 0)
 		return iotcore_error(err, "CertificateStateException",
 			"The certificate is being transferred. ID: %s", it.certificate_id);
@@ -219,9 +221,7 @@ check_deletable(struct call *call, const struct db_iotcore_certificate *it, cons
 	return OK;
 }
 
-static enum status
-delete(struct call *call, struct err *err)
-{
+static enum status delete (struct call *call, struct err *err) {
 	own_struct(db_iotcore_certificate) it = { .customer_version = 0 };
 	char arn[IOTCORE_ARN_BYTES];
 
@@ -279,10 +279,18 @@ static const char *const STATUSES[] = { "ACTIVE", "INACTIVE", "REVOKED", "PENDIN
 	"REGISTER_INACTIVE", "PENDING_ACTIVATION", NULL };
 
 #define PEM(its_name, is_required)                                                                 \
-	{ .name = (its_name), .at = AT_BODY, .type = MEMBER_TEXT, .required = (is_required),       \
-		.least = 1, .most = 65536 }
-#define STATUS { .name = "status", .at = AT_BODY, .type = MEMBER_TEXT, .values = STATUSES }
-#define ID { .name = "certificateId", .at = AT_PATH, MEMBER_HEX_ID }
+	{                                                                                          \
+		.name = (its_name), .at = AT_BODY, .type = MEMBER_TEXT, .required = (is_required), \
+		.least = 1, .most = 65536                                                          \
+	}
+#define STATUS                                                                                     \
+	{                                                                                          \
+		.name = "status", .at = AT_BODY, .type = MEMBER_TEXT, .values = STATUSES           \
+	}
+#define ID                                                                                         \
+	{                                                                                          \
+		.name = "certificateId", .at = AT_PATH, MEMBER_HEX_ID                              \
+	}
 
 static const struct member REGISTER_MEMBERS[] = {
 	PEM("certificatePem", true),

@@ -54,8 +54,8 @@ read_line(struct core_users *users, const char *from, const char *end, const cha
 
 	if (key.len == 0 || key.data[0] == '#')
 		return OK;
-	if (!is_key(key) || secret.len == 0 || secret.len > SECRET_MAX_BYTES || word(&at, end).len > 0 ||
-		(mode.len > 0 && !view_equal_text(mode, "readonly")))
+	if (!is_key(key) || secret.len == 0 || secret.len > SECRET_MAX_BYTES ||
+		word(&at, end).len > 0 || (mode.len > 0 && !view_equal_text(mode, "readonly")))
 		return bad(err, path, number, "ACCESS_KEY SECRET_KEY [readonly] wanted");
 	if (core_users_find(users, key) != NULL)
 		return bad(err, path, number, "an access key stands there twice");

@@ -66,10 +66,10 @@ dispatch_describe(const struct op *const *tables)
 
 			members = members != NULL ? describe_members(members, page_members(op), 0)
 			                          : NULL;
-			if (json_array_append_new(out,
-				    json_pack("{s:s,s:s,s:s,s:b,s:o}", "name", op->name, "method",
-					    op->method, "path", op->path, "writes",
-					    op->tx == TX_WRITE, "members", members)) != 0) {
+			if (json_array_append_new(
+				    out, json_pack("{s:s,s:s,s:s,s:b,s:o}", "name", op->name,
+						 "method", op->method, "path", op->path, "writes",
+						 op->tx == TX_WRITE, "members", members)) != 0) {
 				json_decref(out);
 				return NULL;
 			}

@@ -1,6 +1,6 @@
 /*
- * The way of a call: signature, quota, members, transaction, handler, answer. One handler of the HTTP room
- * serves every operation; the route says which.
+ * The way of a call: signature, quota, members, transaction, handler, answer. One handler of the
+ * HTTP room serves every operation; the route says which.
  */
 #include "base/mem.h"
 #include "db/iotcore_account.h"
@@ -76,8 +76,8 @@ in_transaction(struct call *call, struct err *err)
 	const struct core_process *process = request_context(call->request);
 
 	if (!atomic_load(&process->ready))
-		return iotcore_error(err, "ServiceUnavailableException",
-			"The database is not there yet.");
+		return iotcore_error(
+			err, "ServiceUnavailableException", "The database is not there yet.");
 	TRY(db_tx_begin(&tx, call->core->pool, err));
 	call->tx = &tx;
 	if (call->op->tx == TX_WRITE)
@@ -108,8 +108,8 @@ serve(struct call *call, struct core_process *process, struct err *err)
 	if (call->user != NULL)
 		request_set_actor(call->request, call->user->access_key);
 	TRY(may(call, err));
-	TRY(core_quotas_take(process->quotas, call->op->name,
-		clock_mono_ms(call->core->clock), err));
+	TRY(core_quotas_take(
+		process->quotas, call->op->name, clock_mono_ms(call->core->clock), err));
 	TRY(check_call(call, err));
 	return call->op->tx == TX_NONE ? call->op->handle(call, err) : in_transaction(call, err);
 }

@@ -17,8 +17,7 @@ describe_endpoint(struct call *call, struct err *err)
 	if (!known)
 		return iotcore_error(err, "InvalidRequestException",
 			"Endpoint type %.64s is not supported.", type);
-	return call_reply(
-		call, json_pack("{s:s}", "endpointAddress", call->core->endpoint), err);
+	return call_reply(call, json_pack("{s:s}", "endpointAddress", call->core->endpoint), err);
 }
 
 const struct op ENDPOINT_OPS[] = {

@@ -7,6 +7,9 @@
 
 #include "server/iotcore/op.h"
 
+#undef iotcore_error
+#undef iotcore_exists
+
 /* The exceptions of AWS IoT's service model, and those of the front end that checks signatures. */
 static const struct core_exception EXCEPTIONS[] = {
 	{ "InvalidRequestException", 400, ERR_ARGUMENT },
@@ -94,8 +97,7 @@ set(struct err *err, const char *exception, const char *fmt, va_list args)
 }
 
 /* In brackets: the functions, not the macros around their calls. */
-enum status
-(iotcore_error)(struct err *err, const char *exception, const char *fmt, ...)
+enum status(iotcore_error)(struct err *err, const char *exception, const char *fmt, ...)
 {
 	va_list args;
 	enum status status;
@@ -106,9 +108,8 @@ enum status
 	return status;
 }
 
-enum status
-(iotcore_exists)(struct call *call, struct err *err, const char *id, const char *arn, const char *fmt,
-	...)
+enum status(iotcore_exists)(
+	struct call *call, struct err *err, const char *id, const char *arn, const char *fmt, ...)
 {
 	va_list args;
 	enum status status;
@@ -129,8 +130,8 @@ core_reply_request_id(struct request *request, struct err *err)
 	const char *id = request_id(request);
 	char text[37];
 
-	(void)snprintf(text, sizeof(text), "%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16,
-		id + 20);
+	(void)snprintf(text, sizeof(text), "%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12,
+		id + 16, id + 20);
 	return request_reply_header(request, "x-amzn-RequestId", text, err);
 }
 
@@ -165,8 +166,8 @@ core_render(struct request *request, const struct err *problem, struct err *err)
 	if (call != NULL && call->exists_id[0] != '\0' &&
 		strcmp(exception->name, "ResourceAlreadyExistsException") == 0 &&
 		(json_object_set_new(body, "resourceId", json_string(call->exists_id)) != 0 ||
-			json_object_set_new(
-				body, "resourceArn", json_string(call->exists_arn)) != 0))
+			json_object_set_new(body, "resourceArn", json_string(call->exists_arn)) !=
+				0))
 		return err_memory(err);
 	TRY(request_reply_json(request, exception->http, give(body), err));
 	TRY(request_reply_header(request, "x-amzn-ErrorType", exception->name, err));

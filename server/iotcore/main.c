@@ -249,10 +249,12 @@ run(struct iotcore *it)
 	if (status != OK) {
 		log_error(LOG_ERROR, "start_failed", NULL, &err);
 		/* Threads may run that use what is not complete: the process ends as a whole. */
-		_exit(status == ERR_UNAVAILABLE || status == ERR_INTERNAL ? 1 : PROCESS_EXIT_CONFIG);
+		_exit(status == ERR_UNAVAILABLE || status == ERR_INTERNAL ? 1
+									  : PROCESS_EXIT_CONFIG);
 	}
-	if (!it->stopping && rule_worker_start(&it->rules, &it->process.core,
-				    it->config.database_url, it->config.iotcore_rules_ca_file, &err) != OK) {
+	if (!it->stopping &&
+		rule_worker_start(&it->rules, &it->process.core, it->config.database_url,
+			it->config.iotcore_rules_ca_file, &err) != OK) {
 		log_error(LOG_ERROR, "start_failed", NULL, &err);
 		_exit(1);
 	}

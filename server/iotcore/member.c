@@ -5,14 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef iotcore_invalid
+
 /* Nesting of our own tables: TopicRulePayload's actions go deepest. */
 #define PATH_BYTES 256
 /* What is shown of a value; a PEM or a policy is not shown at all. */
 #define SHOWN_BYTES 80
 #define SHOWN_MEMBER_MOST 2048
 
-static void
-check(const struct member *member, const json_t *json, const char *path,
+static void check(const struct member *member, const json_t *json, const char *path,
 	struct member_report *report);
 
 /* Not within a character. */
@@ -28,9 +29,8 @@ shown_len(const char *text)
 }
 
 /* "Value 'x' at 'path' failed to satisfy constraint: Member must …"; value NULL: null. */
-static void
-add(struct member_report *report, const char *value, bool shown, const char *path, const char *fmt,
-	...) PRINTF(5, 6);
+static void add(struct member_report *report, const char *value, bool shown, const char *path,
+	const char *fmt, ...) PRINTF(5, 6);
 static void
 add(struct member_report *report, const char *value, bool shown, const char *path, const char *fmt,
 	...)
@@ -47,8 +47,9 @@ add(struct member_report *report, const char *value, bool shown, const char *pat
 	(void)vsnprintf(rule, sizeof(rule), fmt, args);
 	va_end(args);
 	len = snprintf(at, room, "%sValue %s%.*s%s%sat '%s' failed to satisfy constraint: %s",
-		report->count > 1 ? "; " : "", value != NULL && shown ? "'" : "", shown_len(what), what, value != NULL && shown ? "'" : "",
-		value == NULL || shown ? " " : "", path, rule);
+		report->count > 1 ? "; " : "", value != NULL && shown ? "'" : "", shown_len(what),
+		what, value != NULL && shown ? "'" : "", value == NULL || shown ? " " : "", path,
+		rule);
 	if (len > 0)
 		report->len += (size_t)len < room ? (size_t)len : room - 1;
 }
@@ -111,16 +112,16 @@ check_text(const struct member *member, const char *text, const char *path,
 }
 
 static void
-check_number(const struct member *member, int64_t number, const char *path,
-	struct member_report *report)
+check_number(
+	const struct member *member, int64_t number, const char *path, struct member_report *report)
 {
 	bool bounded = member->least != 0 || member->most != 0;
 	char text[24];
 
 	(void)snprintf(text, sizeof(text), "%" PRId64, number);
 	if (bounded && number > member->most)
-		add(report, text, true, path, "Member must have value less than or equal to %" PRId64,
-			member->most);
+		add(report, text, true, path,
+			"Member must have value less than or equal to %" PRId64, member->most);
 	if (bounded && number < member->least)
 		add(report, text, true, path,
 			"Member must have value greater than or equal to %" PRId64, member->least);
@@ -150,8 +151,7 @@ member_time(int64_t *out_s, const char *text)
 }
 
 void
-member_check_text(
-	const struct member *member, const char *text, struct member_report *report)
+member_check_text(const struct member *member, const char *text, struct member_report *report)
 {
 	int64_t number;
 
@@ -189,8 +189,8 @@ member_check_text(
 /* ---- bodies ---- */
 
 static void
-check_count(const struct member *member, size_t count, const char *path,
-	struct member_report *report)
+check_count(
+	const struct member *member, size_t count, const char *path, struct member_report *report)
 {
 	if (member->most > 0 && (int64_t)count > member->most)
 		add(report, "", false, path,
@@ -313,8 +313,7 @@ check(const struct member *member, const json_t *json, const char *path,
 }
 
 void
-member_check_json(
-	const struct member *member, const json_t *json, struct member_report *report)
+member_check_json(const struct member *member, const json_t *json, struct member_report *report)
 {
 	check(member, json, member->name, report);
 }
@@ -328,8 +327,8 @@ member_report_end(const struct member_report *report, struct err *err)
 		report->count, report->count > 1 ? "s" : "", report->text);
 }
 
-enum status
-(iotcore_invalid)(struct err *err, const char *value, const char *member, const char *fmt, ...)
+enum status(iotcore_invalid)(
+	struct err *err, const char *value, const char *member, const char *fmt, ...)
 {
 	const char *what = value != NULL ? value : "null";
 	char rule[192];
@@ -339,7 +338,8 @@ enum status
 	(void)vsnprintf(rule, sizeof(rule), fmt, args);
 	va_end(args);
 	return iotcore_error(err, "InvalidRequestException",
-		"1 validation error detected: Value %s%.*s%s at '%s' failed to satisfy constraint: %s",
-		value != NULL ? "'" : "", shown_len(what), what,
-		value != NULL ? "'" : "", member, rule);
+		"1 validation error detected: Value %s%.*s%s at '%s' failed to satisfy constraint: "
+	        "%s",
+		value != NULL ? "'" : "", shown_len(what), what, value != NULL ? "'" : "", member,
+		rule);
 }

@@ -28,8 +28,8 @@ created_page_read(struct db_iotcore_page *out, const struct call *call, struct e
 		.limit = page->limit + 1 };
 	if (page->after == NULL)
 		return OK;
-	if (sscanf(page->after, "%lld %n", &us, &behind) != 1 || behind == 0 || us < 0 || us > LAST_US ||
-		strlen(page->after + behind) != ID_DIGITS)
+	if (sscanf(page->after, "%lld %n", &us, &behind) != 1 || behind == 0 || us < 0 ||
+		us > LAST_US || strlen(page->after + behind) != ID_DIGITS)
 		return iotcore_error(err, "InvalidRequestException", "Invalid marker.");
 	out->after_us = us;
 	out->after_id = page->after + behind;

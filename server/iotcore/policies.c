@@ -105,17 +105,15 @@ answer_version(void *arg, const struct db_iotcore_policy_version *version, struc
 	it->found = true;
 	iotcore_arn(arn, it->call->core, "policy/%s", policy->name);
 	(void)snprintf(number, sizeof(number), "%" PRId32, version->version);
-	reply = json_pack("{s:s,s:s,s:s%,s:s,s:o,s:o,s:s}", "policyName", policy->name,
-		"policyArn", arn, "policyDocument", (const char *)version->document.data,
-		version->document.len, it->whole ? "policyVersionId" : "defaultVersionId", number,
-		"creationDate",
+	reply = json_pack("{s:s,s:s,s:s%,s:s,s:o,s:o,s:s}", "policyName", policy->name, "policyArn",
+		arn, "policyDocument", (const char *)version->document.data, version->document.len,
+		it->whole ? "policyVersionId" : "defaultVersionId", number, "creationDate",
 		iotcore_time(it->whole ? version->created_us : policy->created_us),
 		"lastModifiedDate",
-		iotcore_time(it->whole ? version->created_us : policy->modified_us),
-		"generationId", policy->generation);
-	if (it->whole &&
-		json_object_set_new(
-			reply, "isDefaultVersion", json_boolean(version->is_default)) != 0) {
+		iotcore_time(it->whole ? version->created_us : policy->modified_us), "generationId",
+		policy->generation);
+	if (it->whole && json_object_set_new(reply, "isDefaultVersion",
+				 json_boolean(version->is_default)) != 0) {
 		json_decref(reply);
 		return err_memory(err);
 	}
@@ -207,8 +205,8 @@ create_version(struct call *call, struct err *err)
 	TRY(db_iotcore_policy_held(call->tx, policy.name, &versions, &targets, err));
 	if (versions >= VERSIONS_MOST)
 		return iotcore_error(err, "VersionsLimitExceededException",
-			"The policy %s already has the maximum number of versions (%d)", policy.name,
-			VERSIONS_MOST);
+			"The policy %s already has the maximum number of versions (%d)",
+			policy.name, VERSIONS_MOST);
 	TRY(draw_generation(generation, err));
 	TRY(db_iotcore_policy_version_add(
 		call->tx, policy.name, document, is_default, generation, &version, err));
@@ -238,8 +236,8 @@ static enum status
 missing_version(const struct call *call, struct err *err)
 {
 	return iotcore_error(err, "ResourceNotFoundException",
-		"The policy version does not exist: %s version %.16s", call_text(call, "policyName"),
-		call_text(call, "policyVersionId"));
+		"The policy version does not exist: %s version %.16s",
+		call_text(call, "policyName"), call_text(call, "policyVersionId"));
 }
 
 static enum status
@@ -261,10 +259,10 @@ add_version(void *arg, const struct db_iotcore_policy_version *version, struct e
 	char number[16];
 
 	(void)snprintf(number, sizeof(number), "%" PRId32, version->version);
-	if (json_array_append_new(items,
-		    json_pack("{s:s,s:b,s:o}", "versionId", number, "isDefaultVersion",
-			    version->is_default, "createDate",
-			    iotcore_time(version->created_us))) != 0)
+	if (json_array_append_new(
+		    items, json_pack("{s:s,s:b,s:o}", "versionId", number, "isDefaultVersion",
+				   version->is_default, "createDate",
+				   iotcore_time(version->created_us))) != 0)
 		return err_memory(err);
 	return OK;
 }
@@ -479,19 +477,33 @@ list_policy_principals(struct call *call, struct err *err)
 
 /* ---- the table ---- */
 
-#define NAME { .name = "policyName", .at = AT_PATH, MEMBER_POLICY_NAME }
+#define NAME                                                                                       \
+	{                                                                                          \
+		.name = "policyName", .at = AT_PATH, MEMBER_POLICY_NAME                            \
+	}
 #define DOCUMENT                                                                                   \
-	{ .name = "policyDocument", .at = AT_BODY, .type = MEMBER_TEXT, .required = true,          \
-		.most = POLICY_DOCUMENT_MAX_BYTES }
+	{                                                                                          \
+		.name = "policyDocument", .at = AT_BODY, .type = MEMBER_TEXT, .required = true,    \
+		.most = POLICY_DOCUMENT_MAX_BYTES                                                  \
+	}
 #define VERSION                                                                                    \
-	{ .name = "policyVersionId", .at = AT_PATH, .type = MEMBER_TEXT, .required = true,         \
-		.least = 1, .most = 64, .pattern = &PATTERN_DIGITS }
+	{                                                                                          \
+		.name = "policyVersionId", .at = AT_PATH, .type = MEMBER_TEXT, .required = true,   \
+		.least = 1, .most = 64, .pattern = &PATTERN_DIGITS                                 \
+	}
 #define PRINCIPAL                                                                                  \
-	{ .name = "principal", .wire = "x-amzn-iot-principal", .at = AT_HEADER,                    \
-		.type = MEMBER_TEXT, .required = true }
+	{                                                                                          \
+		.name = "principal", .wire = "x-amzn-iot-principal", .at = AT_HEADER,              \
+		.type = MEMBER_TEXT, .required = true                                              \
+	}
 #define TARGET(place)                                                                              \
-	{ .name = "target", .at = (place), .type = MEMBER_TEXT, .required = true }
-#define END { .name = NULL }
+	{                                                                                          \
+		.name = "target", .at = (place), .type = MEMBER_TEXT, .required = true             \
+	}
+#define END                                                                                        \
+	{                                                                                          \
+		.name = NULL                                                                       \
+	}
 
 static const struct member CREATE_MEMBERS[] = { NAME, DOCUMENT,
 	{ .name = "tags", .at = AT_BODY, MEMBER_TAGS }, END };
@@ -505,10 +517,7 @@ static const struct member LIST_ATTACHED_MEMBERS[] = { TARGET(AT_PATH),
 static const struct member NAME_PRINCIPAL_MEMBERS[] = { NAME, PRINCIPAL, END };
 static const struct member PRINCIPAL_MEMBERS[] = { PRINCIPAL, END };
 static const struct member HEADER_NAME_MEMBERS[] = {
-	{ .name = "policyName",
-		.wire = "x-amzn-iot-policy",
-		.at = AT_HEADER,
-		MEMBER_POLICY_NAME },
+	{ .name = "policyName", .wire = "x-amzn-iot-policy", .at = AT_HEADER, MEMBER_POLICY_NAME },
 	END,
 };
 

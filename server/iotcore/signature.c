@@ -1,8 +1,8 @@
 /*
- * Who signed a request: AWS Signature Version 4 in the Authorization header or in the query (presigned).
- * Debian 12's CLI signs AWS IoT as service execute-api, newer ones as iot: both are taken. Session tokens
- * are not known here: a local user has one secret, and x-amz-security-token is only held against the
- * signature like any header.
+ * Who signed a request: AWS Signature Version 4 in the Authorization header or in the query
+ * (presigned). Debian 12's CLI signs AWS IoT as service execute-api, newer ones as iot: both are
+ * taken. Session tokens are not known here: a local user has one secret, and x-amz-security-token
+ * is only held against the signature like any header.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -212,8 +212,8 @@ read_signature(struct signature *it, const struct fields *headers, const struct 
 		return check_parts(it, err);
 	}
 	if (!view_equal_text(find(query, "X-Amz-Algorithm"), ALGORITHM))
-		return iotcore_error(err, "MissingAuthenticationTokenException",
-			"Missing Authentication Token");
+		return iotcore_error(
+			err, "MissingAuthenticationTokenException", "Missing Authentication Token");
 	it->presigned = true;
 	it->credential = find(query, "X-Amz-Credential");
 	it->signed_headers = find(query, "X-Amz-SignedHeaders");
@@ -320,7 +320,8 @@ select_headers(struct fields *out, const struct fields *headers, const struct si
 {
 	if (!is_named(it->signed_headers, view_text("host")))
 		return iotcore_error(err, "InvalidSignatureException",
-			"'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.");
+			"'Host' or ':authority' must be a 'SignedHeader' in the AWS "
+		        "Authorization.");
 	for (size_t i = 0; i < headers->count; i++) {
 		struct aws_field field = headers->at[i];
 

@@ -21,8 +21,8 @@ invalid(struct err *err, const char *member, const struct err *why)
 		*err = *why;
 		return err->status;
 	}
-	return iotcore_error(err, "CertificateValidationException", "%s is not valid: %.300s", member,
-		why->text);
+	return iotcore_error(err, "CertificateValidationException", "%s is not valid: %.300s",
+		member, why->text);
 }
 
 static enum status

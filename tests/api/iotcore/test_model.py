@@ -1,5 +1,6 @@
 """The tables of operations against AWS's service model as botocore has it: methods, paths, members, rules."""
 import json
+import re
 import subprocess
 
 import botocore.loaders
@@ -16,6 +17,11 @@ OTHER_RULES = {
     "nextToken": "any text: a token that is not ours is refused by what is in it",
     "maxResults": "the operation's page_most",
     "attributeValue": "newer models allow = and brackets, as in things",
+}
+# Structures of which we know a part, and refuse the rest by ourselves.
+PARTIAL = {
+    "errorAction": "actions that need other services of AWS",
+    "destinationConfiguration": "destinations in a VPC",
 }
 
 
@@ -68,6 +74,8 @@ def compare(ours, location, shape, required, where, differences):
     if shape.type_name == "structure" and members:
         for name, member in shape.members.items():
             wire = member.serialization.get("name", name)
+            if wire not in members and ours["name"] in PARTIAL:
+                continue
             if wire not in members:
                 differences.append(f"{where}.{wire}: is not in our table")
                 continue
@@ -96,5 +104,5 @@ def test_what_the_page_promises_is_served():
     from harness.stack import ROOT
     page = (ROOT / "docs" / "local-iot-core.md").read_text()
     table = page.split("## Operations", 1)[1].split("\n## ", 1)[0]
-    named = {word.strip("`,.|") for word in table.split() if word.startswith("`")}
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", table))
     assert named == set(OPERATIONS), named ^ set(OPERATIONS)
