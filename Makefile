@@ -119,7 +119,9 @@ install: build ## install the program, profiles, unit and documentation under $(
 	install -m 0644 certs/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/
 	install -m 0644 certs/policies/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/policies/
 	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
-	sed 's|@PREFIX@|$(PREFIX)|g' docker/jitrca.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/jitrca.service
+	install -m 0644 docker/mosquitto.conf.in $(DESTDIR)$(PREFIX)/share/jitrca/mosquitto.conf.in
+	for unit in jitrca jitrca-iotcore; do sed 's|@PREFIX@|$(PREFIX)|g' docker/$$unit.service \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; done
 
 .PHONY: image
 image: ## build the container image and run it once
