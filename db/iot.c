@@ -13,6 +13,7 @@ enum {
 	PENDING_PUT,
 	RECORD,
 	VIEWS,
+	ACTIVE,
 	DEVICE_STATE,
 	DEVICE_RECORD,
 	DEVICES_IDLE,
@@ -112,6 +113,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM (SELECT DISTINCT a.target FROM jitrca.iot_ca a) a"
 		       " JOIN jitrca.iot_certificate x ON x.target = a.target AND x.sha256 = $1::bytea"
 		       " ORDER BY x.target LIMIT $2::bigint",
+	},
+	[ACTIVE] = { /* iot_certificate_pkey */
+		.name = "iot_certificates_active", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT NOT EXISTS (SELECT FROM unnest($1::text[]) AS t(target),"
+		       " unnest($2::bytea[]) AS i(sha256) WHERE NOT EXISTS (SELECT"
+		       " FROM jitrca.iot_certificate x WHERE x.target = t.target"
+		       " AND x.sha256 = i.sha256 AND x.status = 'ACTIVE'))",
 	},
 	[DEVICE_STATE] = { /* iot_device_pkey */
 		.name = "iot_device_state", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
@@ -336,6 +344,25 @@ db_iot_certificate_views(struct db_tx *tx, const uint8_t sha256[DB_SHA256_BYTES]
 		TRY(db_row_end(&row, err));
 	}
 	return OK;
+}
+
+enum status
+db_iot_certificates_active(struct db_tx *tx, const char *const *targets, size_t target_count,
+	const struct db_iot_id *ids, size_t count, bool *active, struct err *err)
+{
+	own_struct(db_array) names = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) digests = DB_ARRAY(ARRAY_BYTEA);
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	for (size_t i = 0; i < target_count; i++)
+		TRY(db_array_add_text(&names, targets[i], err));
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_bytes(&digests, (struct view){ ids[i].sha256, DB_SHA256_BYTES }, err));
+	TRY(db_run(tx, &SQL[ACTIVE], DB_PARAMS(db_array(&names), db_array(&digests)), &rows, err));
+	row = db_row(rows, 0);
+	*active = db_row_bool(&row);
+	return db_row_end(&row, err);
 }
 
 enum status

@@ -71,6 +71,14 @@ struct db_iot_view {
 MUST_USE enum status db_iot_certificate_views(struct db_tx *tx, const uint8_t sha256[DB_SHA256_BYTES],
 	struct db_iot_view *out, size_t max, size_t *count, struct err *err);
 
+struct db_iot_id {
+	uint8_t sha256[DB_SHA256_BYTES];
+};
+/* Whether every one of these is ACTIVE in every one of these targets. */
+MUST_USE enum status db_iot_certificates_active(struct db_tx *tx, const char *const *targets,
+	size_t target_count, const struct db_iot_id *ids, size_t count, bool *active,
+	struct err *err);
+
 /* ---- devices ---- */
 
 /* What was applied last: "active", "quarantined", "absent"; "": nothing ever was. */

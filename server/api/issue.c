@@ -7,9 +7,14 @@
 #include "ca/digest.h"
 #include "server/app.h"
 #include "server/http/http.h"
+#include "server/iot/prereg.h"
+#include "server/iot/room.h"
 
 /* CSRs that one worker verifies in one go: some milliseconds, so that others get their turn. */
 #define VERIFY_CHUNK 32
+
+typedef struct db_iot_id db_iot_id;
+OWNER(db_iot_id, mem_free)
 
 struct chunk {
 	struct issue_job *job;
@@ -183,12 +188,40 @@ finish_on_worker(struct issue_job *job)
 }
 
 static void
+resume(void *arg)
+{
+	finish_on_worker(arg);
+}
+
+/* What is to be known to IoT Core before it is handed out. */
+static bool
+held_back(struct issue_job *job)
+{
+	own(db_iot_id) ids = NULL;
+	size_t count = 0;
+
+	if (job->app->iot == NULL)
+		return false;
+	for (size_t i = 0; i < job->count; i++) {
+		const struct issuance_item *item = &job->asks[i].item;
+
+		if (job->asks[i].refused || item->status != OK || item->replayed ||
+		    !item->profile->preregister || item->slot == SLOT_MANY)
+			continue;
+		if (ids == NULL && (ids = mem_array(job->count, sizeof(*ids))) == NULL)
+			return false;
+		memcpy(ids[count++].sha256, item->certificate.sha256, DB_SHA256_BYTES);
+	}
+	return count > 0 && iot_prereg_hold(job->app->iot->prereg, ids, count, resume, job);
+}
+
+static void
 ask_ended(struct issuance_item *item, void *arg)
 {
 	struct issue_job *job = arg;
 
 	(void)item;
-	if (atomic_fetch_sub(&job->asks_left, 1) == 1)
+	if (atomic_fetch_sub(&job->asks_left, 1) == 1 && !held_back(job))
 		finish_on_worker(job);
 }
 

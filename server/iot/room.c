@@ -10,6 +10,7 @@
 #include "server/iot/aws_credentials.h"
 #include "server/iot/mqtt.h"
 #include "server/iot/outbox.h"
+#include "server/iot/prereg.h"
 #include "server/iot/walk.h"
 #include "server/metrics.h"
 
@@ -350,8 +351,10 @@ iot_room_start(struct iot_room *room, struct err *err)
 	for (size_t i = 0; i < workers; i++)
 		TRY(start_thread(&room->workers[i], room, i == 0 ? OUTBOX_TAKES : OUTBOX_UPKEEP,
 			worker_main, err));
-	return room->targets.count == 0 ? OK :
-		start_thread(&room->walker, room, 0, iot_walk_main, err);
+	if (room->targets.count == 0)
+		return OK;
+	TRY(iot_prereg_start(&room->prereg, room, err));
+	return start_thread(&room->walker, room, 0, iot_walk_main, err);
 }
 
 void
@@ -359,6 +362,7 @@ iot_room_stop(struct iot_room *room)
 {
 	if (room == NULL)
 		return;
+	iot_prereg_stop(room->prereg);
 	room->stopping = true;
 	iot_room_wake(room);
 	for (size_t i = 0; i < room->site_count; i++) {
@@ -390,6 +394,7 @@ iot_room_free(struct iot_room *room)
 		iot_pacer_free(site->pacer);
 		(void)pthread_mutex_destroy(&site->lock);
 	}
+	iot_prereg_free(room->prereg);
 	iot_targets_free(&room->targets);
 	(void)pthread_cond_destroy(&room->wake);
 	(void)pthread_mutex_destroy(&room->lock);

@@ -20,7 +20,8 @@
 /* What is known to be there: policies, thing types and groups that need not be made sure of again. */
 #define IOT_ENSURED_MAX 256
 
-struct iot_mqtt; /* server/iot/mqtt.h */
+struct iot_mqtt;   /* server/iot/mqtt.h */
+struct iot_prereg; /* server/iot/prereg.h */
 
 struct iot_site {
 	const struct iot_target *target;
@@ -55,6 +56,7 @@ struct iot_room {
 	_Atomic bool stopping;
 	struct iot_thread workers[IOT_WORKERS];
 	struct iot_thread walker;
+	struct iot_prereg *prereg;
 };
 
 /* Reads the targets' file (root's, perhaps). */

@@ -368,3 +368,26 @@ def test_a_ca_is_adopted_switched_off_and_deleted(deaf):
     assert deaf.post("/v1/cas/issuing-1/iot-registration")["status"] == "ACTIVE"
     answer = deaf.boss.post("/v1/cas/issuing-1/iot-registration", json={"target": "elsewhere"})
     assert (answer.status_code, code(answer)) == (404, "iot_target_unknown")
+
+
+# ---- registration beforehand -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["DEFAULT", "SNI_ONLY"])
+def test_what_is_registered_beforehand_gets_in_at_once(cluster, mode):
+    profiles = {"device": {"iot": {"policies": ["jitrca-device"], "preregister": True}}}
+    with Loop(cluster, mqtt=False, profiles=profiles, target={"certificate_mode": mode}) as loop:
+        identity = loop.issue("early-1")
+        assert loop.cert_status(identity) == "ACTIVE"  # before the answer came
+        with loop.device(identity) as device:
+            device.connect()
+            assert device.publish("devices/early-1/up")
+        # IoT Core away: the answer waits for a while, not for ever.
+        loop.core.stop()
+        begin = time.monotonic()
+        late = loop.issue("early-2")
+        assert 1.5 < time.monotonic() - begin < 10
+        loop.core.start()
+        loop.iot = loop.core.client()
+        loop.wait_status(late, "ACTIVE", 60)
+        loop.wait_drained()
