@@ -36,25 +36,27 @@ enum {
 #define LINES(expression) "string_agg(" expression ", E'\\n' ORDER BY " expression ")"
 #define POLICIES_OF(target)                                                                        \
 	"(SELECT " LINES("a.policy") " FROM iotcore.policy_attachment a WHERE a.target = " target ")"
+#define THING_OF_PRINCIPAL "CASE WHEN p.exclusive THEN '!' ELSE '' END || p.thing"
 
 #define CA_SQL                                                                                     \
-	"SELECT ca.certificate_id, ca.der, ca.status = 'ACTIVE', ca.auto_registration"                 \
+	"SELECT ca.certificate_id, ca.der, ca.status = 'ACTIVE', ca.auto_registration"             \
 	" FROM iotcore.ca_certificate ca"
 #define CERTIFICATE_SQL                                                                            \
-	"SELECT c.certificate_id, c.ca_certificate_id, c.status, " SQL_US("c.created_at") " / 1000, "  \
-	POLICIES_OF("'cert/' || c.certificate_id") ","                                                 \
-	" (SELECT " LINES("CASE WHEN p.exclusive THEN '!' ELSE '' END || p.thing")                     \
-	" FROM iotcore.thing_principal p WHERE p.certificate_id = c.certificate_id)"                   \
-	" FROM iotcore.certificate c"
+	"SELECT c.certificate_id, c.ca_certificate_id, c.status, " SQL_US("c.created_at") " / 1000, " \
+	POLICIES_OF("'cert/' || c.certificate_id") ","                                             \
+	" (SELECT " LINES(THING_OF_PRINCIPAL) " FROM iotcore.thing_principal p"                    \
+	" WHERE p.certificate_id = c.certificate_id) FROM iotcore.certificate c"
 #define THING_SQL                                                                                  \
-	"SELECT t.name, t.thing_type,"                                                                 \
-	" (SELECT string_agg(a.key || E'\\n' || a.value, E'\\n') FROM jsonb_each_text(t.attributes) a)," \
-	" (SELECT " LINES("m.thing_group") " FROM iotcore.thing_group_member m WHERE m.thing = t.name)" \
-	" FROM iotcore.thing t"
+	"SELECT t.name, t.thing_type,"                                                             \
+	" (SELECT string_agg(a.key || E'\\n' || a.value, E'\\n')"                                  \
+	" FROM jsonb_each_text(t.attributes) a),"                                                  \
+	" (SELECT " LINES("m.thing_group") " FROM iotcore.thing_group_member m"                    \
+	" WHERE m.thing = t.name) FROM iotcore.thing t"
 #define GROUP_SQL                                                                                  \
-	"SELECT g.name, g.parent, " POLICIES_OF("'thinggroup/' || g.name") " FROM iotcore.thing_group g"
+	"SELECT g.name, g.parent, " POLICIES_OF("'thinggroup/' || g.name")                         \
+	" FROM iotcore.thing_group g"
 #define POLICY_SQL                                                                                 \
-	"SELECT p.name, v.document FROM iotcore.policy p JOIN iotcore.policy_version v"                \
+	"SELECT p.name, v.document FROM iotcore.policy p JOIN iotcore.policy_version v"            \
 	" ON v.policy = p.name AND v.version = p.default_version"
 
 static const struct db_statement SQL[STATEMENTS] = {
@@ -121,8 +123,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "broker_register", .params = 5, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO iotcore.certificate (certificate_id, ca_certificate_id, pem, status,"
 		       " mode, not_before, not_after)"
-		       " SELECT n.id, ca.certificate_id, n.pem, 'PENDING_ACTIVATION', ca.mode, " SQL_AT_S("n.not_before")
-		       ", " SQL_AT_S("n.not_after")
+		       " SELECT n.id, ca.certificate_id, n.pem, 'PENDING_ACTIVATION', ca.mode, "
+		       SQL_AT_S("n.not_before") ", " SQL_AT_S("n.not_after")
 		       " FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])"
 		       " AS n(id, ca_id, pem, not_before, not_after)"
 		       " JOIN iotcore.ca_certificate ca ON ca.certificate_id = n.ca_id"

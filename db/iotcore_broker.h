@@ -1,10 +1,11 @@
 /*
- * db/iotcore_broker.h - what the broker's plugin asks of the local IoT Core's tables: everything that it
- * must know to decide, read whole or followed change by change; certificates that it registers; who is
- * connected.
+ * db/iotcore_broker.h - what the broker's plugin asks of the local IoT Core's tables: everything
+ * that it must know to decide, read whole or followed change by change; certificates that it
+ * registers; who is connected.
  *
- * The plugin has one connection and one thread for it. Lists within a row come as text, one name a line;
- * attributes as lines of name and value in turn. What a view points at lives until each() returns.
+ * The plugin has one connection and one thread for it. Lists within a row come as text, one name a
+ * line; attributes as lines of name and value in turn. What a view points at lives until each()
+ * returns.
  */
 #ifndef DB_IOTCORE_BROKER_H
 #define DB_IOTCORE_BROKER_H
@@ -17,16 +18,16 @@
 struct db_broker;
 MUST_USE enum status db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err);
 /* For who sends what rules have to send: listens on iotcore_rule (db/iotcore_rule.h) instead. */
-MUST_USE enum status db_broker_begin_rules(struct db_broker **out, const char *conninfo,
-	struct err *err);
+MUST_USE enum status db_broker_begin_rules(
+	struct db_broker **out, const char *conninfo, struct err *err);
 void db_broker_end(struct db_broker *broker); /* NULL is welcome */
 
 /*
- * Waits up to wait_ms for a notification or for wake_fd to become readable; *notified says whether one
- * came. ERR_UNAVAILABLE: the link is gone.
+ * Waits up to wait_ms for a notification or for wake_fd to become readable; *notified says whether
+ * one came. ERR_UNAVAILABLE: the link is gone.
  */
-MUST_USE enum status db_broker_wait(struct db_broker *broker, int wait_ms, int wake_fd, bool *notified,
-	struct err *err);
+MUST_USE enum status db_broker_wait(
+	struct db_broker *broker, int wait_ms, int wake_fd, bool *notified, struct err *err);
 
 /* A transaction that writes nothing and sees one moment; and one that writes, READ COMMITTED. */
 MUST_USE enum status db_broker_read(struct db_broker *broker, struct db_tx *tx, struct err *err);
@@ -38,7 +39,8 @@ struct db_broker_account {
 	int64_t change_seq; /* the last one committed */
 };
 /* ERR_UNAVAILABLE iotcore_account_missing: nobody has set the local IoT Core up yet. */
-MUST_USE enum status db_broker_account(struct db_tx *tx, struct db_broker_account *out, struct err *err);
+MUST_USE enum status db_broker_account(
+	struct db_tx *tx, struct db_broker_account *out, struct err *err);
 
 enum db_broker_kind {
 	BROKER_UNSET = 0,
@@ -56,8 +58,8 @@ struct db_broker_change {
 	char key[DB_IOTCORE_KEY_BYTES];
 };
 /* What was changed after a number, in order, up to max. */
-MUST_USE enum status db_broker_changes(struct db_tx *tx, int64_t after_seq, struct db_broker_change *out,
-	size_t max, size_t *count, struct err *err);
+MUST_USE enum status db_broker_changes(struct db_tx *tx, int64_t after_seq,
+	struct db_broker_change *out, size_t max, size_t *count, struct err *err);
 
 /* Only the member of the row's kind is filled. */
 struct db_broker_row {
@@ -99,13 +101,15 @@ MUST_USE enum status db_broker_some(struct db_tx *tx, enum db_broker_kind kind,
 	struct err *err);
 
 /*
- * Whom a change of things, or of policies, concerns: certificates attached to any of the things; targets
- * ("cert/<id>", "thinggroup/<name>") that any of the policies is attached to. *more: there are more than
- * DB_BROKER_CONCERNED_MAX, and none was told.
+ * Whom a change of things, or of policies, concerns: certificates attached to any of the things;
+ * targets
+ * ("cert/<id>", "thinggroup/<name>") that any of the policies is attached to. *more: there are more
+ * than DB_BROKER_CONCERNED_MAX, and none was told.
  */
 #define DB_BROKER_CONCERNED_MAX 1000
 MUST_USE enum status db_broker_principals(struct db_tx *tx, const char *const *things, size_t count,
-	void (*each)(void *arg, const char *certificate_id), void *arg, bool *more, struct err *err);
+	void (*each)(void *arg, const char *certificate_id), void *arg, bool *more,
+	struct err *err);
 MUST_USE enum status db_broker_targets(struct db_tx *tx, const char *const *policies, size_t count,
 	void (*each)(void *arg, const char *target), void *arg, bool *more, struct err *err);
 
@@ -117,12 +121,14 @@ struct db_broker_registration {
 	int64_t not_before_s, not_after_s;
 };
 /*
- * Inserts as PENDING_ACTIVATION what is new and whose CA is ACTIVE with auto-registration; then each()
- * gets those of the list that are PENDING_ACTIVATION now. Ids are not repeated within one list.
+ * Inserts as PENDING_ACTIVATION what is new and whose CA is ACTIVE with auto-registration; then
+ * each() gets those of the list that are PENDING_ACTIVATION now. Ids are not repeated within one
+ * list.
  */
 MUST_USE enum status db_broker_register(struct db_tx *tx, const struct db_broker_registration *list,
 	size_t count,
-	void (*each)(void *arg, const char *certificate_id, const char *ca_id, int64_t created_at_ms),
+	void (*each)(
+		void *arg, const char *certificate_id, const char *ca_id, int64_t created_at_ms),
 	void *arg, struct err *err);
 
 struct db_broker_session {
@@ -134,13 +140,13 @@ struct db_broker_session {
 	int64_t version; /* an older one changes nothing */
 };
 /* Client ids are not repeated within one list. */
-MUST_USE enum status db_broker_sessions(struct db_tx *tx, const struct db_broker_session *list,
-	size_t count, struct err *err);
+MUST_USE enum status db_broker_sessions(
+	struct db_tx *tx, const struct db_broker_session *list, size_t count, struct err *err);
 /* Nobody is connected: the broker starts. */
 MUST_USE enum status db_broker_sessions_reset(struct db_tx *tx, struct err *err);
 
 /* Which registry events are wanted: calls each() for those enabled. */
-MUST_USE enum status db_broker_events(struct db_tx *tx, void (*each)(void *arg, const char *event_type),
-	void *arg, struct err *err);
+MUST_USE enum status db_broker_events(struct db_tx *tx,
+	void (*each)(void *arg, const char *event_type), void *arg, struct err *err);
 
 #endif

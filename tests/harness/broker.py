@@ -277,6 +277,11 @@ class Broker:
         assert self.process.poll() is None, f"mosquitto ended with {self.process.returncode}\n{self.log_tail()}"
         return True
 
+    def cpu_s(self):
+        """Processor time of the broker so far."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, how=signal.SIGTERM):
         if self.process is None:
             return None

@@ -36,7 +36,8 @@ finish(struct event *out, const json_t *object, struct err *err)
 	own_struct(buf) text = { .limit_bytes = PAYLOAD_BYTES };
 
 	if (object == NULL || json_dump_callback(object, dump, &text, JSON_COMPACT) != 0)
-		return err_set(err, ERR_INTERNAL, "event_unsayable", "event: no JSON can be made of it");
+		return err_set(
+			err, ERR_INTERNAL, "event_unsayable", "event: no JSON can be made of it");
 	out->payload = buf_give(&text);
 	return OK;
 }
@@ -49,11 +50,12 @@ event_registered(struct event *out, const char *certificate_id, const char *ca_i
 	own(json_t) object = NULL;
 
 	(void)snprintf(registered_at, sizeof(registered_at), "%" PRId64, registered_at_ms);
-	(void)snprintf(out->topic, sizeof(out->topic), "$aws/events/certificates/registered/%s", ca_id);
+	(void)snprintf(
+		out->topic, sizeof(out->topic), "$aws/events/certificates/registered/%s", ca_id);
 	object = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s}", "certificateId", certificate_id,
 		"caCertificateId", ca_id, "timestamp", (json_int_t)now_ms, "certificateStatus",
-		"PENDING_ACTIVATION", "awsAccountId", account_id, "certificateRegistrationTimestamp",
-		registered_at);
+		"PENDING_ACTIVATION", "awsAccountId", account_id,
+		"certificateRegistrationTimestamp", registered_at);
 	return finish(out, object, err);
 }
 
@@ -61,7 +63,8 @@ bool
 event_topic_fits(const char *client_id)
 {
 	return client_id[strcspn(client_id, "+#")] == '\0' &&
-		strlen(client_id) + sizeof("$aws/events/subscriptions/unsubscribed/") <= EVENT_TOPIC_BYTES;
+	       strlen(client_id) + sizeof("$aws/events/subscriptions/unsubscribed/") <=
+	               EVENT_TOPIC_BYTES;
 }
 
 static json_t *
@@ -80,18 +83,19 @@ set_presence(json_t *object, const struct event_session *session)
 {
 	if (json_object_set_new(object, "versionNumber", json_integer(session->version)) != 0)
 		return -1;
-	return session->thing == NULL ? 0
-		: json_object_set_new(object, "thingName", json_string(session->thing));
+	return session->thing == NULL
+	               ? 0
+	               : json_object_set_new(object, "thingName", json_string(session->thing));
 }
 
 enum status
-event_connected(struct event *out, const struct event_session *session, int64_t now_ms,
-	struct err *err)
+event_connected(
+	struct event *out, const struct event_session *session, int64_t now_ms, struct err *err)
 {
 	own(json_t) object = session_object(out, session, "presence", "connected", now_ms);
 
 	if (json_object_set_new(object, "ipAddress", json_string(session->address)) != 0 ||
-	    set_presence(object, session) != 0)
+		set_presence(object, session) != 0)
 		return finish(out, NULL, err);
 	return finish(out, object, err);
 }
@@ -102,9 +106,10 @@ event_disconnected(struct event *out, const struct event_session *session, const
 {
 	own(json_t) object = session_object(out, session, "presence", "disconnected", now_ms);
 
-	if (json_object_set_new(object, "clientInitiatedDisconnect", json_boolean(by_client)) != 0 ||
-	    json_object_set_new(object, "disconnectReason", json_string(reason)) != 0 ||
-	    set_presence(object, session) != 0)
+	if (json_object_set_new(object, "clientInitiatedDisconnect", json_boolean(by_client)) !=
+			0 ||
+		json_object_set_new(object, "disconnectReason", json_string(reason)) != 0 ||
+		set_presence(object, session) != 0)
 		return finish(out, NULL, err);
 	return finish(out, object, err);
 }
@@ -113,8 +118,8 @@ enum status
 event_subscriptions(struct event *out, const struct event_session *session, bool subscribed,
 	struct view topics, int64_t now_ms, struct err *err)
 {
-	own(json_t) object = session_object(out, session, "subscriptions",
-		subscribed ? "subscribed" : "unsubscribed", now_ms);
+	own(json_t) object = session_object(
+		out, session, "subscriptions", subscribed ? "subscribed" : "unsubscribed", now_ms);
 	json_t *list = json_array();
 
 	while (topics.len > 0) {
@@ -151,6 +156,6 @@ event_uuid(char out[EVENT_UUID_BYTES], const uint8_t random[16])
 	u[6] = (uint8_t)((u[6] & 0x0f) | 0x40); /* version 4 */
 	u[8] = (uint8_t)((u[8] & 0x3f) | 0x80); /* variant 10 */
 	hex_encode(hex, u, sizeof(u));
-	(void)snprintf(out, EVENT_UUID_BYTES, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16,
-		hex + 20);
+	(void)snprintf(out, EVENT_UUID_BYTES, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12,
+		hex + 16, hex + 20);
 }

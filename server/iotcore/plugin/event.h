@@ -1,9 +1,10 @@
 /*
- * server/iotcore/plugin/event.h - the events that AWS IoT publishes, as topic and JSON: certificates
- * registered (JITR), presence, subscriptions. Times are milliseconds since the epoch.
+ * server/iotcore/plugin/event.h - the events that AWS IoT publishes, as topic and JSON:
+ * certificates registered (JITR), presence, subscriptions. Times are milliseconds since the epoch.
  *
- * Source: the developer guide's pages on just-in-time registration and on life cycle events. In the first,
- * timestamp is a number but certificateRegistrationTimestamp a string, and awsAccountId one as well.
+ * Source: the developer guide's pages on just-in-time registration and on life cycle events. In the
+ * first, timestamp is a number but certificateRegistrationTimestamp a string, and awsAccountId one
+ * as well.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_EVENT_H
 #define SERVER_IOTCORE_PLUGIN_EVENT_H
@@ -27,8 +28,9 @@ void event_clear(struct event *event);
 OWNER_STRUCT(event, event_clear)
 
 /* certificate_id and ca_id: hex. */
-MUST_USE enum status event_registered(struct event *out, const char *certificate_id, const char *ca_id,
-	const char *account_id, int64_t registered_at_ms, int64_t now_ms, struct err *err);
+MUST_USE enum status event_registered(struct event *out, const char *certificate_id,
+	const char *ca_id, const char *account_id, int64_t registered_at_ms, int64_t now_ms,
+	struct err *err);
 
 struct event_session {
 	const char *client_id;
@@ -38,8 +40,8 @@ struct event_session {
 	const char *address;
 	int64_t version;
 };
-MUST_USE enum status event_connected(struct event *out, const struct event_session *session,
-	int64_t now_ms, struct err *err);
+MUST_USE enum status event_connected(
+	struct event *out, const struct event_session *session, int64_t now_ms, struct err *err);
 /* reason is one of AWS's names. */
 MUST_USE enum status event_disconnected(struct event *out, const struct event_session *session,
 	const char *reason, bool by_client, int64_t now_ms, struct err *err);

@@ -25,7 +25,7 @@
 #define SESSIONS_RESAY_MS 10000
 #define REGISTER_BATCH 200
 #define SESSIONS_BATCH 1000
-#define REGISTER_QUEUE 10000   /* some 2 KB each */
+#define REGISTER_QUEUE 10000 /* some 2 KB each */
 #define SESSIONS_QUEUE 200000
 #define WAKES_MAX 50 /* then the broker is busy, and comes by itself */
 
@@ -55,7 +55,7 @@ struct follower {
 	char account_id[13];
 	char region[64];
 	/* Of the thread: */
-	int64_t seq; /* of the last change that the registry holds */
+	int64_t seq;        /* of the last change that the registry holds */
 	bool sessions_said; /* iotcore.session holds what we know */
 	int64_t sessions_at_ms, resay_at_ms;
 	_Atomic uint64_t reloads, changes, registered, links, lost_sessions;
@@ -97,7 +97,8 @@ tell_kind(struct follower *f, enum notice_kind kind, const uint8_t *certificate_
 	tell(f, notice);
 }
 
-/* The broker's thread sleeps in epoll_wait for up to 100 ms: until it has looked, it is woken again. */
+/* The broker's thread sleeps in epoll_wait for up to 100 ms: until it has looked, it is woken
+ * again. */
 static void
 wake_broker(struct follower *f)
 {
@@ -233,8 +234,8 @@ concerns(void *arg, const char *certificate_id)
 		changes->all = true;
 		return;
 	}
-	if (hex_decode(changes->certificates[changes->certificate_count], REGISTRY_ID_BYTES, certificate_id,
-		    strlen(certificate_id)))
+	if (hex_decode(changes->certificates[changes->certificate_count], REGISTRY_ID_BYTES,
+		    certificate_id, strlen(certificate_id)))
 		changes->certificate_count++;
 }
 
@@ -263,14 +264,17 @@ keep_each_once(struct changes *changes)
 
 	if (changes->certificate_count == 0)
 		return;
-	qsort(changes->certificates, changes->certificate_count, sizeof(*changes->certificates), compare_ids);
+	qsort(changes->certificates, changes->certificate_count, sizeof(*changes->certificates),
+		compare_ids);
 	for (size_t i = 1; i < changes->certificate_count; i++)
 		if (compare_ids(changes->certificates[i], changes->certificates[kept]) != 0)
-			memmove(changes->certificates[++kept], changes->certificates[i], REGISTRY_ID_BYTES);
+			memmove(changes->certificates[++kept], changes->certificates[i],
+				REGISTRY_ID_BYTES);
 	changes->certificate_count = kept + 1;
 }
 
-/* Certificates themselves; those of things; those that policies are attached to; of groups: everyone. */
+/* Certificates themselves; those of things; those that policies are attached to; of groups:
+ * everyone. */
 static enum status
 find_concerned(struct changes *changes, struct db_tx *tx, struct err *err)
 {
@@ -286,7 +290,8 @@ find_concerned(struct changes *changes, struct db_tx *tx, struct err *err)
 	for (size_t i = 0; i < changes->keys[BROKER_CERTIFICATE].count; i++)
 		concerns(changes, changes->keys[BROKER_CERTIFICATE].at[i]);
 	if (!changes->all && things->count > 0)
-		TRY(db_broker_principals(tx, things->at, things->count, concerns, changes, &more_things, err));
+		TRY(db_broker_principals(
+			tx, things->at, things->count, concerns, changes, &more_things, err));
 	if (!changes->all && policies->count > 0)
 		TRY(db_broker_targets(tx, policies->at, policies->count, concerns_target, changes,
 			&more_policies, err));
@@ -296,8 +301,8 @@ find_concerned(struct changes *changes, struct db_tx *tx, struct err *err)
 }
 
 /*
- * Who is named by a row is put before it and dropped behind it, so that no reader meets a name that means
- * nothing (which it would take for a denial).
+ * Who is named by a row is put before it and dropped behind it, so that no reader meets a name that
+ * means nothing (which it would take for a denial).
  */
 static enum status
 apply(struct changes *changes, struct db_tx *tx, struct err *err)
@@ -310,9 +315,11 @@ apply(struct changes *changes, struct db_tx *tx, struct err *err)
 
 		TRY(sort_keys(changes, ORDER[i], err));
 		for (size_t done = 0; done < keys->count; done += CHANGES_PAGE) {
-			size_t count = keys->count - done < CHANGES_PAGE ? keys->count - done : CHANGES_PAGE;
+			size_t count = keys->count - done < CHANGES_PAGE ? keys->count - done
+			                                                 : CHANGES_PAGE;
 
-			TRY(db_broker_some(tx, ORDER[i], keys->at + done, count, put_changed, changes, err));
+			TRY(db_broker_some(
+				tx, ORDER[i], keys->at + done, count, put_changed, changes, err));
 		}
 	}
 	for (size_t i = COUNT_OF(ORDER); i-- > 0;) {
@@ -325,17 +332,19 @@ apply(struct changes *changes, struct db_tx *tx, struct err *err)
 	return find_concerned(changes, tx, err);
 }
 
-/* All changes that the transaction sees. *whole: numbers are missing, or too many to go one by one. */
+/* All changes that the transaction sees. *whole: numbers are missing, or too many to go one by one.
+ */
 static enum status
-read_changes(struct follower *f, struct db_tx *tx, struct changes *changes, bool *whole, struct err *err)
+read_changes(
+	struct follower *f, struct db_tx *tx, struct changes *changes, bool *whole, struct err *err)
 {
 	size_t count = CHANGES_PAGE;
 	int64_t seq = f->seq;
 
 	*whole = false;
 	while (count == CHANGES_PAGE) {
-		struct db_broker_change *more = mem_realloc(changes->at,
-			(changes->count + CHANGES_PAGE) * sizeof(*more));
+		struct db_broker_change *more =
+			mem_realloc(changes->at, (changes->count + CHANGES_PAGE) * sizeof(*more));
 
 		if (more == NULL)
 			return err_memory(err);
@@ -360,7 +369,7 @@ follow_changes(struct follower *f, struct db_tx *tx, const struct db_broker_acco
 
 	TRY(read_changes(f, tx, &changes, &whole, err));
 	if (whole || changes.count == 0 ||
-	    changes.at[changes.count - 1].seq != account->change_seq) {
+		changes.at[changes.count - 1].seq != account->change_seq) {
 		log_event(LOG_WARN, "registry_gap", NULL, LOG_INT("seq", f->seq),
 			LOG_INT("change_seq", account->change_seq));
 		return load(f, tx, account, err);
@@ -457,8 +466,8 @@ note_for_rules(struct db_tx *tx, struct queue_item *items, struct err *err)
 }
 
 static enum status
-register_batch(struct follower *f, struct db_broker *broker, const struct db_broker_registration *list,
-	size_t count, struct err *err)
+register_batch(struct follower *f, struct db_broker *broker,
+	const struct db_broker_registration *list, size_t count, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	struct registering registering = { .f = f };
@@ -533,11 +542,15 @@ do_registrations(struct follower *f, struct db_broker *broker, struct err *err)
 		size_t count = 0;
 
 		for (; item != NULL && count < COUNT_OF(list); item = item->next) {
-			const struct registration *r = (const struct registration *)(const void *)item;
+			const struct registration *r =
+				(const struct registration *)(const void *)item;
 
-			list[count++] = (struct db_broker_registration){
-				.certificate_id = r->certificate_id, .ca_id = r->ca_id, .pem = r->pem,
-				.not_before_s = r->not_before_s, .not_after_s = r->not_after_s };
+			list[count++] = (struct db_broker_registration){ .certificate_id =
+										 r->certificate_id,
+				.ca_id = r->ca_id,
+				.pem = r->pem,
+				.not_before_s = r->not_before_s,
+				.not_after_s = r->not_after_s };
 		}
 		status = register_some(f, broker, list, count, err);
 	}
@@ -573,7 +586,8 @@ write_sessions(struct db_broker *broker, struct coming **at, size_t count, struc
 	TRY(db_broker_write(broker, &tx, err));
 	for (size_t i = 0; i < count; i++) {
 		/* Of one client id, the last of the newest session counts. */
-		if (i + 1 < count && strcmp(at[i]->session.client_id, at[i + 1]->session.client_id) == 0)
+		if (i + 1 < count &&
+			strcmp(at[i]->session.client_id, at[i + 1]->session.client_id) == 0)
 			continue;
 		list[used++] = at[i]->session;
 		if (used == COUNT_OF(list) || i + 1 == count) {
@@ -628,7 +642,8 @@ reset_sessions(struct db_broker *broker, struct err *err)
 	return db_tx_commit(&tx, err);
 }
 
-/* At the start, and after something was lost: nobody is connected, but those whom the broker names again. */
+/* At the start, and after something was lost: nobody is connected, but those whom the broker names
+ * again. */
 static enum status
 begin_sessions(struct follower *f, struct db_broker *broker, struct err *err)
 {
@@ -730,10 +745,12 @@ run(void *arg)
 		if (status == OK)
 			continue;
 		if (!was_away || status != ERR_UNAVAILABLE)
-			log_error(status == ERR_UNAVAILABLE ? LOG_WARN : LOG_ERROR, "registry_link", NULL, &err);
+			log_error(status == ERR_UNAVAILABLE ? LOG_WARN : LOG_ERROR, "registry_link",
+				NULL, &err);
 		was_away = backoff_ms > 0;
-		backoff_ms = backoff_ms == 0 ? BACKOFF_FIRST_MS
-			: backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2 : BACKOFF_LAST_MS;
+		backoff_ms = backoff_ms == 0                    ? BACKOFF_FIRST_MS
+		             : backoff_ms * 2 < BACKOFF_LAST_MS ? backoff_ms * 2
+		                                                : BACKOFF_LAST_MS;
 		pause_ms(f, backoff_ms);
 	}
 	return NULL;
@@ -752,7 +769,8 @@ start_thread(struct follower *f, struct err *err)
 	result = pthread_create(&f->thread, NULL, run, f);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (result != 0)
-		return err_set(err, ERR_UNAVAILABLE, "thread_start", "pthread_create: errno %d", result);
+		return err_set(
+			err, ERR_UNAVAILABLE, "thread_start", "pthread_create: errno %d", result);
 	return OK;
 }
 
@@ -814,7 +832,8 @@ follower_stop(struct follower *follower)
 	wake_follower(follower);
 	(void)clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += STOP_MS / 1000;
-	/* A thread that hangs in a dead link is left to the end of the process, with what it uses. */
+	/* A thread that hangs in a dead link is left to the end of the process, with what it uses.
+	 */
 	if (pthread_timedjoin_np(follower->thread, NULL, &until) != 0)
 		return false;
 	follower_free(follower);
@@ -909,8 +928,9 @@ void
 follower_session(struct follower *follower, const char *client_id, const char *certificate_id,
 	const char *thing, const char *address, bool connected, int64_t version)
 {
-	struct coming *made = mem_zalloc(sizeof(*made) + strlen(client_id) + strlen(certificate_id) +
-		(thing == NULL ? 0 : strlen(thing)) + strlen(address) + 4);
+	struct coming *made =
+		mem_zalloc(sizeof(*made) + strlen(client_id) + strlen(certificate_id) +
+			   (thing == NULL ? 0 : strlen(thing)) + strlen(address) + 4);
 	char *at;
 
 	if (made == NULL) {
@@ -918,10 +938,12 @@ follower_session(struct follower *follower, const char *client_id, const char *c
 		return;
 	}
 	at = made->text;
-	made->session = (struct db_broker_session){
-		.client_id = append(&at, client_id), .certificate_id = append(&at, certificate_id),
-		.thing = thing == NULL ? NULL : append(&at, thing), .address = append(&at, address),
-		.connected = connected, .version = version };
+	made->session = (struct db_broker_session){ .client_id = append(&at, client_id),
+		.certificate_id = append(&at, certificate_id),
+		.thing = thing == NULL ? NULL : append(&at, thing),
+		.address = append(&at, address),
+		.connected = connected,
+		.version = version };
 	if (!hand_over(follower, &follower->sessions, &made->item))
 		mem_free(made);
 }

@@ -1,11 +1,12 @@
 /*
- * server/iotcore/plugin/follow.h - the plugin's own thread, the only one that talks to PostgreSQL: loads
- * the registry, follows its changes, registers certificates, keeps iotcore.session.
+ * server/iotcore/plugin/follow.h - the plugin's own thread, the only one that talks to PostgreSQL:
+ * loads the registry, follows its changes, registers certificates, keeps iotcore.session.
  *
  * At each start of a link: LISTEN first, then read; whole at the first time and after a gap in the
  * changes' numbers, else what was changed since. What it has for the broker's thread it hangs into
- * `notices` and calls wake() until that thread has taken it; what the broker has for it comes by the
- * functions below, which never wait. While PostgreSQL is away it tries again, from 50 ms to 1 s apart.
+ * `notices` and calls wake() until that thread has taken it; what the broker has for it comes by
+ * the functions below, which never wait. While PostgreSQL is away it tries again, from 50 ms to 1 s
+ * apart.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_FOLLOW_H
 #define SERVER_IOTCORE_PLUGIN_FOLLOW_H
@@ -21,7 +22,7 @@ enum notice_kind {
 	NOTICE_CERTIFICATE, /* what this certificate may do may have changed */
 	NOTICE_ALL,         /* … any certificate */
 	NOTICE_EVENT,       /* publish this */
-	NOTICE_SESSIONS,    /* say again who is connected: some of it was lost, or nothing said yet */
+	NOTICE_SESSIONS, /* say again who is connected: some of it was lost, or nothing said yet */
 };
 
 struct notice {
@@ -32,8 +33,8 @@ struct notice {
 void notice_free(struct notice *notice); /* NULL is welcome */
 
 struct follow_setup {
-	const char *conninfo; /* copied */
-	struct registry *registry; /* borrowed, as the others */
+	const char *conninfo;          /* copied */
+	struct registry *registry;     /* borrowed, as the others */
 	const struct siphash_key *key; /* the registry's */
 	struct queue *notices;
 	void (*wake)(void *arg); /* makes the broker's thread look, from our thread */
@@ -41,11 +42,12 @@ struct follow_setup {
 };
 
 struct follower;
-MUST_USE enum status follower_start(struct follower **out, const struct follow_setup *setup,
-	struct err *err);
+MUST_USE enum status follower_start(
+	struct follower **out, const struct follow_setup *setup, struct err *err);
 /*
- * Ends its thread, after iotcore.session says that nobody is connected (within 2 s, if PostgreSQL is there).
- * False: it hangs in a dead link, and whatever it was given must live on until the process ends.
+ * Ends its thread, after iotcore.session says that nobody is connected (within 2 s, if PostgreSQL
+ * is there). False: it hangs in a dead link, and whatever it was given must live on until the
+ * process ends.
  */
 bool follower_stop(struct follower *follower); /* NULL is welcome */
 
@@ -63,8 +65,8 @@ struct follower_stats {
 void follower_stats(const struct follower *follower, struct follower_stats *out);
 
 /*
- * Asks for a certificate to be registered; copies all. Its event follows when that is committed. False:
- * too many are waiting, or memory is short; the device will come again.
+ * Asks for a certificate to be registered; copies all. Its event follows when that is committed.
+ * False: too many are waiting, or memory is short; the device will come again.
  */
 bool follower_register(struct follower *follower, const char *certificate_id, const char *ca_id,
 	const char *pem, int64_t not_before_s, int64_t not_after_s);

@@ -6,7 +6,8 @@
 #include "base/mem.h"
 #include "server/iotcore/plugin/topic.h"
 
-/* What the broker makes of it: CONNACK "not authorized", then the end; or the end without a word, as AWS. */
+/* What the broker makes of it: CONNACK "not authorized", then the end; or the end without a word,
+ * as AWS. */
 enum { LET_IN = MOSQ_ERR_SUCCESS, SAY_NO = MOSQ_ERR_AUTH, HANG_UP = MOSQ_ERR_UNKNOWN };
 
 /* Somebody at the gate. */
@@ -20,16 +21,16 @@ struct guest {
 static void
 refused(struct plugin *p, const struct guest *guest, const char *detail)
 {
-	plugin_complain(p, "connect_refused", guest->client_id, guest->address, guest->certificate_hex,
-		detail);
+	plugin_complain(p, "connect_refused", guest->client_id, guest->address,
+		guest->certificate_hex, detail);
 }
 
 /* The broker asks at every CONNECT: no answer may need the database. */
 static bool
 registry_usable(const struct plugin *p)
 {
-	return follower_loaded(p->follower) && clock_mono_ms(&CLOCK_SYSTEM) -
-		follower_fresh_ms(p->follower) <= p->options.stale_ms;
+	return follower_loaded(p->follower) &&
+	       clock_mono_ms(&CLOCK_SYSTEM) - follower_fresh_ms(p->follower) <= p->options.stale_ms;
 }
 
 static int
@@ -47,19 +48,22 @@ register_new(struct plugin *p, const struct guest *guest)
 		refused(p, guest, "unknown certificate of no CA that registers");
 		return HANG_UP;
 	}
-	if (!limiter_pass(&p->register_address, plugin_hash(p, guest->address, strlen(guest->address)),
-		    now_ms) || !limiter_pass(&p->register_total, 0, now_ms)) {
+	if (!limiter_pass(&p->register_address,
+		    plugin_hash(p, guest->address, strlen(guest->address)), now_ms) ||
+		!limiter_pass(&p->register_total, 0, now_ms)) {
 		refused(p, guest, "too many new certificates at once");
 		return HANG_UP;
 	}
 	hex_encode(ca_hex, ca, REGISTRY_ID_BYTES);
 	tls_certificate_validity(guest->certificate, &not_before_s, &not_after_s);
 	if (tls_certificate_pem(guest->certificate, &pem, &err) != OK ||
-	    !follower_register(p->follower, guest->certificate_hex, ca_hex, pem, not_before_s, not_after_s))
+		!follower_register(p->follower, guest->certificate_hex, ca_hex, pem, not_before_s,
+			not_after_s))
 		refused(p, guest, "no room to register it now");
 	else
-		log_event(LOG_INFO, "certificate_new", NULL, LOG_STR("certificate_id",
-			guest->certificate_hex), LOG_STR("address", guest->address));
+		log_event(LOG_INFO, "certificate_new", NULL,
+			LOG_STR("certificate_id", guest->certificate_hex),
+			LOG_STR("address", guest->address));
 	return HANG_UP;
 }
 
@@ -71,11 +75,14 @@ repeat_event(struct plugin *p, const struct guest *guest, const struct registry_
 	char ca_hex[2 * REGISTRY_ID_BYTES + 1];
 	struct err err;
 
-	if (known->has_ca && limiter_pass(&p->repeat, plugin_hash(p, tls_certificate_id(guest->certificate),
-		    REGISTRY_ID_BYTES), clock_mono_ms(&CLOCK_SYSTEM))) {
+	if (known->has_ca &&
+		limiter_pass(&p->repeat,
+			plugin_hash(p, tls_certificate_id(guest->certificate), REGISTRY_ID_BYTES),
+			clock_mono_ms(&CLOCK_SYSTEM))) {
 		hex_encode(ca_hex, known->ca_id, sizeof(known->ca_id));
-		if (event_registered(&event, guest->certificate_hex, ca_hex, follower_account_id(p->follower),
-			    known->created_at_ms, event_now_ms(), &err) == OK)
+		if (event_registered(&event, guest->certificate_hex, ca_hex,
+			    follower_account_id(p->follower), known->created_at_ms, event_now_ms(),
+			    &err) == OK)
 			plugin_publish(p, &event);
 		event_clear(&event);
 	}
@@ -85,9 +92,10 @@ repeat_event(struct plugin *p, const struct guest *guest, const struct registry_
 static struct session *
 make_session(struct plugin *p, const struct guest *guest)
 {
-	struct session_setup setup = {
-		.client = guest->client, .certificate_id = tls_certificate_id(guest->certificate),
-		.client_id = guest->client_id, .address = guest->address,
+	struct session_setup setup = { .client = guest->client,
+		.certificate_id = tls_certificate_id(guest->certificate),
+		.client_id = guest->client_id,
+		.address = guest->address,
 		.persistent = !mosquitto_client_clean_session(guest->client) };
 	struct session *session = NULL;
 	int64_t not_before_s;
@@ -101,8 +109,9 @@ make_session(struct plugin *p, const struct guest *guest)
 		setup.version = p->last_version + 1;
 	p->last_version = setup.version;
 	if (entropy_fill(&ENTROPY_SYSTEM, random, sizeof(random), &err) != OK ||
-	    tls_certificate_pairs(guest->certificate, &setup.pairs, &setup.pair_count, &err) != OK ||
-	    session_add(&session, p->sessions, &setup, &err) != OK) {
+		tls_certificate_pairs(guest->certificate, &setup.pairs, &setup.pair_count, &err) !=
+			OK ||
+		session_add(&session, p->sessions, &setup, &err) != OK) {
 		log_error(LOG_ERROR, "session_failed", NULL, &err);
 		return NULL;
 	}
@@ -119,11 +128,11 @@ announce(struct plugin *p, struct session *session)
 
 	session->announced = true;
 	if (event_topic_fits(session->client_id) &&
-	    event_connected(&event, &told, event_now_ms(), &err) == OK)
+		event_connected(&event, &told, event_now_ms(), &err) == OK)
 		plugin_publish(p, &event);
 	event_clear(&event);
-	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address, true,
-		told.version);
+	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address,
+		true, told.version);
 }
 
 static int
@@ -135,8 +144,10 @@ let_in(struct plugin *p, const struct guest *guest)
 	if (session == NULL)
 		return HANG_UP;
 	if (!session_may_stay(p->sessions, session, plugin_now_s())) {
-		refused(p, guest, session->grant != NULL && session->grant->broken
-			? "its policies cannot be read" : "no policy allows iot:Connect");
+		refused(p, guest,
+			session->grant != NULL && session->grant->broken
+				? "its policies cannot be read"
+				: "no policy allows iot:Connect");
 		session_end(p->sessions, session);
 		return SAY_NO;
 	}
@@ -166,7 +177,8 @@ judge(struct plugin *p, const struct guest *guest)
 		return HANG_UP;
 	}
 	if (!p->placed) {
-		sessions_place(p->sessions, follower_region(p->follower), follower_account_id(p->follower));
+		sessions_place(p->sessions, follower_region(p->follower),
+			follower_account_id(p->follower));
 		p->placed = true;
 	}
 	/* The handshake looked at it a moment ago; nothing but this decides, also if it did not. */
@@ -176,14 +188,10 @@ judge(struct plugin *p, const struct guest *guest)
 	}
 	registry_certificate(p->registry, tls_certificate_id(guest->certificate), &known);
 	switch (known.status) {
-	case REGISTRY_UNKNOWN:
-		return register_new(p, guest);
-	case REGISTRY_PENDING_ACTIVATION:
-		return repeat_event(p, guest, &known);
-	case REGISTRY_ACTIVE:
-		return let_in(p, guest);
-	case REGISTRY_OTHER:
-		break;
+	case REGISTRY_UNKNOWN: return register_new(p, guest);
+	case REGISTRY_PENDING_ACTIVATION: return repeat_event(p, guest, &known);
+	case REGISTRY_ACTIVE: return let_in(p, guest);
+	case REGISTRY_OTHER: break;
 	}
 	refused(p, guest, "its certificate is not ACTIVE");
 	return SAY_NO;
@@ -194,15 +202,16 @@ gate_connect(int event, void *data, void *userdata)
 {
 	struct mosquitto_evt_basic_auth *asked = data;
 	struct plugin *p = userdata;
-	struct guest guest = { .client = asked->client, .client_id = mosquitto_client_id(asked->client),
+	struct guest guest = { .client = asked->client,
+		.client_id = mosquitto_client_id(asked->client),
 		.address = mosquitto_client_address(asked->client) };
 	own(tls_certificate_own) certificate = NULL;
 
 	(void)event;
 	/*
-	 * After SIGHUP the broker asks again about every session it knows, also those that are offline and
-	 * have no certificate to show; a refusal there makes it use memory that it has freed. Those who are
-	 * no longer welcome are cut by the registry's changes.
+	 * After SIGHUP the broker asks again about every session it knows, also those that are
+	 * offline and have no certificate to show; a refusal there makes it use memory that it has
+	 * freed. Those who are no longer welcome are cut by the registry's changes.
 	 */
 	if (p->reloading && mosquitto_client_username(asked->client) != NULL)
 		return LET_IN;
@@ -239,13 +248,15 @@ gate_disconnect(int event, void *data, void *userdata)
 	if (!session->announced)
 		return MOSQ_ERR_SUCCESS;
 	told = session_event(session, thing);
-	/* The broker does not say whether the client took its leave: what is not known is called lost. */
+	/* The broker does not say whether the client took its leave: what is not known is called
+	 * lost. */
 	if (event_topic_fits(session->client_id) &&
-	    event_disconnected(&out, &told, session->reason != NULL ? session->reason
-		    : "CONNECTION_LOST", false, event_now_ms(), &err) == OK)
+		event_disconnected(&out, &told,
+			session->reason != NULL ? session->reason : "CONNECTION_LOST", false,
+			event_now_ms(), &err) == OK)
 		plugin_publish(p, &out);
 	event_clear(&out);
-	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address, false,
-		told.version);
+	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address,
+		false, told.version);
 	return MOSQ_ERR_SUCCESS;
 }

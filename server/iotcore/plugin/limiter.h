@@ -1,7 +1,7 @@
 /*
- * server/iotcore/plugin/limiter.h - what strangers may cost: token buckets in a table of fixed size, by the
- * keyed hash of whom they are for. Two that share a place share its bucket.
- * Threads: one.
+ * server/iotcore/plugin/limiter.h - what strangers may cost: token buckets in a table of fixed
+ * size, by the keyed hash of whom they are for. Two that share a place share its bucket. Threads:
+ * one.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_LIMITER_H
 #define SERVER_IOTCORE_PLUGIN_LIMITER_H

@@ -23,8 +23,8 @@
 #define VISIBLE __attribute__((visibility("default")))
 
 /*
- * Log: base/log writes whole lines into a pipe, from both threads; ticks hand them to the broker, whose own
- * function is for its own thread only.
+ * Log: base/log writes whole lines into a pipe, from both threads; ticks hand them to the broker,
+ * whose own function is for its own thread only.
  */
 
 static void
@@ -52,7 +52,8 @@ log_drain(struct plugin *p)
 	if (len <= 0)
 		return;
 	text[len] = '\0';
-	/* A line that does not end in what was read is shown in two parts: a pipe keeps writes whole. */
+	/* A line that does not end in what was read is shown in two parts: a pipe keeps writes
+	 * whole. */
 	for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
 		*end = '\0';
 		log_line(line);
@@ -95,22 +96,22 @@ void
 plugin_publish(struct plugin *plugin, const struct event *event)
 {
 	(void)plugin;
-	if (mosquitto_broker_publish_copy(NULL, event->topic, (int)event->payload.len, event->payload.data, 1,
-		    false, NULL) != MOSQ_ERR_SUCCESS)
+	if (mosquitto_broker_publish_copy(NULL, event->topic, (int)event->payload.len,
+		    event->payload.data, 1, false, NULL) != MOSQ_ERR_SUCCESS)
 		log_event(LOG_ERROR, "event_lost", NULL, LOG_STR("topic", event->topic));
 }
 
 void
-plugin_complain(struct plugin *plugin, const char *event, const char *client_id, const char *address,
-	const char *certificate_hex, const char *detail)
+plugin_complain(struct plugin *plugin, const char *event, const char *client_id,
+	const char *address, const char *certificate_hex, const char *detail)
 {
 	if (!limiter_pass(&plugin->complain, 0, clock_mono_ms(&CLOCK_SYSTEM))) {
 		plugin->complaints_left_out++;
 		return;
 	}
-	log_event(LOG_WARN, event, NULL, LOG_STR("client_id", client_id), LOG_STR("address", address),
-		LOG_STR("certificate_id", certificate_hex), LOG_STR("detail", detail),
-		LOG_INT("left_out", plugin->complaints_left_out));
+	log_event(LOG_WARN, event, NULL, LOG_STR("client_id", client_id),
+		LOG_STR("address", address), LOG_STR("certificate_id", certificate_hex),
+		LOG_STR("detail", detail), LOG_INT("left_out", plugin->complaints_left_out));
 	plugin->complaints_left_out = 0;
 }
 
@@ -140,9 +141,9 @@ consider(void *arg, struct session *session)
 {
 	struct plugin *p = arg;
 
-	session->checked = 0; /* by itself, not by a sweep */
 	if (!session->kicked && !session_may_stay(p->sessions, session, plugin_now_s()))
-		session->kicked = plugin_remember(&p->cut, &p->cut_count, &p->cut_capacity, session);
+		session->kicked =
+			plugin_remember(&p->cut, &p->cut_count, &p->cut_capacity, session);
 }
 
 static void
@@ -153,13 +154,16 @@ cut_sessions(struct plugin *p)
 
 		if (session->ended)
 			continue; /* by the name of another of its certificate */
-		session->reason = session->grant != NULL && session->grant->status == REGISTRY_ACTIVE
-			? "FORBIDDEN_ACCESS" : "SERVER_INITIATED_DISCONNECT";
+		session->reason =
+			session->grant != NULL && session->grant->status == REGISTRY_ACTIVE
+				? "FORBIDDEN_ACCESS"
+				: "SERVER_INITIATED_DISCONNECT";
 		log_event(LOG_INFO, "session_cut", NULL, LOG_STR("client_id", session->client_id),
 			LOG_STR("certificate_id", session->certificate_hex));
 		/*
-		 * Of a certificate that still is ACTIVE only this client id, which is connected: we have not
-		 * seen it leave. With its will: without one, 2.0 uses freed memory should it be offline.
+		 * Of a certificate that still is ACTIVE only this client id, which is connected: we
+		 * have not seen it leave. With its will: without one, 2.0 uses freed memory should
+		 * it be offline.
 		 */
 		if (session->grant != NULL && session->grant->status == REGISTRY_ACTIVE)
 			(void)mosquitto_kick_client_by_clientid(session->client_id, true);
@@ -176,8 +180,8 @@ say_again(void *arg, struct session *session)
 	char thing[DB_IOTCORE_KEY_BYTES];
 	struct event_session told = session_event(session, thing);
 
-	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address, true,
-		told.version);
+	follower_session(p->follower, told.client_id, told.certificate_id, told.thing, told.address,
+		true, told.version);
 }
 
 static void
@@ -187,17 +191,10 @@ take_notice(struct plugin *p, const struct notice *notice)
 	case NOTICE_CERTIFICATE:
 		sessions_stale(p->sessions, notice->certificate_id, consider, p);
 		break;
-	case NOTICE_ALL:
-		sessions_stale_all(p->sessions);
-		break;
-	case NOTICE_EVENT:
-		plugin_publish(p, &notice->event);
-		break;
-	case NOTICE_SESSIONS:
-		sessions_each(p->sessions, say_again, p);
-		break;
-	case NOTICE_UNSET:
-		break;
+	case NOTICE_ALL: sessions_stale_all(p->sessions); break;
+	case NOTICE_EVENT: plugin_publish(p, &notice->event); break;
+	case NOTICE_SESSIONS: sessions_each(p->sessions, say_again, p); break;
+	case NOTICE_UNSET: break;
 	}
 }
 
@@ -219,7 +216,8 @@ take_notices(struct plugin *p)
 }
 
 static void
-tell_topics(struct plugin *p, const struct session *session, const struct buf *topics, bool subscribed)
+tell_topics(
+	struct plugin *p, const struct session *session, const struct buf *topics, bool subscribed)
 {
 	struct event event = { .payload = { NULL, 0 } };
 	char thing[DB_IOTCORE_KEY_BYTES];
@@ -228,7 +226,8 @@ tell_topics(struct plugin *p, const struct session *session, const struct buf *t
 
 	if (topics->len == 0 || !event_topic_fits(session->client_id))
 		return;
-	if (event_subscriptions(&event, &told, subscribed, buf_view(topics), event_now_ms(), &err) == OK)
+	if (event_subscriptions(
+		    &event, &told, subscribed, buf_view(topics), event_now_ms(), &err) == OK)
 		plugin_publish(p, &event);
 	event_clear(&event);
 }
@@ -315,7 +314,8 @@ read_url_file(const char *path, char **out, struct err *err)
 		(void)close(fd);
 	if (len <= 0)
 		return err_set(err, ERR_ARGUMENT, "plugin_option",
-			"plugin_opt_database_url_file: %s: cannot be read, or is empty: errno %d", path, error);
+			"plugin_opt_database_url_file: %s: cannot be read, or is empty: errno %d",
+			path, error);
 	text[len] = '\0';
 	text[strcspn(text, "\r\n")] = '\0';
 	*out = mem_strdup(text);
@@ -349,23 +349,27 @@ read_option(struct plugin_options *out, const struct mosquitto_opt *option, stru
 	if (strcmp(option->key, "register_per_address_per_s") == 0)
 		return read_number(option, 0, 1000000, &out->register_per_address_per_s, err);
 	if (strcmp(option->key, "log_level") == 0)
-		return log_level_parse(&out->log_level, option->value) ? OK
-			: option_wrong(err, option->key, "debug, info, warn or error");
+		return log_level_parse(&out->log_level, option->value)
+		               ? OK
+		               : option_wrong(err, option->key, "debug, info, warn or error");
 	return err_set(err, ERR_ARGUMENT, "plugin_option", "plugin_opt_%s: there is no such option",
 		option->key);
 }
 
 static enum status
-read_options(struct plugin_options *out, const struct mosquitto_opt *options, int count, struct err *err)
+read_options(
+	struct plugin_options *out, const struct mosquitto_opt *options, int count, struct err *err)
 {
 	const char *from_environment = getenv("JITRCA_DATABASE_URL");
 
-	*out = (struct plugin_options){ .stale_ms = STALE_MS, .register_per_s = REGISTER_PER_S,
-		.register_per_address_per_s = REGISTER_PER_ADDRESS_PER_S, .log_level = LOG_INFO };
+	*out = (struct plugin_options){ .stale_ms = STALE_MS,
+		.register_per_s = REGISTER_PER_S,
+		.register_per_address_per_s = REGISTER_PER_ADDRESS_PER_S,
+		.log_level = LOG_INFO };
 	for (int i = 0; i < count; i++)
 		TRY(read_option(out, &options[i], err));
 	if (out->database_url == NULL && from_environment != NULL &&
-	    (out->database_url = mem_strdup(from_environment)) == NULL)
+		(out->database_url = mem_strdup(from_environment)) == NULL)
 		return err_memory(err);
 	if (out->database_url == NULL)
 		return err_set(err, ERR_ARGUMENT, "plugin_option",
@@ -423,7 +427,8 @@ plugin_free(struct plugin *p)
 }
 
 static enum status
-plugin_begin(struct plugin *p, const struct mosquitto_opt *options, int option_count, struct err *err)
+plugin_begin(
+	struct plugin *p, const struct mosquitto_opt *options, int option_count, struct err *err)
 {
 	struct sigaction action = { .sa_handler = on_wake };
 
@@ -439,8 +444,13 @@ plugin_begin(struct plugin *p, const struct mosquitto_opt *options, int option_c
 	TRY(sessions_new(&p->sessions, p->registry, &p->key, err));
 	TRY(tls_begin(&p->tls, p->registry, err));
 	(void)sigaction(SIGRTMIN, &action, NULL);
-	return follower_start(&p->follower, &(struct follow_setup){ .conninfo = p->options.database_url,
-		.registry = p->registry, .key = &p->key, .notices = &p->notices, .wake = wake, .arg = p },
+	return follower_start(&p->follower,
+		&(struct follow_setup){ .conninfo = p->options.database_url,
+			.registry = p->registry,
+			.key = &p->key,
+			.notices = &p->notices,
+			.wake = wake,
+			.arg = p },
 		err);
 }
 
@@ -448,12 +458,13 @@ static enum status
 register_callbacks(struct plugin *p, struct err *err)
 {
 	for (size_t i = 0; i < COUNT_OF(CALLBACKS); i++) {
-		int result = mosquitto_callback_register(p->identifier, CALLBACKS[i].event,
-			CALLBACKS[i].call, NULL, p);
+		int result = mosquitto_callback_register(
+			p->identifier, CALLBACKS[i].event, CALLBACKS[i].call, NULL, p);
 
 		if (result != MOSQ_ERR_SUCCESS)
 			return err_set(err, ERR_INTERNAL, "plugin_callback",
-				"event %d cannot be registered: error %d", CALLBACKS[i].event, result);
+				"event %d cannot be registered: error %d", CALLBACKS[i].event,
+				result);
 	}
 	return OK;
 }
@@ -468,8 +479,8 @@ mosquitto_plugin_version(int supported_version_count, const int *supported_versi
 }
 
 VISIBLE int
-mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata, struct mosquitto_opt *options,
-	int option_count)
+mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata,
+	struct mosquitto_opt *options, int option_count)
 {
 	struct plugin *p = mem_zalloc(sizeof(*p));
 	struct err err;
@@ -479,9 +490,12 @@ mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata, struct
 	p->identifier = identifier;
 	p->broker_thread = pthread_self();
 	p->log_fd = p->log_sink_fd = -1;
-	if (plugin_begin(p, options, option_count, &err) != OK || register_callbacks(p, &err) != OK) {
-		mosquitto_log_printf(MOSQ_LOG_ERR, "{\"level\":\"error\",\"event\":\"plugin_start\",\"code\":"
-			"\"%s\",\"detail\":\"%s\"}", err.code, err.text);
+	if (plugin_begin(p, options, option_count, &err) != OK ||
+		register_callbacks(p, &err) != OK) {
+		mosquitto_log_printf(MOSQ_LOG_ERR,
+			"{\"level\":\"error\",\"event\":\"plugin_start\",\"code\":"
+			"\"%s\",\"detail\":\"%s\"}",
+			err.code, err.text);
 		return MOSQ_ERR_INVAL; /* the broker does not start; what was begun ends with it */
 	}
 	*userdata = p;
@@ -497,7 +511,8 @@ mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int opti
 	if (p == NULL)
 		return MOSQ_ERR_SUCCESS;
 	for (size_t i = 0; i < COUNT_OF(CALLBACKS); i++)
-		(void)mosquitto_callback_unregister(p->identifier, CALLBACKS[i].event, CALLBACKS[i].call, NULL);
+		(void)mosquitto_callback_unregister(
+			p->identifier, CALLBACKS[i].event, CALLBACKS[i].call, NULL);
 	plugin_free(p);
 	return MOSQ_ERR_SUCCESS;
 }

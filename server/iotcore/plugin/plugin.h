@@ -1,7 +1,7 @@
 /*
- * server/iotcore/plugin/plugin.h - the plugin's parts, as its files share them. Everything here belongs to
- * the broker's thread but what follow.h says. plugin.c: life, ticks, log; gate.c: CONNECT and its end;
- * traffic.c: SUBSCRIBE, PUBLISH, delivery.
+ * server/iotcore/plugin/plugin.h - the plugin's parts, as its files share them. Everything here
+ * belongs to the broker's thread but what follow.h says. plugin.c: life, ticks, log; gate.c:
+ * CONNECT and its end; traffic.c: SUBSCRIBE, PUBLISH, delivery.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_PLUGIN_H
 #define SERVER_IOTCORE_PLUGIN_PLUGIN_H
@@ -61,13 +61,14 @@ int traffic_check(int event, void *data, void *userdata);
 /* Publishes, QoS 1 and not retained; says so when it cannot. */
 void plugin_publish(struct plugin *plugin, const struct event *event);
 /*
- * One log line about somebody who was refused, at most 20 a second: the next says how many were left out.
- * client_id and detail may be NULL.
+ * One log line about somebody who was refused, at most 20 a second: the next says how many were
+ * left out. client_id and detail may be NULL.
  */
 void plugin_complain(struct plugin *plugin, const char *event, const char *client_id,
 	const char *address, const char *certificate_hex, const char *detail);
 /* Remembers session for the list; false: memory. */
-bool plugin_remember(struct session ***list, size_t *count, size_t *capacity, struct session *session);
+bool plugin_remember(
+	struct session ***list, size_t *count, size_t *capacity, struct session *session);
 int64_t plugin_now_s(void);
 /* Hash under the plugin's key. */
 uint64_t plugin_hash(const struct plugin *plugin, const void *data, size_t len);

@@ -1,6 +1,6 @@
 /*
- * server/iotcore/plugin/queue.h - what one thread hands to another: items in order, up to a limit. The
- * lock is held to hang one in or to take all, and whether anything waits is one atomic load.
+ * server/iotcore/plugin/queue.h - what one thread hands to another: items in order, up to a limit.
+ * The lock is held to hang one in or to take all, and whether anything waits is one atomic load.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_QUEUE_H
 #define SERVER_IOTCORE_PLUGIN_QUEUE_H

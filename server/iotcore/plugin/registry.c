@@ -110,16 +110,13 @@ row_of(enum db_broker_kind kind, struct node *node)
 	if (node == NULL)
 		return NULL;
 	switch (kind) {
-	case BROKER_CERTIFICATE:
-		return at - offsetof(struct certificate, node);
-	case BROKER_POLICY:
-		return at - offsetof(struct policy_row, node);
+	case BROKER_CERTIFICATE: return at - offsetof(struct certificate, node);
+	case BROKER_POLICY: return at - offsetof(struct policy_row, node);
 	case BROKER_THING:
 	case BROKER_GROUP:
 	case BROKER_CA:
 	case BROKER_UNSET:
-	case BROKER_KINDS:
-		break;
+	case BROKER_KINDS: break;
 	}
 	return at;
 }
@@ -144,7 +141,7 @@ find_slot(const struct registry *registry, const struct table *table, struct vie
 		return NULL;
 	slot = &table->buckets[hash & (table->bucket_count - 1)];
 	while (*slot != NULL && ((*slot)->hash != hash || (*slot)->key_len != key.len ||
-				 memcmp((*slot)->text, key.data, key.len) != 0))
+					memcmp((*slot)->text, key.data, key.len) != 0))
 		slot = &(*slot)->next;
 	return slot;
 }
@@ -166,28 +163,31 @@ text_a(const struct node *node)
 static struct view
 text_b(const struct node *node)
 {
-	return (struct view){ (const uint8_t *)node->text + node->key_len + node->a_len, node->b_len };
+	return (struct view){ (const uint8_t *)node->text + node->key_len + node->a_len,
+		node->b_len };
 }
 
 static struct view
 text_c(const struct node *node)
 {
-	return (struct view){ (const uint8_t *)node->text + node->key_len + node->a_len + node->b_len,
-		node->c_len };
+	return (struct view){
+		(const uint8_t *)node->text + node->key_len + node->a_len + node->b_len, node->c_len
+	};
 }
 
 /* A row with `before` octets in front of its node. */
 static enum status
-row_new(const struct registry *registry, size_t before, struct view key, struct view a, struct view b,
-	struct view c, struct node **out, struct err *err)
+row_new(const struct registry *registry, size_t before, struct view key, struct view a,
+	struct view b, struct view c, struct node **out, struct err *err)
 {
 	char *memory;
 	struct node *node;
 
 	if (key.len > UINT16_MAX || a.len > UINT16_MAX || b.len > UINT16_MAX || c.len > UINT16_MAX)
 		return err_set(err, ERR_TOO_LARGE, "registry_row",
-			"a row of the registry: texts of %zu, %zu and %zu octets, up to %d are kept", a.len,
-			b.len, c.len, UINT16_MAX);
+			"a row of the registry: texts of %zu, %zu and %zu octets, up to %d are "
+		        "kept",
+			a.len, b.len, c.len, UINT16_MAX);
 	memory = mem_zalloc(before + sizeof(*node) + key.len + a.len + b.len + c.len);
 	if (memory == NULL)
 		return err_memory(err);
@@ -233,16 +233,18 @@ table_grow(struct table *table, struct err *err)
 	return OK;
 }
 
-/* Takes node when it succeeds; *old is what it replaced, for the caller to free without the lock. */
+/* Takes node when it succeeds; *old is what it replaced, for the caller to free without the lock.
+ */
 static enum status
-table_put(const struct registry *registry, struct table *table, struct node *node, struct node **old,
-	struct err *err)
+table_put(const struct registry *registry, struct table *table, struct node *node,
+	struct node **old, struct err *err)
 {
 	struct node **slot;
 
 	if (table->count >= table->bucket_count)
 		TRY(table_grow(table, err));
-	slot = find_slot(registry, table, (struct view){ (const uint8_t *)node->text, node->key_len });
+	slot = find_slot(
+		registry, table, (struct view){ (const uint8_t *)node->text, node->key_len });
 	*old = *slot;
 	if (*old != NULL)
 		node->next = (*old)->next;
@@ -342,8 +344,8 @@ ca_index(struct registry *registry, struct view ca_id, uint16_t *out, struct err
 			return OK;
 		}
 	if (content->ca_id_count == CA_IDS_MAX)
-		return err_set(err, ERR_TOO_MANY, "registry_row", "certificates of more than %d CAs",
-			CA_IDS_MAX);
+		return err_set(err, ERR_TOO_MANY, "registry_row",
+			"certificates of more than %d CAs", CA_IDS_MAX);
 	(void)pthread_mutex_lock(&registry->lock);
 	more = mem_realloc(content->ca_ids, (content->ca_id_count + 1) * sizeof(*more));
 	if (more != NULL) {
@@ -378,7 +380,8 @@ put_certificate(struct registry *registry, const struct db_broker_row *row, stru
 	uint16_t ca;
 
 	if (!hex_decode(id, sizeof(id), (const char *)row->key.data, row->key.len))
-		return err_set(err, ERR_INTERNAL, "database_shape", "a certificate id that is no SHA-256");
+		return err_set(
+			err, ERR_INTERNAL, "database_shape", "a certificate id that is no SHA-256");
 	TRY(ca_index(registry, row->certificate.ca_id, &ca, err));
 	TRY(row_new(registry, offsetof(struct certificate, node), (struct view){ id, sizeof(id) },
 		row->certificate.policies, row->certificate.things, NOTHING, &node, err));
@@ -410,8 +413,8 @@ put_policy(struct registry *registry, const struct db_broker_row *row, struct er
 		*err = wrong;
 		return status;
 	}
-	status = row_new(registry, offsetof(struct policy_row, node), row->key, NOTHING, NOTHING, NOTHING,
-		&node, err);
+	status = row_new(registry, offsetof(struct policy_row, node), row->key, NOTHING, NOTHING,
+		NOTHING, &node, err);
 	if (status != OK) {
 		let_go(held);
 		return status;
@@ -434,7 +437,8 @@ static enum status
 put_ca(struct registry *registry, const struct db_broker_row *row, struct err *err)
 {
 	struct content *content = &registry->content;
-	struct ca made = { .active = row->ca.active, .auto_registration = row->ca.auto_registration };
+	struct ca made = { .active = row->ca.active,
+		.auto_registration = row->ca.auto_registration };
 	struct bytes old = { NULL, 0 };
 	enum status status = OK;
 	size_t place;
@@ -474,23 +478,19 @@ registry_put(struct registry *registry, const struct db_broker_row *row, struct 
 	struct node *node = NULL;
 
 	switch (row->kind) {
-	case BROKER_CA:
-		return put_ca(registry, row, err);
-	case BROKER_CERTIFICATE:
-		return put_certificate(registry, row, err);
-	case BROKER_POLICY:
-		return put_policy(registry, row, err);
+	case BROKER_CA: return put_ca(registry, row, err);
+	case BROKER_CERTIFICATE: return put_certificate(registry, row, err);
+	case BROKER_POLICY: return put_policy(registry, row, err);
 	case BROKER_THING:
 		TRY(row_new(registry, 0, row->key, row->thing.type, row->thing.attributes,
 			row->thing.groups, &node, err));
 		return put_node(registry, BROKER_THING, node, err);
 	case BROKER_GROUP:
-		TRY(row_new(registry, 0, row->key, row->group.parent, row->group.policies, NOTHING, &node,
-			err));
+		TRY(row_new(registry, 0, row->key, row->group.parent, row->group.policies, NOTHING,
+			&node, err));
 		return put_node(registry, BROKER_GROUP, node, err);
 	case BROKER_UNSET:
-	case BROKER_KINDS:
-		break;
+	case BROKER_KINDS: break;
 	}
 	return err_set(err, ERR_INTERNAL, "database_shape", "a row of no kind");
 }
@@ -554,7 +554,8 @@ registry_exchange(struct registry *registry, struct registry *from)
 size_t
 registry_count(const struct registry *registry, enum db_broker_kind kind)
 {
-	return kind == BROKER_CA ? registry->content.ca_count : registry->content.tables[kind].count;
+	return kind == BROKER_CA ? registry->content.ca_count
+	                         : registry->content.tables[kind].count;
 }
 
 /*
@@ -575,7 +576,8 @@ registry_certificate(struct registry *registry, const uint8_t id[REGISTRY_ID_BYT
 		out->created_at_ms = row->created_at_ms;
 		out->has_ca = row->ca != 0;
 		if (out->has_ca)
-			memcpy(out->ca_id, registry->content.ca_ids[row->ca - 1], sizeof(out->ca_id));
+			memcpy(out->ca_id, registry->content.ca_ids[row->ca - 1],
+				sizeof(out->ca_id));
 	}
 	(void)pthread_mutex_unlock(&registry->lock);
 }
@@ -596,7 +598,7 @@ registry_ca_registers(struct registry *registry, const uint8_t id[REGISTRY_ID_BY
 	(void)pthread_mutex_lock(&registry->lock);
 	place = ca_place(content, id);
 	registers = place < content->ca_count && content->cas[place].active &&
-		content->cas[place].auto_registration;
+	            content->cas[place].auto_registration;
 	(void)pthread_mutex_unlock(&registry->lock);
 	return registers;
 }
@@ -761,9 +763,10 @@ grant_make(const struct gathering *g)
 	const struct node *thing = g->thing == NULL ? NULL : &g->thing->node;
 	size_t attributes = thing == NULL ? 0 : line_count(text_b(thing)) / 2 + 1;
 	size_t text = thing == NULL ? 0 : (size_t)thing->key_len + thing->a_len + thing->b_len;
-	struct grant_memory *memory = mem_zalloc(sizeof(*memory) +
-		g->held_count * (sizeof(struct policy *) + sizeof(struct held *)) +
-		attributes * sizeof(struct policy_pair) + text);
+	struct grant_memory *memory =
+		mem_zalloc(sizeof(*memory) +
+			   g->held_count * (sizeof(struct policy *) + sizeof(struct held *)) +
+			   attributes * sizeof(struct policy_pair) + text);
 	struct registry_grant *grant;
 
 	if (memory == NULL)
@@ -784,7 +787,8 @@ grant_make(const struct gathering *g)
 }
 
 struct registry_grant *
-registry_grant(struct registry *registry, const uint8_t id[REGISTRY_ID_BYTES], struct view client_id)
+registry_grant(
+	struct registry *registry, const uint8_t id[REGISTRY_ID_BYTES], struct view client_id)
 {
 	struct gathering g = { .registry = registry };
 	const struct certificate *row;

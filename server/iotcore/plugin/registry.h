@@ -1,14 +1,14 @@
 /*
- * server/iotcore/plugin/registry.h - what the broker knows of the local IoT Core: CAs, certificates,
- * things, groups, policies, in memory, so that no decision waits for PostgreSQL.
+ * server/iotcore/plugin/registry.h - what the broker knows of the local IoT Core: CAs,
+ * certificates, things, groups, policies, in memory, so that no decision waits for PostgreSQL.
  *
- * One thread writes (the plugin's own, which follows the database); any may read. One mutex guards it,
- * held for a look-up or the exchange of one row, never across I/O. A policy is compiled outside of it,
- * and is counted: a grant keeps it alive.
+ * One thread writes (the plugin's own, which follows the database); any may read. One mutex guards
+ * it, held for a look-up or the exchange of one row, never across I/O. A policy is compiled outside
+ * of it, and is counted: a grant keeps it alive.
  *
- * Memory for a certificate: 72 octets, its names' text (policies and things: typically 40), 16 of the
- * heap and 8 to 16 of the table: some 150 octets. A thing has 40 and its texts. A million devices:
- * 300 MB at most.
+ * Memory for a certificate: 72 octets, its names' text (policies and things: typically 40), 16 of
+ * the heap and 8 to 16 of the table: some 150 octets. A thing has 40 and its texts. A million
+ * devices: 300 MB at most.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_REGISTRY_H
 #define SERVER_IOTCORE_PLUGIN_REGISTRY_H
@@ -27,21 +27,22 @@
 
 struct registry;
 /* key is that of its tables, copied: random, and the same for all that are exchanged. */
-MUST_USE enum status registry_new(struct registry **out, const struct siphash_key *key, struct err *err);
+MUST_USE enum status registry_new(
+	struct registry **out, const struct siphash_key *key, struct err *err);
 void registry_free(struct registry *registry); /* NULL is welcome; grants may outlive it */
-typedef struct registry own_registry; /* for own() */
+typedef struct registry own_registry;          /* for own() */
 OWNER(own_registry, registry_free)
 
 /*
  * Writing. put inserts or replaces; drop forgets, also what is not there. A policy's document that
  * cannot be parsed is kept as one that refuses everything: it may have been meant to deny.
  */
-MUST_USE enum status registry_put(struct registry *registry, const struct db_broker_row *row,
-	struct err *err);
+MUST_USE enum status registry_put(
+	struct registry *registry, const struct db_broker_row *row, struct err *err);
 void registry_drop(struct registry *registry, enum db_broker_kind kind, const char *key);
 /*
- * Takes the content of from (made with the same key), which is empty afterwards, for its own: a whole
- * reload shows at once.
+ * Takes the content of from (made with the same key), which is empty afterwards, for its own: a
+ * whole reload shows at once.
  */
 void registry_exchange(struct registry *registry, struct registry *from);
 /* Keys of a kind that are in the registry. */
@@ -73,9 +74,10 @@ bool registry_ca_registers(struct registry *registry, const uint8_t id[REGISTRY_
 void registry_cas(struct registry *registry, void (*each)(void *arg, struct view der), void *arg);
 
 /*
- * What a certificate may do under a client id: the policies attached to it and to the groups, and the
- * groups' ancestors, of all things that it is attached to. The thing of the policy variables is the one
- * attached exclusively, else the one named as the client id, if the certificate is attached to it.
+ * What a certificate may do under a client id: the policies attached to it and to the groups, and
+ * the groups' ancestors, of all things that it is attached to. The thing of the policy variables is
+ * the one attached exclusively, else the one named as the client id, if the certificate is attached
+ * to it.
  */
 struct registry_grant {
 	enum registry_status status;
@@ -91,9 +93,10 @@ struct registry_grant {
 #define REGISTRY_POLICIES_MAX 256
 #define REGISTRY_DEPTH_MAX 16 /* of groups; AWS: 7 */
 
-/* Never NULL but when memory is short (then it is as good as denied). Back with registry_grant_free. */
-struct registry_grant *registry_grant(struct registry *registry, const uint8_t id[REGISTRY_ID_BYTES],
-	struct view client_id);
+/* Never NULL but when memory is short (then it is as good as denied). Back with
+ * registry_grant_free. */
+struct registry_grant *registry_grant(
+	struct registry *registry, const uint8_t id[REGISTRY_ID_BYTES], struct view client_id);
 void registry_grant_free(struct registry_grant *grant); /* NULL is welcome */
 
 #endif

@@ -65,11 +65,11 @@ key_hash(const struct sessions *sessions, enum session_index index, const struct
 	case SESSION_BY_CLIENT:
 		return siphash(&sessions->key, &session->client, sizeof(session->client));
 	case SESSION_BY_CERTIFICATE:
-		return siphash(&sessions->key, session->certificate_id, sizeof(session->certificate_id));
+		return siphash(
+			&sessions->key, session->certificate_id, sizeof(session->certificate_id));
 	case SESSION_BY_CLIENT_ID:
 		return siphash(&sessions->key, session->client_id, strlen(session->client_id));
-	case SESSION_INDEXES:
-		break;
+	case SESSION_INDEXES: break;
 	}
 	return 0;
 }
@@ -158,7 +158,8 @@ sessions_free(struct sessions *sessions)
 	for (size_t b = 0; b < sessions->bucket_count; b++) {
 		struct session *next;
 
-		for (struct session *s = sessions->buckets[SESSION_BY_CLIENT][b]; s != NULL; s = next) {
+		for (struct session *s = sessions->buckets[SESSION_BY_CLIENT][b]; s != NULL;
+			s = next) {
 			next = s->next[SESSION_BY_CLIENT];
 			session_free(s);
 		}
@@ -190,7 +191,8 @@ session_other(const struct sessions *sessions, const char *client_id, const void
 		return NULL;
 	s = *bucket(sessions, SESSION_BY_CLIENT_ID,
 		siphash(&sessions->key, client_id, strlen(client_id)));
-	while (s != NULL && (s->ended || s->client == client || strcmp(s->client_id, client_id) != 0))
+	while (s != NULL &&
+		(s->ended || s->client == client || strcmp(s->client_id, client_id) != 0))
 		s = s->next[SESSION_BY_CLIENT_ID];
 	return s;
 }
@@ -221,7 +223,8 @@ session_add(struct session **out, struct sessions *sessions, const struct sessio
 	made->pairs = setup->pairs;
 	made->pair_count = setup->pair_count;
 	made->subscribed.limit_bytes = made->unsubscribed.limit_bytes = TOPICS_BYTES;
-	/* The broker uses the pointer for another client: the new session is found before the old one. */
+	/* The broker uses the pointer for another client: the new session is found before the old
+	 * one. */
 	if (old != NULL)
 		session_end(sessions, old);
 	if (sessions->count >= sessions->bucket_count && grow(sessions, err) != OK) {
@@ -270,8 +273,8 @@ refresh(struct sessions *sessions, struct session *session)
 	if (session->epoch == sessions->epoch && session->grant != NULL)
 		return;
 	registry_grant_free(session->grant);
-	session->grant = registry_grant(sessions->registry, session->certificate_id,
-		view_text(session->client_id));
+	session->grant = registry_grant(
+		sessions->registry, session->certificate_id, view_text(session->client_id));
 	session->epoch = sessions->epoch;
 	memset(session->decisions, 0, sizeof(session->decisions));
 }
@@ -306,7 +309,7 @@ decide(const struct sessions *sessions, const struct session *session, enum poli
 		context.thing_attribute_count = grant->attribute_count;
 	}
 	return policy_decide(grant->policies, grant->policy_count, action, resource, &context,
-		&decision) == POLICY_ALLOWED;
+		       &decision) == POLICY_ALLOWED;
 }
 
 bool
@@ -319,13 +322,14 @@ session_may(struct sessions *sessions, struct session *session, enum policy_acti
 
 	refresh(sessions, session);
 	if (session->grant == NULL || session->grant->status != REGISTRY_ACTIVE ||
-	    session->grant->broken || now_s > session->not_after_s)
+		session->grant->broken || now_s > session->not_after_s)
 		return false;
 	key.k[0] ^= (uint64_t)action; /* of each action its own function */
 	hash = siphash(&key, name.data, name.len);
 	kept = &session->decisions[hash % SESSION_DECISIONS];
 	if (kept->hash != hash || kept->at_s != (uint32_t)now_s || kept->at_s == 0)
-		*kept = (struct session_decision){ .hash = hash, .at_s = (uint32_t)now_s,
+		*kept = (struct session_decision){ .hash = hash,
+			.at_s = (uint32_t)now_s,
 			.allowed = decide(sessions, session, action, name, now_s) };
 	return kept->allowed;
 }
@@ -343,9 +347,11 @@ session_absent_may(struct sessions *sessions, const char *certificate_hex, const
 	struct session absent = { .client_id = mem_strdup(client_id), .not_after_s = INT64_MAX };
 	bool may = false;
 
-	if (absent.client_id != NULL && hex_decode(absent.certificate_id, sizeof(absent.certificate_id),
-		    certificate_hex, strlen(certificate_hex))) {
-		hex_encode(absent.certificate_hex, absent.certificate_id, sizeof(absent.certificate_id));
+	if (absent.client_id != NULL &&
+		hex_decode(absent.certificate_id, sizeof(absent.certificate_id), certificate_hex,
+			strlen(certificate_hex))) {
+		hex_encode(absent.certificate_hex, absent.certificate_id,
+			sizeof(absent.certificate_id));
 		may = session_may(sessions, &absent, action, name, now_s);
 	}
 	registry_grant_free(absent.grant);
@@ -384,8 +390,8 @@ sessions_stale_all(struct sessions *sessions)
 }
 
 bool
-sessions_sweep(struct sessions *sessions, size_t max, void (*each)(void *arg, struct session *session),
-	void *arg)
+sessions_sweep(struct sessions *sessions, size_t max,
+	void (*each)(void *arg, struct session *session), void *arg)
 {
 	size_t done = 0;
 
@@ -405,11 +411,12 @@ sessions_sweep(struct sessions *sessions, size_t max, void (*each)(void *arg, st
 }
 
 void
-sessions_each(struct sessions *sessions, void (*each)(void *arg, struct session *session), void *arg)
+sessions_each(
+	struct sessions *sessions, void (*each)(void *arg, struct session *session), void *arg)
 {
 	for (size_t b = 0; b < sessions->bucket_count; b++)
 		for (struct session *s = sessions->buckets[SESSION_BY_CLIENT][b]; s != NULL;
-		     s = s->next[SESSION_BY_CLIENT])
+			s = s->next[SESSION_BY_CLIENT])
 			if (!s->ended)
 				each(arg, s);
 }
@@ -418,15 +425,17 @@ struct event_session
 session_event(const struct session *session, char *thing)
 {
 	const struct registry_grant *grant = session->grant;
-	bool has_thing = grant != NULL && grant->has_thing &&
-		grant->thing_name.len < DB_IOTCORE_KEY_BYTES;
+	bool has_thing =
+		grant != NULL && grant->has_thing && grant->thing_name.len < DB_IOTCORE_KEY_BYTES;
 
 	if (has_thing) {
 		memcpy(thing, grant->thing_name.data, grant->thing_name.len);
 		thing[grant->thing_name.len] = '\0';
 	}
-	return (struct event_session){
-		.client_id = session->client_id, .session_id = session->uuid,
-		.certificate_id = session->certificate_hex, .thing = has_thing ? thing : NULL,
-		.address = session->address, .version = session->version };
+	return (struct event_session){ .client_id = session->client_id,
+		.session_id = session->uuid,
+		.certificate_id = session->certificate_hex,
+		.thing = has_thing ? thing : NULL,
+		.address = session->address,
+		.version = session->version };
 }

@@ -28,9 +28,9 @@ struct anchor {
 
 struct tls {
 	struct registry *registry;
-	pthread_t thread;   /* the broker's: SSL objects of others (libpq's) are not ours to touch */
-	int ssl_index;      /* whose "new" callback finds us */
-	int verdict_index;  /* of an X509: the anchor's id, when it was verified by one */
+	pthread_t thread;  /* the broker's: SSL objects of others (libpq's) are not ours to touch */
+	int ssl_index;     /* whose "new" callback finds us */
+	int verdict_index; /* of an X509: the anchor's id, when it was verified by one */
 	struct anchor *anchors;
 	size_t anchor_count;
 	uint64_t generation; /* of the registry's CAs that the anchors were read at */
@@ -119,7 +119,7 @@ verify_with(X509 *leaf, struct anchor *anchor, int *error)
 
 	*error = X509_V_ERR_OUT_OF_MEM;
 	if (ctx != NULL && trusted != NULL && sk_X509_push(trusted, anchor->x509) > 0 &&
-	    X509_STORE_CTX_init(ctx, NULL, leaf, NULL) == 1) {
+		X509_STORE_CTX_init(ctx, NULL, leaf, NULL) == 1) {
 		X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
 		param = X509_STORE_CTX_get0_param(ctx);
 		(void)X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
@@ -145,13 +145,14 @@ verify_unknown(struct tls *tls, X509_STORE_CTX *ctx, X509 *leaf)
 	for (size_t i = 0; i < tls->anchor_count; i++) {
 		struct anchor *anchor = &tls->anchors[i];
 
-		if (X509_NAME_cmp(X509_get_subject_name(anchor->x509), X509_get_issuer_name(leaf)) != 0)
+		if (X509_NAME_cmp(
+			    X509_get_subject_name(anchor->x509), X509_get_issuer_name(leaf)) != 0)
 			continue;
 		/* Several CAs may have one name (a CA and its successor): any of them. */
 		if (!verify_with(leaf, anchor, &error))
 			continue;
 		if (X509_set_ex_data(leaf, tls->verdict_index, mem_alloc(REGISTRY_ID_BYTES)) != 1 ||
-		    X509_get_ex_data(leaf, tls->verdict_index) == NULL)
+			X509_get_ex_data(leaf, tls->verdict_index) == NULL)
 			return refuse(ctx, &tls->stats.unknown_ca, X509_V_ERR_OUT_OF_MEM);
 		memcpy(X509_get_ex_data(leaf, tls->verdict_index), anchor->id, REGISTRY_ID_BYTES);
 		X509_STORE_CTX_set_error(ctx, X509_V_OK);
@@ -194,12 +195,13 @@ verify(X509_STORE_CTX *ctx, void *arg)
 		return refuse(ctx, &tls->stats.unknown_ca, X509_V_ERR_UNSPECIFIED);
 	registry_certificate(tls->registry, id, &known);
 	ok = known.status == REGISTRY_UNKNOWN ? verify_unknown(tls, ctx, leaf)
-		: verify_known(tls, ctx, leaf);
+	                                      : verify_known(tls, ctx, leaf);
 	ERR_clear_error(); /* the broker would log what we have already judged */
 	return ok;
 }
 
-/* Inside SSL_new. The context's settings are only read later on, so ours count for this one already. */
+/* Inside SSL_new. The context's settings are only read later on, so ours count for this one
+ * already. */
 static void
 on_new_ssl(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
 {
@@ -209,7 +211,7 @@ on_new_ssl(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, vo
 
 	(void)ptr, (void)ad, (void)index, (void)argl;
 	if (ssl == NULL || !pthread_equal(pthread_self(), tls->thread) || !SSL_is_server(ssl) ||
-	    (ctx = SSL_get_SSL_CTX(ssl)) == NULL)
+		(ctx = SSL_get_SSL_CTX(ssl)) == NULL)
 		return;
 	SSL_CTX_set_cert_verify_callback(ctx, verify, tls);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -309,14 +311,17 @@ time_s(const ASN1_TIME *time)
 
 	if (ASN1_TIME_to_tm(time, &tm) != 1)
 		return 0;
-	return civil_to_s((struct civil){ .year = tm.tm_year + 1900, .month = (unsigned)tm.tm_mon + 1,
-		.day = (unsigned)tm.tm_mday, .hour = (unsigned)tm.tm_hour, .minute = (unsigned)tm.tm_min,
+	return civil_to_s((struct civil){ .year = tm.tm_year + 1900,
+		.month = (unsigned)tm.tm_mon + 1,
+		.day = (unsigned)tm.tm_mday,
+		.hour = (unsigned)tm.tm_hour,
+		.minute = (unsigned)tm.tm_min,
 		.second = (unsigned)tm.tm_sec });
 }
 
 void
-tls_certificate_validity(const struct tls_certificate *certificate, int64_t *not_before_s,
-	int64_t *not_after_s)
+tls_certificate_validity(
+	const struct tls_certificate *certificate, int64_t *not_before_s, int64_t *not_after_s)
 {
 	*not_before_s = time_s(X509_get0_notBefore(certificate->x509));
 	*not_after_s = time_s(X509_get0_notAfter(certificate->x509));
@@ -340,7 +345,8 @@ tls_certificate_pem(const struct tls_certificate *certificate, str **out, struct
 
 	*out = NULL;
 	if (bio != NULL && PEM_write_bio_X509(bio, certificate->x509) == 1 &&
-	    (len = BIO_get_mem_data(bio, &data)) > 0 && (*out = mem_alloc((size_t)len + 1)) != NULL) {
+		(len = BIO_get_mem_data(bio, &data)) > 0 &&
+		(*out = mem_alloc((size_t)len + 1)) != NULL) {
 		memcpy(*out, data, (size_t)len);
 		(*out)[len] = '\0';
 	}
@@ -365,7 +371,8 @@ static const struct attribute {
 	{ NID_serialNumber, SUBJECT "SerialNumber", ISSUER "SerialNumber" },
 	{ NID_countryName, SUBJECT "Country", ISSUER "Country" },
 	{ NID_stateOrProvinceName, SUBJECT "State", ISSUER "State" },
-	{ NID_dnQualifier, SUBJECT "DistinguishedNameQualifier", ISSUER "DistinguishedNameQualifier" },
+	{ NID_dnQualifier, SUBJECT "DistinguishedNameQualifier",
+		ISSUER "DistinguishedNameQualifier" },
 	{ NID_title, SUBJECT "Title", ISSUER "Title" },
 	{ NID_surname, SUBJECT "Surname", ISSUER "Surname" },
 	{ NID_givenName, SUBJECT "GivenName", ISSUER "GivenName" },
@@ -413,8 +420,9 @@ pairs_add_name(struct pairs *pairs, const X509_NAME *name, bool issuer)
 
 		for (size_t k = 0; k < COUNT_OF(ATTRIBUTES); k++)
 			if (ATTRIBUTES[k].nid == nid)
-				pairs_add_string(pairs, issuer ? ATTRIBUTES[k].issuer
-					: ATTRIBUTES[k].subject, X509_NAME_ENTRY_get_data(entry));
+				pairs_add_string(pairs,
+					issuer ? ATTRIBUTES[k].issuer : ATTRIBUTES[k].subject,
+					X509_NAME_ENTRY_get_data(entry));
 	}
 }
 
@@ -426,12 +434,12 @@ pairs_add_address(struct pairs *pairs, const ASN1_OCTET_STRING *address)
 	size_t len = 0;
 
 	if (ASN1_STRING_length(address) == 4) {
-		len = (size_t)snprintf(text, sizeof(text), "%u.%u.%u.%u", octets[0], octets[1], octets[2],
-			octets[3]);
+		len = (size_t)snprintf(text, sizeof(text), "%u.%u.%u.%u", octets[0], octets[1],
+			octets[2], octets[3]);
 	} else if (ASN1_STRING_length(address) == 16) {
 		for (int i = 0; i < 16; i += 2)
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%x", i == 0 ? "" : ":",
-				(unsigned)octets[i] << 8 | octets[i + 1]);
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%x",
+				i == 0 ? "" : ":", (unsigned)octets[i] << 8 | octets[i + 1]);
 	}
 	if (len > 0)
 		pairs_add(pairs, SUBJECT "AlternativeName.IPAddress", text, len);
@@ -453,9 +461,7 @@ pairs_add_alternative(struct pairs *pairs, const GENERAL_NAME *name)
 		pairs_add_string(pairs, SUBJECT "AlternativeName.UniformResourceIdentifier",
 			name->d.uniformResourceIdentifier);
 		break;
-	case GEN_IPADD:
-		pairs_add_address(pairs, name->d.iPAddress);
-		break;
+	case GEN_IPADD: pairs_add_address(pairs, name->d.iPAddress); break;
 	case GEN_DIRNAME:
 		directory = X509_NAME_oneline(name->d.directoryName, NULL, 0);
 		if (directory != NULL)
@@ -463,8 +469,7 @@ pairs_add_alternative(struct pairs *pairs, const GENERAL_NAME *name)
 				strlen(directory));
 		OPENSSL_free(directory);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -496,7 +501,8 @@ pairs_give(const struct pairs *pairs, struct policy_pair **out, size_t *count, s
 		memcpy(text, pairs->text.data, pairs->text.len);
 	for (size_t i = 0; i < pairs->count; i++)
 		(*out)[i] = (struct policy_pair){ .key = view_text(pairs->keys[i]),
-			.value = { text + pairs->offsets[i], pairs->offsets[i + 1] - pairs->offsets[i] } };
+			.value = { text + pairs->offsets[i],
+				pairs->offsets[i + 1] - pairs->offsets[i] } };
 	return OK;
 }
 
@@ -505,7 +511,8 @@ tls_certificate_pairs(const struct tls_certificate *certificate, struct policy_p
 	size_t *count, struct err *err)
 {
 	struct pairs pairs = { .text = { .limit_bytes = 8 * 1024 } };
-	GENERAL_NAMES *names = X509_get_ext_d2i(certificate->x509, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *names =
+		X509_get_ext_d2i(certificate->x509, NID_subject_alt_name, NULL, NULL);
 	enum status status;
 
 	pairs_add_name(&pairs, X509_get_subject_name(certificate->x509), false);

@@ -1,6 +1,7 @@
 /*
- * server/iotcore/plugin/topic.h - which topics and filters AWS IoT has at all, before any policy is asked.
- * At most 256 octets and seven slashes (behind "$aws/rules/<name>/", or "$share/<name>/"). What begins with
+ * server/iotcore/plugin/topic.h - which topics and filters AWS IoT has at all, before any policy is
+ * asked. At most 256 octets and seven slashes (behind "$aws/rules/<name>/", or "$share/<name>/").
+ * What begins with
  * '$' is the service's.
  */
 #ifndef SERVER_IOTCORE_PLUGIN_TOPIC_H

@@ -1,4 +1,5 @@
-/* The follower against a real PostgreSQL: what SQL changes, the registry holds and the broker is told. */
+/* The follower against a real PostgreSQL: what SQL changes, the registry holds and the broker is
+ * told. */
 #include "tests/unit/db/db_test.h"
 
 #include <poll.h>
@@ -36,8 +37,11 @@ run_sql(const char *text)
 static void
 start(void)
 {
-	const struct follow_setup setup = { .conninfo = CONNINFO, .registry = W.registry, .key = &KEY,
-		.notices = &W.notices, .wake = no_wake };
+	const struct follow_setup setup = { .conninfo = CONNINFO,
+		.registry = W.registry,
+		.key = &KEY,
+		.notices = &W.notices,
+		.wake = no_wake };
 
 	assert_ok(follower_start(&W.follower, &setup, err));
 }
@@ -95,11 +99,16 @@ begin(void **state)
 	assert_ok(registry_new(&W.registry, &KEY, err));
 	assert_ok(db_conn_open(&W.sql, CONNINFO, err));
 	queue_begin(&W.notices, 10000);
-	run_sql("TRUNCATE iotcore.account, iotcore.change, iotcore.ca_certificate, iotcore.certificate, iotcore.thing,"
-		" iotcore.thing_group, iotcore.policy, iotcore.policy_attachment, iotcore.session CASCADE");
-	run_sql("INSERT INTO iotcore.account (account_id, region) VALUES ('123456789012', 'eu-central-1')");
-	run_sql("INSERT INTO iotcore.policy (name, default_version, last_version, generation) VALUES ('p', 1, 1, '')");
-	run_sql("INSERT INTO iotcore.policy_version (policy, version, document) VALUES ('p', 1, '" ALLOW_ALL "')");
+	run_sql("TRUNCATE iotcore.account, iotcore.change, iotcore.ca_certificate, "
+	        "iotcore.certificate, iotcore.thing,"
+		" iotcore.thing_group, iotcore.policy, iotcore.policy_attachment, iotcore.session "
+	        "CASCADE");
+	run_sql("INSERT INTO iotcore.account (account_id, region) VALUES ('123456789012', "
+	        "'eu-central-1')");
+	run_sql("INSERT INTO iotcore.policy (name, default_version, last_version, generation) "
+	        "VALUES ('p', 1, 1, '')");
+	run_sql("INSERT INTO iotcore.policy_version (policy, version, document) VALUES ('p', 1, "
+	        "'" ALLOW_ALL "')");
 	start();
 	pass(NOTICE_ALL);
 	pass(NOTICE_SESSIONS);
@@ -124,7 +133,8 @@ finish(void **state)
 }
 
 #define PUT(id, status)                                                                            \
-	"INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, not_after)"   \
+	"INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, "         \
+	"not_after)"                                                                               \
 	" VALUES ('" id "', '', '" status "', 'DEFAULT', now(), now())"
 
 static void
@@ -138,7 +148,8 @@ a_certificate_is_followed_through_its_life(void **state)
 	assert_int_equal(status_of(A), REGISTRY_PENDING_ACTIVATION);
 	run_sql("BEGIN; SELECT 1 FROM iotcore.account FOR UPDATE;"
 		"INSERT INTO iotcore.policy_attachment VALUES ('p', 'cert/" A "');"
-		"INSERT INTO iotcore.thing (name, attributes) VALUES ('t', '{\"site\": \"berlin\"}');"
+		"INSERT INTO iotcore.thing (name, attributes) VALUES ('t', '{\"site\": "
+	        "\"berlin\"}');"
 		"INSERT INTO iotcore.thing_principal VALUES ('t', '" A "');"
 		"UPDATE iotcore.certificate SET status = 'ACTIVE'; COMMIT");
 	pass_certificate(A);
@@ -160,7 +171,8 @@ those_concerned_are_told(void **state)
 	run_sql(PUT(A, "ACTIVE") ";" PUT(B, "ACTIVE") ";" PUT(C, "ACTIVE"));
 	for (int i = 0; i < 3; i++)
 		pass(NOTICE_CERTIFICATE);
-	run_sql("INSERT INTO iotcore.thing (name) VALUES ('t'); INSERT INTO iotcore.thing_principal VALUES ('t', '" B "')");
+	run_sql("INSERT INTO iotcore.thing (name) VALUES ('t'); INSERT INTO "
+	        "iotcore.thing_principal VALUES ('t', '" B "')");
 	pass_certificate(B);
 	/* Of a thing: who is attached to it. */
 	run_sql("UPDATE iotcore.thing SET attributes = '{\"a\": \"b\"}' WHERE name = 't'");
@@ -183,15 +195,20 @@ static void
 a_thousand_changes_are_followed_in_pages(void **state)
 {
 	(void)state;
-	run_sql("INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, not_after)"
-		" SELECT lpad(to_hex(i), 64, '0'), '', 'ACTIVE', 'DEFAULT', now(), now() FROM generate_series(1, 2500) i");
+	run_sql("INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, "
+	        "not_after)"
+		" SELECT lpad(to_hex(i), 64, '0'), '', 'ACTIVE', 'DEFAULT', now(), now() FROM "
+	        "generate_series(1, 2500) i");
 	for (int i = 0; i < 2500; i++)
 		pass(NOTICE_CERTIFICATE);
 	assert_int_equal(registry_count(W.registry, BROKER_CERTIFICATE), 2500);
 	/* So many at once that each session looks for itself. */
-	run_sql("UPDATE iotcore.certificate SET status = 'INACTIVE'; UPDATE iotcore.certificate SET status = 'ACTIVE'");
-	run_sql("INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, not_after)"
-		" SELECT lpad(to_hex(i), 64, '0'), '', 'ACTIVE', 'DEFAULT', now(), now() FROM generate_series(3001, 8000) i");
+	run_sql("UPDATE iotcore.certificate SET status = 'INACTIVE'; UPDATE iotcore.certificate "
+	        "SET status = 'ACTIVE'");
+	run_sql("INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, "
+	        "not_after)"
+		" SELECT lpad(to_hex(i), 64, '0'), '', 'ACTIVE', 'DEFAULT', now(), now() FROM "
+	        "generate_series(3001, 8000) i");
 	pass(NOTICE_ALL);
 	assert_int_equal(registry_count(W.registry, BROKER_CERTIFICATE), 7500);
 }
@@ -210,7 +227,8 @@ a_gap_is_read_whole(void **state)
 	follower_stats(W.follower, &after);
 	assert_int_equal(after.reloads, before.reloads + 1);
 	/* A database of an earlier day. */
-	run_sql("BEGIN; DELETE FROM iotcore.certificate; UPDATE iotcore.account SET change_seq = 1; COMMIT");
+	run_sql("BEGIN; DELETE FROM iotcore.certificate; UPDATE iotcore.account SET change_seq = "
+	        "1; COMMIT");
 	pass(NOTICE_ALL);
 	assert_int_equal(status_of(A), REGISTRY_UNKNOWN);
 }
@@ -221,7 +239,8 @@ a_broken_link_is_taken_up_where_it_was(void **state)
 	struct follower_stats stats;
 
 	(void)state;
-	run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+	run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+	        "current_database()"
 		" AND pid <> pg_backend_pid()");
 	run_sql(PUT(A, "ACTIVE"));
 	pass_certificate(A);
@@ -236,17 +255,22 @@ a_registration_is_committed_before_its_event(void **state)
 	struct notice *notice;
 
 	(void)state;
-	run_sql("INSERT INTO iotcore.ca_certificate (certificate_id, pem, der, subject, status, auto_registration, mode,"
-		" not_before, not_after) VALUES ('" B "', '', '', '', 'ACTIVE', true, 'SNI_ONLY', now(), now())");
+	run_sql("INSERT INTO iotcore.ca_certificate (certificate_id, pem, der, subject, status, "
+	        "auto_registration, mode,"
+		" not_before, not_after) VALUES ('" B
+		"', '', '', '', 'ACTIVE', true, 'SNI_ONLY', now(), now())");
 	assert_true(follower_register(W.follower, A, B, "PEM", 1700000000, 1800000000));
-	assert_true(follower_register(W.follower, A, B, "PEM", 1700000000, 1800000000)); /* at once: one row */
-	assert_true(follower_register(W.follower, C, C, "PEM", 1, 2));                   /* of no CA of ours: none */
+	assert_true(follower_register(
+		W.follower, A, B, "PEM", 1700000000, 1800000000));     /* at once: one row */
+	assert_true(follower_register(W.follower, C, C, "PEM", 1, 2)); /* of no CA of ours: none */
 	notice = await(NOTICE_EVENT);
 	assert_string_equal(notice->event.topic, "$aws/events/certificates/registered/" B);
 	assert_non_null(memmem(notice->event.payload.data, notice->event.payload.len, A, 64));
 	notice_free(notice);
-	run_sql("DO $$ BEGIN ASSERT (SELECT status = 'PENDING_ACTIVATION' AND mode = 'SNI_ONLY' AND pem = 'PEM'"
-		" FROM iotcore.certificate WHERE certificate_id = '" A "'); ASSERT (SELECT count(*) = 1"
+	run_sql("DO $$ BEGIN ASSERT (SELECT status = 'PENDING_ACTIVATION' AND mode = 'SNI_ONLY' "
+	        "AND pem = 'PEM'"
+		" FROM iotcore.certificate WHERE certificate_id = '" A
+		"'); ASSERT (SELECT count(*) = 1"
 		" FROM iotcore.certificate); END $$");
 	/* One that SQL refuses harms no other. */
 	assert_true(follower_register(W.follower, ID64("d4"), B, "\xff", 1, 2));
@@ -262,15 +286,20 @@ sessions_are_written_and_end_with_us(void **state)
 	(void)state;
 	follower_session(W.follower, "c", A, NULL, "127.0.0.1", true, 5);
 	follower_session(W.follower, "c", A, "t", "127.0.0.1", true, 6);
-	follower_session(W.follower, "c", A, NULL, "127.0.0.1", false, 5); /* who was taken over, behind */
+	follower_session(
+		W.follower, "c", A, NULL, "127.0.0.1", false, 5); /* who was taken over, behind */
 	follower_session(W.follower, "d", B, NULL, "::1", false, 7);
-	run_sql("DO $$ BEGIN FOR i IN 1 .. 1000 LOOP IF (SELECT count(*) = 2 FROM iotcore.session) THEN EXIT; END IF;"
+	run_sql("DO $$ BEGIN FOR i IN 1 .. 1000 LOOP IF (SELECT count(*) = 2 FROM iotcore.session) "
+	        "THEN EXIT; END IF;"
 		" PERFORM pg_sleep(0.01); END LOOP; END $$");
-	run_sql("DO $$ BEGIN ASSERT (SELECT connected AND version = 6 AND thing = 't' FROM iotcore.session"
-		" WHERE client_id = 'c'); ASSERT (SELECT NOT connected FROM iotcore.session WHERE client_id = 'd');"
+	run_sql("DO $$ BEGIN ASSERT (SELECT connected AND version = 6 AND thing = 't' FROM "
+	        "iotcore.session"
+		" WHERE client_id = 'c'); ASSERT (SELECT NOT connected FROM iotcore.session WHERE "
+	        "client_id = 'd');"
 		" END $$");
 	assert_true(follower_stop(W.follower));
-	run_sql("DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM iotcore.session WHERE connected); END $$");
+	run_sql("DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM iotcore.session WHERE connected); END "
+	        "$$");
 	start();
 	pass(NOTICE_SESSIONS);
 }

@@ -43,7 +43,8 @@ a_certificate_is_as_it_was_put_last(void **state)
 	put(*state, certificate_row(A, "PENDING_ACTIVATION", "", ""));
 	registry_certificate(*state, id_octets(A), &found);
 	assert_int_equal(found.status, REGISTRY_PENDING_ACTIVATION);
-	assert_true(found.has_ca && found.ca_id[31] == 0xca && found.created_at_ms == 1700000000123);
+	assert_true(
+		found.has_ca && found.ca_id[31] == 0xca && found.created_at_ms == 1700000000123);
 	put(*state, certificate_row(A, "ACTIVE", "", ""));
 	registry_certificate(*state, id_octets(A), &found);
 	assert_int_equal(found.status, REGISTRY_ACTIVE);
@@ -87,8 +88,9 @@ ten_thousand_are_found_again(void **state)
 	for (unsigned i = 0; i < 10000; i++) {
 		(void)snprintf(id, sizeof(id), "%064x", i * 2654435761u);
 		registry_certificate(*state, id_octets(id), &found);
-		assert_int_equal(found.status,
-			i % 3 == 0 ? REGISTRY_UNKNOWN : i % 2 ? REGISTRY_ACTIVE : REGISTRY_OTHER);
+		assert_int_equal(found.status, i % 3 == 0 ? REGISTRY_UNKNOWN
+					       : i % 2    ? REGISTRY_ACTIVE
+							  : REGISTRY_OTHER);
 	}
 }
 
@@ -138,7 +140,8 @@ a_grant_is_of_certificate_things_and_groups(void **state)
 		grant = registry_grant(*state, id_octets(A), view_text(c->client_id));
 		assert_non_null(grant);
 		if (grant->policy_count != c->want_policies || grant->broken != c->want_broken)
-			fail_msg("case %zu: %zu policies, broken %d", i, grant->policy_count, grant->broken);
+			fail_msg("case %zu: %zu policies, broken %d", i, grant->policy_count,
+				grant->broken);
 		assert_int_equal(grant->status, REGISTRY_ACTIVE);
 		assert_int_equal(grant->has_thing, c->want_thing != NULL);
 		if (c->want_thing != NULL) {
@@ -179,7 +182,8 @@ more_policies_than_are_held_refuse(void **state)
 
 		(void)snprintf(name, sizeof(name), "p%u", i);
 		put(*state, policy_row(name, ALLOW_ALL));
-		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s", i ? "\n" : "", name);
+		len += (size_t)snprintf(
+			names + len, sizeof(names) - len, "%s%s", i ? "\n" : "", name);
 	}
 	put(*state, certificate_row(A, "ACTIVE", names, ""));
 	grant = registry_grant(*state, id_octets(A), view_text("c"));
@@ -215,7 +219,8 @@ count_one(void *arg, struct view der)
 static void
 only_cas_that_register_are_anchors(void **state)
 {
-	struct db_broker_row row = { .kind = BROKER_CA, .key = view_text(A),
+	struct db_broker_row row = { .kind = BROKER_CA,
+		.key = view_text(A),
 		.ca = { .der = view_text("DER"), .active = true, .auto_registration = true } };
 	uint64_t before = registry_ca_generation(*state);
 	size_t octets = 0;
@@ -264,7 +269,9 @@ static void
 memory_that_is_short_changes_nothing(void **state)
 {
 	const struct db_broker_row rows[] = {
-		policy_row("p", ALLOW_ALL), group_row("g", "", "p"), thing_row("t", "a\nb", "g"),
+		policy_row("p", ALLOW_ALL),
+		group_row("g", "", "p"),
+		thing_row("t", "a\nb", "g"),
 		certificate_row(A, "ACTIVE", "p", "t"),
 		{ .kind = BROKER_CA, .key = view_text(B), .ca = { .der = view_text("DER") } },
 	};

@@ -16,40 +16,47 @@
 UNUSED static const struct siphash_key KEY = { { 0x0706050403020100u, 0x0f0e0d0c0b0a0908u } };
 
 #define ALLOW_ALL                                                                                  \
-	"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"iot:*\","       \
+	"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":\"iot:*\","   \
 	"\"Resource\":\"*\"}]}"
 #define DENY_ALL                                                                                   \
-	"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Deny\",\"Action\":\"iot:*\","        \
+	"{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Deny\",\"Action\":\"iot:*\","    \
 	"\"Resource\":\"*\"}]}"
 
 UNUSED static struct db_broker_row
 policy_row(const char *name, const char *document)
 {
-	return (struct db_broker_row){ .kind = BROKER_POLICY, .key = view_text(name),
+	return (struct db_broker_row){ .kind = BROKER_POLICY,
+		.key = view_text(name),
 		.policy.document = view_text(document) };
 }
 
 UNUSED static struct db_broker_row
 group_row(const char *name, const char *parent, const char *policies)
 {
-	return (struct db_broker_row){ .kind = BROKER_GROUP, .key = view_text(name),
+	return (struct db_broker_row){ .kind = BROKER_GROUP,
+		.key = view_text(name),
 		.group = { .parent = view_text(parent), .policies = view_text(policies) } };
 }
 
 UNUSED static struct db_broker_row
 thing_row(const char *name, const char *attributes, const char *groups)
 {
-	return (struct db_broker_row){ .kind = BROKER_THING, .key = view_text(name),
-		.thing = { .type = view_text("meter"), .attributes = view_text(attributes),
+	return (struct db_broker_row){ .kind = BROKER_THING,
+		.key = view_text(name),
+		.thing = { .type = view_text("meter"),
+			.attributes = view_text(attributes),
 			.groups = view_text(groups) } };
 }
 
 UNUSED static struct db_broker_row
 certificate_row(const char *id, const char *status, const char *policies, const char *things)
 {
-	return (struct db_broker_row){ .kind = BROKER_CERTIFICATE, .key = view_text(id),
-		.certificate = { .ca_id = view_text(ID64("ca")), .status = view_text(status),
-			.created_at_ms = 1700000000123, .policies = view_text(policies),
+	return (struct db_broker_row){ .kind = BROKER_CERTIFICATE,
+		.key = view_text(id),
+		.certificate = { .ca_id = view_text(ID64("ca")),
+			.status = view_text(status),
+			.created_at_ms = 1700000000123,
+			.policies = view_text(policies),
 			.things = view_text(things) } };
 }
 
