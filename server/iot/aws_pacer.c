@@ -85,9 +85,12 @@ aws_quota_find(const struct aws_quota *overrides, size_t count, const char *oper
 	const struct aws_quota *found = find_in(overrides, count, operation);
 
 	if (found == NULL)
+		found = find_in(overrides, count, AWS_QUOTA_EVERY);
+	if (found == NULL)
 		found = find_in(AWS_QUOTAS, AWS_QUOTAS_COUNT, operation);
 	if (found != NULL)
 		quota = *found;
+	quota.operation = operation;
 	if (quota.burst <= 0)
 		quota.burst = quota.per_second / 4;
 	if (quota.burst < 1)

@@ -41,9 +41,11 @@ extern const struct aws_quota AWS_QUOTAS[];
 extern const size_t AWS_QUOTAS_COUNT;
 /* For an operation that is in no table. */
 #define AWS_QUOTA_DEFAULT_PER_SECOND 5.0
+/* Among overrides: every operation that they do not name. */
+#define AWS_QUOTA_EVERY "*"
 
-/* The quota that holds for operation: of overrides, else of the table, else the default; .burst is
- * set. */
+/* The quota that holds for operation: of overrides by its name, of overrides for every one, else of
+ * the table, else the default; .burst is set. */
 struct aws_quota aws_quota_find(
 	const struct aws_quota *overrides, size_t count, const char *operation);
 

@@ -127,9 +127,12 @@ static void
 quotas_are_found_in_order(void **state)
 {
 	const struct aws_quota overrides[] = { { "UpdateCertificate", 50, 0 }, { "Mine", 0.5, 0 },
-		{ "B", 1, 9 } };
+		{ "B", 1, 9 }, { AWS_QUOTA_EVERY, 700, 0 } };
 
 	(void)state;
+	assert_true(aws_quota_find(overrides, 4, "UpdateCertificate").per_second == 50);
+	assert_true(aws_quota_find(overrides, 4, "CreateThing").per_second == 700);
+	assert_string_equal(aws_quota_find(overrides, 4, "CreateThing").operation, "CreateThing");
 	assert_true(aws_quota_find(overrides, 3, "UpdateCertificate").per_second == 50);
 	assert_true(aws_quota_find(overrides, 3, "UpdateCertificate").burst == 12.5);
 	assert_true(aws_quota_find(NULL, 0, "UpdateCertificate").per_second == 10);
