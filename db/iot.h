@@ -48,7 +48,8 @@ MUST_USE enum status db_iot_certificate_find(struct db_tx *tx, const char *targe
 struct db_iot_pending {
 	const char *target;
 	uint8_t sha256[DB_SHA256_BYTES];
-	struct db_cert_ref ref;    /* issuer_id 0: none of ours; issuer alone: of our CA, but not in the books */
+	/* issuer_id 0: none of ours; issuer alone: of our CA, but not in the books */
+	struct db_cert_ref ref;
 	int32_t issuer_id;         /* of the CA that the event names */
 	const char *device_id;     /* NULL: of no device */
 	const char *outbox_key;
@@ -134,7 +135,7 @@ struct db_iot_walk {
 	int64_t mark_s;     /* sweep: what is older has been seen; 0: nothing has */
 	bool repair;
 	int64_t seen;
-	char drift[1024];   /* JSON: count by kind */
+	char drift[2048];   /* JSON: count by kind, of which there are 30 of up to 42 octets */
 	int64_t started_at_s, finished_at_s; /* 0: not */
 };
 /* *found false: there was none yet. */

@@ -263,7 +263,8 @@ session_register(struct db_session *session, struct err *err)
 		return err_set(err, ERR_UNAVAILABLE, "database_retry",
 			"the lock of instance %d is held by another session", session->instance_id);
 	return db_conn_exec(session->conn, "listen",
-		"LISTEN jitrca_revocation; LISTEN jitrca_crl; LISTEN jitrca_wake; LISTEN jitrca_outbox", NULL, err);
+		"LISTEN jitrca_revocation; LISTEN jitrca_crl; LISTEN jitrca_wake;"
+		" LISTEN jitrca_outbox", NULL, err);
 }
 
 enum status

@@ -34,7 +34,8 @@ MUST_USE enum status db_issuer_list(struct db_tx *tx, struct db_issuer *out, siz
 
 /*
  * A session of its own that stands for this server: it holds the instance's advisory lock and listens
- * on jitrca_revocation, jitrca_crl, jitrca_wake and jitrca_outbox. When its link breaks, the instance is dead: begin anew.
+ * on jitrca_revocation, jitrca_crl, jitrca_wake and jitrca_outbox. When its link breaks, the instance
+ * is dead: begin anew.
  */
 struct db_session;
 MUST_USE enum status db_session_begin(struct db_session **out, const char *conninfo, struct err *err);
