@@ -1,5 +1,6 @@
 #include "server/iot/outbox.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -170,7 +171,7 @@ put_event(struct work *work, struct db_tx *tx, const struct iot_site *site, size
 	enum plan_odd odd = work->plan.actions[i].odd;
 	struct db_event event = { .event_id = 0 };
 	own(json_t) detail = NULL;
-	char *text;
+	size_t len;
 
 	if (odd == PLAN_ODD_NONE)
 		return OK;
@@ -183,11 +184,12 @@ put_event(struct work *work, struct db_tx *tx, const struct iot_site *site, size
 	detail = json_pack("{s:s, s:s}", "status", work->facts[i].ours ?
 		cert_status_name(work->facts[i].status) : "unknown", "profile",
 		work->certificates[i].profile);
-	text = detail != NULL ? json_dumps(detail, JSON_COMPACT) : NULL;
-	if (text == NULL)
+	len = detail != NULL ?
+		json_dumpb(detail, event.detail, sizeof(event.detail) - 1, JSON_COMPACT) : 0;
+	if (len == 0)
 		return err_memory(err);
-	(void)snprintf(event.detail, sizeof(event.detail), "%s", text);
-	free(text);
+	assert(len < sizeof(event.detail)); /* a status, and a profile's name of our own */
+	event.detail[len] = '\0';
 	metric_count(METRIC_SECURITY_EVENTS, event.kind, NULL, 1);
 	log_event(LOG_WARN, "security_event", NULL, LOG_STR("kind", event.kind),
 		LOG_STR("certificate", event.certificate_id), LOG_STR("device", event.device_id),

@@ -1,5 +1,6 @@
 #include "server/iot/walk.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -228,7 +229,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) drift = json_loads(walk->drift, 0, NULL);
-	char *text;
+	size_t len;
 
 	if (drift == NULL)
 		drift = json_object();
@@ -236,11 +237,11 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 	for (size_t i = 0; i < page->count; i++)
 		TRY(compare(site, &tx, &page->items[i], walk, drift, err));
 	walk->seen += (int64_t)page->count;
-	text = json_dumps(drift, JSON_COMPACT | JSON_SORT_KEYS);
-	if (text == NULL)
+	len = json_dumpb(drift, walk->drift, sizeof(walk->drift) - 1, JSON_COMPACT | JSON_SORT_KEYS);
+	if (len == 0)
 		return err_memory(err);
-	(void)snprintf(walk->drift, sizeof(walk->drift), "%s", text);
-	free(text);
+	assert(len < sizeof(walk->drift)); /* the kinds are few: see db/iot.h */
+	walk->drift[len] = '\0';
 	TRY(db_iot_walk_put(&tx, walk, err));
 	if (walk->repair)
 		TRY(db_outbox_notify(&tx, err));

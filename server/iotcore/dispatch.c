@@ -70,22 +70,29 @@ core_lock(struct call *call, struct err *err)
 }
 
 static enum status
+handle_locked(struct call *call, struct err *err)
+{
+	if (call->op->tx == TX_WRITE)
+		TRY(core_lock(call, err));
+	return call->op->handle(call, err);
+}
+
+static enum status
 in_transaction(struct call *call, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	const struct core_process *process = request_context(call->request);
+	enum status status;
 
 	if (!atomic_load(&process->ready))
 		return iotcore_error(
 			err, "ServiceUnavailableException", "The database is not there yet.");
 	TRY(db_tx_begin(&tx, call->core->pool, err));
+	/* cppcheck-suppress autoVariables; taken back before tx goes */
 	call->tx = &tx;
-	if (call->op->tx == TX_WRITE)
-		TRY(core_lock(call, err));
-	TRY(call->op->handle(call, err));
-	TRY(db_tx_commit(&tx, err));
+	status = handle_locked(call, err);
 	call->tx = NULL;
-	return OK;
+	return status == OK ? db_tx_commit(&tx, err) : status;
 }
 
 static enum status
