@@ -55,11 +55,9 @@ take_here(struct iot_pacer *pacer, const char *operation, int priority, int64_t 
 	(void)pthread_mutex_lock(&pacer->lock);
 	entry = entry_of(pacer, operation);
 	*wait_ms = 0;
-	if (entry == NULL)
-		decided = false;
-	else if (priority != AWS_PRIORITY_URGENT && entry->urgent_until_ms > now_ms)
+	if (entry != NULL && priority != AWS_PRIORITY_URGENT && entry->urgent_until_ms > now_ms)
 		*wait_ms = entry->urgent_until_ms - now_ms;
-	else if (entry->stash > 0 && entry->stash_until_ms > now_ms)
+	else if (entry != NULL && entry->stash > 0 && entry->stash_until_ms > now_ms)
 		entry->stash--;
 	else
 		decided = false;

@@ -316,7 +316,8 @@ decode(const char *text, size_t len)
 		out[count++] = (char)(hex_of(text[i + 1]) * 16 + hex_of(text[i + 2]));
 		i += 2;
 	}
-	/* NUL and what is not UTF-8 are refused by it. */
+	/* NUL is refused here, what is not UTF-8 by jansson. */
+	/* cppcheck-suppress uninitvar; count octets are set */
 	return memchr(out, '\0', count) == NULL ? json_stringn(out, count) : NULL;
 }
 
