@@ -70,9 +70,9 @@ asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitize
 		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api
 
 .PHONY: tsan
-tsan: ## unit tests of db and server under ThreadSanitizer
+tsan: ## unit tests of db, plugin and server under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/tsan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
-		SANITIZE="-fsanitize=thread" HARDENING="-fPIE" unit-db unit-server
+		SANITIZE="-fsanitize=thread" HARDENING="-fPIE" unit-db unit-plugin unit-server
 
 .PHONY: coverage
 coverage: ## line coverage of unit and API tests, by room
@@ -99,7 +99,7 @@ lint: deps-lint ## the house rules, warnings as errors, the ELF's hardening
 	$(Q)$(PYTHON) tests/lint/check_house.py
 	$(Q)$(PYTHON) tests/lint/check_codes.py
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/werror WERROR=1 build
-	$(Q)sh tests/lint/check_elf.sh $(BUILD)/werror/jitrca
+	$(Q)sh tests/lint/check_elf.sh $(BUILD)/werror/jitrca $(BUILD)/werror/jitrca-mosquitto.so
 	$(Q)cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --std=c17 \
 		--inline-suppr --suppressions-list=tests/lint/cppcheck.txt -I. -D_GNU_SOURCE -DJITRCA_VERSION='"0"' \
 		-j$(JOBS) base ca db server
