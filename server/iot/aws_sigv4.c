@@ -185,12 +185,16 @@ add_query(struct buf *out, const struct aws_sigv4 *request, struct err *err)
 
 /* ---- headers ---- */
 
+struct sorted {
+	const struct aws_field *field;
+};
+
 /* By name; repeats keep their order, which their place in the caller's array tells. */
 static int
 compare_headers(const void *a, const void *b)
 {
-	const struct aws_field *left = *(const struct aws_field *const *)a;
-	const struct aws_field *right = *(const struct aws_field *const *)b;
+	const struct aws_field *left = ((const struct sorted *)a)->field;
+	const struct aws_field *right = ((const struct sorted *)b)->field;
 	int order = compare_octets(
 		left->name.data, left->name.len, right->name.data, right->name.len);
 
@@ -198,10 +202,10 @@ compare_headers(const void *a, const void *b)
 }
 
 static void
-sort_headers(const struct aws_field *sorted[FIELDS_MAX], const struct aws_sigv4 *request)
+sort_headers(struct sorted sorted[FIELDS_MAX], const struct aws_sigv4 *request)
 {
 	for (size_t i = 0; i < request->header_count; i++)
-		sorted[i] = &request->headers[i];
+		sorted[i].field = &request->headers[i];
 	qsort(sorted, request->header_count, sizeof(sorted[0]), compare_headers);
 }
 
@@ -234,18 +238,19 @@ add_value(struct buf *out, struct view value, struct err *err)
 static enum status
 add_headers(struct buf *out, const struct aws_sigv4 *request, struct err *err)
 {
-	const struct aws_field *sorted[FIELDS_MAX];
+	struct sorted sorted[FIELDS_MAX] = { { NULL } };
 
 	sort_headers(sorted, request);
 	for (size_t i = 0; i < request->header_count; i++) {
-		if (i > 0 && view_equal(sorted[i]->name, sorted[i - 1]->name)) {
+		if (i > 0 && view_equal(sorted[i].field->name, sorted[i - 1].field->name)) {
 			TRY(buf_text(out, ",", err));
 		} else {
 			TRY(buf_text(out, i > 0 ? "\n" : "", err));
-			TRY(buf_add(out, sorted[i]->name.data, sorted[i]->name.len, err));
+			TRY(buf_add(
+				out, sorted[i].field->name.data, sorted[i].field->name.len, err));
 			TRY(buf_text(out, ":", err));
 		}
-		TRY(add_value(out, sorted[i]->value, err));
+		TRY(add_value(out, sorted[i].field->value, err));
 	}
 	return buf_text(out, "\n", err);
 }
@@ -253,17 +258,17 @@ add_headers(struct buf *out, const struct aws_sigv4 *request, struct err *err)
 enum status
 aws_sigv4_signed_headers(const struct aws_sigv4 *request, struct buf *out, struct err *err)
 {
-	const struct aws_field *sorted[FIELDS_MAX];
+	struct sorted sorted[FIELDS_MAX] = { { NULL } };
 
 	if (request->header_count > FIELDS_MAX)
 		return err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed", "more than %d headers",
 			FIELDS_MAX);
 	sort_headers(sorted, request);
 	for (size_t i = 0; i < request->header_count; i++) {
-		if (i > 0 && view_equal(sorted[i]->name, sorted[i - 1]->name))
+		if (i > 0 && view_equal(sorted[i].field->name, sorted[i - 1].field->name))
 			continue;
 		TRY(buf_text(out, i > 0 ? ";" : "", err));
-		TRY(buf_add(out, sorted[i]->name.data, sorted[i]->name.len, err));
+		TRY(buf_add(out, sorted[i].field->name.data, sorted[i].field->name.len, err));
 	}
 	return OK;
 }
@@ -277,7 +282,7 @@ check_header_name(struct view name, struct err *err)
 		uint8_t c = name.data[i];
 
 		/* RFC 9110 5.6.2 without upper case; ':', ';' and LF would be read as structure. */
-		if (!is_unreserved(c) && memchr("!#$%&'*+^`|", c, 11) == NULL)
+		if (!is_unreserved(c) && (c == '\0' || strchr("!#$%&'*+^`|", c) == NULL))
 			return err_set(err, ERR_ARGUMENT, "aws_sigv4_malformed",
 				"header name: octet %u of it is no token", (unsigned)i);
 		if (c >= 'A' && c <= 'Z')

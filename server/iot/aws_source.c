@@ -58,7 +58,7 @@ is_word(struct view text)
 	for (size_t i = 0; i < text.len; i++)
 		if (text.data[i] <= ' ' || text.data[i] > '~')
 			return false;
-	return text.len > 0;
+	return text.data != NULL && text.len > 0;
 }
 
 enum status
@@ -81,7 +81,8 @@ aws_keys_set(struct aws_keys *out, const char *source, struct view access_key,
 	if (expiration.len > 0 && !time_parse(&out->expires_s, expiration))
 		return err_set(err, ERR_UNAUTHENTICATED, "aws_credentials_malformed",
 			"%s: expiration: RFC 3339 wanted", source);
-	memcpy(out->access_key, access_key.data, access_key.len);
+	(void)snprintf(out->access_key, sizeof(out->access_key), "%.*s", (int)access_key.len,
+		(const char *)access_key.data);
 	TRY(secret_copy(&out->secret_key, secret_key, err));
 	return session_token.len > 0 ? secret_copy(&out->session_token, session_token, err) : OK;
 }

@@ -113,15 +113,16 @@ static const struct {
 enum status
 iot_check(enum iot_form form, const char *what, const char *value, struct err *err)
 {
-	size_t len = value != NULL ? strnlen(value, FORMS[form].most + 1) : 0;
+	const char *text = value != NULL ? value : "";
+	size_t len = strnlen(text, FORMS[form].most + 1);
 	bool good = len >= FORMS[form].least && len <= FORMS[form].most;
 
 	if (good && FORMS[form].alphabet != NULL)
-		good = strspn(value, FORMS[form].alphabet) == len;
+		good = strspn(text, FORMS[form].alphabet) == len;
 	for (size_t i = 0; good && form != FORM_TEXT && i < len; i++)
-		good = value[i] > ' ' && value[i] <= '~';
+		good = text[i] > ' ' && text[i] <= '~';
 	if (good && form == FORM_ARN)
-		good = strncmp(value, "arn:", 4) == 0;
+		good = strncmp(text, "arn:", 4) == 0;
 	return good ? OK
 	            : err_set(err, ERR_ARGUMENT, "iot_argument", "%s: %s wanted", what,
 			      FORMS[form].rule);
