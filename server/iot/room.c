@@ -369,6 +369,8 @@ iot_room_stop(struct iot_room *room)
 		iot_mqtt_stop(room->sites[i].mqtt);
 		if (room->sites[i].client != NULL)
 			aws_client_stop(room->sites[i].client);
+		if (room->sites[i].credentials != NULL)
+			aws_credentials_stop(room->sites[i].credentials);
 	}
 	for (size_t i = 0; i < IOT_WORKERS; i++)
 		if (room->workers[i].started)
