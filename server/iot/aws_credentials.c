@@ -37,6 +37,7 @@ struct aws_credentials {
 	pthread_mutex_t lock; /* all below */
 	struct aws_transport *transport; /* made when first needed; then used without the lock */
 	pthread_cond_t refreshed;
+	bool stopped;
 	bool refreshing;
 	bool have;
 	struct aws_keys keys;
@@ -445,6 +446,7 @@ void
 aws_credentials_stop(struct aws_credentials *credentials)
 {
 	(void)pthread_mutex_lock(&credentials->lock);
+	credentials->stopped = true;
 	if (credentials->transport != NULL)
 		aws_transport_stop(credentials->transport);
 	(void)pthread_mutex_unlock(&credentials->lock);
@@ -490,6 +492,8 @@ refresh(struct aws_credentials *credentials, struct err *err)
 	enum status status;
 	int64_t now_s;
 
+	if (credentials->stopped)
+		return err_set(err, ERR_UNAVAILABLE, "aws_stopped", "the client is being stopped");
 	if (credentials->transport == NULL)
 		TRY(aws_transport_new(&credentials->transport, CONNECTIONS, err));
 	(void)pthread_mutex_unlock(&credentials->lock);

@@ -234,6 +234,46 @@ fixed_keys_stay(void **state)
 	assert_int_equal(keys.expires_s, 0);
 }
 
+static void
+nothing_is_fetched_after_the_stop(void **state)
+{
+	const char *const environment[] = { "AWS_CONTAINER_CREDENTIALS_FULL_URI=" NOBODY,
+		"AWS_PROFILE=", NULL };
+	const struct aws_credentials_config config = { .environment = environment };
+	own_struct(aws_keys) keys = { .source = NULL };
+	struct aws_credentials *chain;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(aws_credentials_new(&chain, &config, &err), OK);
+	aws_credentials_stop(chain);
+	assert_int_equal(aws_credentials_get(chain, &keys, &err), ERR_UNAVAILABLE);
+	assert_string_equal(err.code, "aws_stopped");
+	aws_credentials_free(chain);
+}
+
+static void
+a_chain_without_sources_says_so(void **state)
+{
+	const char *const environment[] = { "AWS_EC2_METADATA_DISABLED=true", NULL };
+	struct aws_credentials_config config = { .environment = environment };
+	own_struct(aws_keys) keys = { .source = NULL };
+	char huge[8192];
+	struct aws_credentials *chain;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(aws_credentials_new(&chain, &config, &err), OK);
+	assert_int_equal(aws_credentials_get(chain, &keys, &err), ERR_UNAUTHENTICATED);
+	assert_string_equal(err.code, "aws_credentials_missing");
+	aws_credentials_free(chain);
+	memset(huge, 'x', sizeof(huge) - 1);
+	huge[sizeof(huge) - 1] = '\0';
+	config.profile = huge;
+	assert_int_equal(aws_credentials_new(&chain, &config, &err), ERR_ARGUMENT);
+	assert_string_equal(err.code, "aws_credentials_config");
+}
+
 /* From AWS's description of Signature Version 4: GET of IAM's ListUsers. */
 static void
 the_documented_example_has_its_signature(void **state)
@@ -311,6 +351,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(every_allocation_may_fail, begin, end),
 		cmocka_unit_test(bad_fixed_keys_are_refused),
 		cmocka_unit_test_setup_teardown(fixed_keys_stay, begin, end),
+		cmocka_unit_test(nothing_is_fetched_after_the_stop),
+		cmocka_unit_test(a_chain_without_sources_says_so),
 		cmocka_unit_test(the_documented_example_has_its_signature),
 		cmocka_unit_test(only_s3_leaves_the_path_alone),
 	};
