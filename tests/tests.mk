@@ -165,3 +165,7 @@ $(BUILD)/tests/bench/policy: $(BUILD)/tests/bench/policy.o $(UNIT_LIBS_policy)
 .PHONY: bench-policy
 bench-policy: $(BUILD)/tests/bench/policy ## what a decision on an IoT policy costs
 	$(Q)$(BUILD)/tests/bench/policy
+
+$(BUILD)/tests/bench/strangers: $(BUILD)/tests/bench/strangers.o
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libssl libcrypto) -lpthread
