@@ -59,6 +59,10 @@ NOT_BY_A_CLIENT = {
     "database_away": "PostgreSQL is away; tests/fault",
     "database_busy": "the pool is drained; tests/unit/db/test_pool.c",
     "database_retry": "transactions meet too often; tests/unit/db/test_run.c",
+    **dict.fromkeys(("iot_target_unknown", "iot_ca_not_registered", "iot_ca_template", "outbox_row_unknown", "jitr_malformed",
+                     "jitr_wrong_account", "jitr_unknown_ca", "webhook_secret_missing", "webhook_secret_wrong",
+                     "webhook_wrong_account", "severity_unknown", "dead_malformed"),
+                    "wants an IoT Core; tests/api/test_jitr.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",
 }
 if not LONG:

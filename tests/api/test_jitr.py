@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import subprocess
 import time
 
 import pytest
@@ -11,8 +12,9 @@ from cryptography.hazmat.primitives import hashes
 
 from harness.broker import ACCOUNT, PLUGIN, REGION
 from harness.client import code, csr_pem, device as tls_device, new_key
+from harness.described import WITH_IOT, Described
 from harness.jitr import WEBHOOK_SECRET, IssuedIdentity, Loop
-from harness.stack import wait_until
+from harness.stack import BIN, wait_until
 
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
                                 reason="needs mosquitto and the plugin: make deps-test build")
@@ -251,6 +253,7 @@ def test_a_delivery_activates(deaf):
 
 def test_what_is_no_delivery_changes_nothing(deaf):
     identity = knock(deaf, "hook-bad")
+    deaf.wait_drained()
     good = event_of(identity)
     cases = [
         ({"secret": None}, good, 401, "webhook_secret_missing"),
@@ -350,6 +353,64 @@ def test_reconciliation_tells_drift_and_repairs_it_when_asked(deaf):
     deaf.wait_status(off, "ACTIVE")
     deaf.wait_drained()
     assert walked()["drift"] == {}
+
+
+def test_every_answer_is_as_described(deaf):
+    boss = Described(deaf.boss)
+    ca = "/v1/cas/issuing-1/iot-registration"
+    identity = knock(deaf, "described")
+    hook = {"x-jitrca-webhook-secret": WEBHOOK_SECRET}
+    boss("POST", "/v1/iot/jitr-events", 200, json=event_of(identity), headers=hook)
+    deaf.wait_status(identity, "ACTIVE")
+    boss("POST", "/v1/iot/jitr-events", 401, "webhook_secret_missing", json={})
+    boss("POST", "/v1/iot/jitr-events", 403, "webhook_secret_wrong", json={}, headers={"x-jitrca-webhook-secret": "no"})
+    boss("POST", "/v1/iot/jitr-events", 400, "jitr_malformed", json={}, headers=hook)
+    boss("GET", "/v1/iot/status", 200)
+    boss("GET", "/v1/iot/outbox", 200)
+    boss("GET", "/v1/iot/outbox?dead=maybe", 400, "dead_malformed")
+    boss("GET", "/v1/iot/outbox?cursor=x", 400, "cursor_malformed")
+    boss("POST", "/v1/iot/outbox/retry", 200)
+    boss("POST", "/v1/iot/outbox/retry", 404, "outbox_row_unknown", json={"key": "nobody"})
+    boss("GET", "/v1/iot/reconcile", 200)
+    boss("POST", "/v1/iot/reconcile", 202, json={"target": "local"})
+    boss("POST", "/v1/iot/reconcile", 404, "iot_target_unknown", json={"target": "other"})
+    boss("GET", "/v1/events", 200)
+    boss("GET", "/v1/events?severity=odd", 400, "severity_unknown")
+    boss("GET", f"/v1/certificates/{identity.id}", 200)
+    boss("POST", f"{ca}/deactivate", 200)
+    boss("DELETE", ca, 200)
+    boss("POST", ca, 200, json={"target": "local"})
+    boss("GET", ca, 200)
+    boss("GET", "/v1/cas/none/iot-registration", 404, "ca_unknown")
+    assert WITH_IOT <= set(Described.calls), WITH_IOT - set(Described.calls)
+    pages, query = [], {"limit": 1}
+    while True:
+        page = boss("GET", "/v1/events", 200, params=query).json()
+        pages += page["events"]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    ids = [one["event_id"] for one in pages]
+    assert ids == sorted(ids, reverse=True) and len(set(ids)) == len(ids)
+
+
+def test_the_command_line_steers_it(deaf):
+    def run(*words):
+        environment = {"JITRCA_URL": deaf.stack.url, "JITRCA_CA_BUNDLE": deaf.stack.ca_bundle,
+                       "JITRCA_ADMIN_TOKEN": deaf.stack.admin_token}
+        done = subprocess.run([str(BIN), *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+    assert '"ACTIVE"' in run("iot", "register-ca", "issuing-1", "--json")
+    assert "breaker" in run("iot", "status", "--json")
+    run("iot", "outbox")
+    run("iot", "retry")
+    assert "local" in run("iot", "reconcile", "--repair")
+    run("iot", "reconciled")
+    run("event", "list")
+    assert "INACTIVE" in run("iot", "deactivate-ca", "issuing-1", "--target", "local")
+    assert "DELETED" in run("iot", "delete-ca", "issuing-1")
+    assert "ACTIVE" in run("iot", "register-ca", "issuing-1")
 
 
 def test_a_ca_is_adopted_switched_off_and_deleted(deaf):

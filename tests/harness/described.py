@@ -8,6 +8,9 @@ import jsonschema
 
 DOCUMENT = json.loads((pathlib.Path(__file__).resolve().parents[2] / "server/api/openapi.json").read_text())
 OPERATIONS = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+# What wants an IoT Core beside the server: tests/api/test_jitr.py has it.
+WITH_IOT = {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item
+            if "iot" in item[method]["tags"]}
 
 
 def template_of(path):
