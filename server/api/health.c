@@ -9,6 +9,7 @@
 #include "server/app.h"
 #include "server/http/http.h"
 #include "server/iot/iot_metrics.h"
+#include "server/iot/room.h"
 #include "server/issuance/issuance.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
@@ -103,6 +104,13 @@ readyz(struct app *app, struct request *request, struct err *err)
 		if (why[0] != '\0' && len < sizeof(all))
 			len += (size_t)snprintf(all + len, sizeof(all) - len, "%s%s: %s",
 				len > 0 ? "; " : "", CHECKS[i].name, why);
+	}
+	/* IoT Core being away keeps nobody from asking us: it is told, and we are ready all the same. */
+	if (app->issuance != NULL && app->iot != NULL && app->iot->site_count > 0) {
+		char why[WHY_BYTES] = "";
+
+		iot_room_trouble(app->iot, why, sizeof(why));
+		TRY(api_set(checks, "iot", json_string(why[0] == '\0' ? "ok" : why), err));
 	}
 	if (all[0] != '\0') {
 		(void)err_set(err, ERR_UNAVAILABLE, "not_ready", "%s", all);

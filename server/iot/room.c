@@ -82,6 +82,23 @@ iot_room_site(struct iot_room *room, const char *name)
 	return NULL;
 }
 
+void
+iot_room_trouble(struct iot_room *room, char *out, size_t size)
+{
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; i < room->site_count && len < size; i++) {
+		struct aws_health health;
+
+		aws_client_health(room->sites[i].client, &health);
+		if (health.breaker != AWS_BREAKER_CLOSED)
+			len += (size_t)snprintf(out + len, size - len,
+				"%s%s: calls are held back (breaker %s)", len > 0 ? "; " : "",
+				room->sites[i].target->name, aws_breaker_name(health.breaker));
+	}
+}
+
 struct iot
 iot_site_calls(struct iot_site *site, enum aws_priority priority)
 {

@@ -74,6 +74,8 @@ bool iot_room_pause(struct iot_room *room, int64_t wait_ms);
 
 /* NULL: none of that name; name NULL: the only one there is. */
 struct iot_site *iot_room_site(struct iot_room *room, const char *name);
+/* "" if all targets are called as usual; else whose calls are held back, for people. */
+void iot_room_trouble(struct iot_room *room, char *out, size_t size);
 /* A client's handle for one thread. */
 struct iot iot_site_calls(struct iot_site *site, enum aws_priority priority);
 

@@ -193,6 +193,8 @@ def test_iot_core_away_the_outbox_grows_then_drains(loop):
     wait_until(lambda: len(loop.outbox()) >= 4, "the outbox to grow")
     wait_until(lambda: loop.status()["targets"][0]["breaker"] != "closed", "the breaker to open")
     assert loop.status()["outbox"]["dead_letters"] == 0
+    ready = requests.get(f"{loop.stack.http_url}/readyz", timeout=10)
+    assert ready.status_code == 200 and "held back" in ready.json()["checks"]["iot"]
     loop.core.start()
     loop.wait_drained(60)
     loop.iot = loop.core.client()
