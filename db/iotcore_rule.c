@@ -25,6 +25,7 @@ enum {
 	EVENT_ADD,
 	EVENT_TAKE,
 	EVENT_REMOVE,
+	EVENT_RELEASE,
 	STATEMENTS,
 };
 
@@ -150,6 +151,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[EVENT_REMOVE] = { /* rule_event_pkey */
 		.name = "core_rule_event_remove", .params = 1, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM iotcore.rule_event WHERE event_id = $1::bigint",
+	},
+	[EVENT_RELEASE] = { /* rule_event_pkey */
+		.name = "core_rule_event_release", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE iotcore.rule_event SET due_at = now(), takes = takes - 1"
+		       " WHERE event_id = $1::bigint",
 	},
 };
 const struct db_table DB_TABLE_IOTCORE_RULE = { SQL, COUNT_OF(SQL) };
@@ -444,4 +450,10 @@ enum status
 db_rule_event_remove(struct db_tx *tx, int64_t event_id, struct err *err)
 {
 	return db_run(tx, &SQL[EVENT_REMOVE], DB_PARAMS(db_int64(event_id)), NULL, err);
+}
+
+enum status
+db_rule_event_release(struct db_tx *tx, int64_t event_id, struct err *err)
+{
+	return db_run(tx, &SQL[EVENT_RELEASE], DB_PARAMS(db_int64(event_id)), NULL, err);
 }

@@ -112,5 +112,7 @@ MUST_USE enum status db_rule_event_take(struct db_tx *tx, int64_t limit, int64_t
 	enum status (*each)(void *arg, const struct db_rule_event *event, struct err *err), void *arg,
 	struct err *err);
 MUST_USE enum status db_rule_event_remove(struct db_tx *tx, int64_t event_id, struct err *err);
+/* Due at once, as if it had not been taken: whoever took it must stop. */
+MUST_USE enum status db_rule_event_release(struct db_tx *tx, int64_t event_id, struct err *err);
 
 #endif

@@ -17,8 +17,8 @@
 #define SENDERS 8
 #define CONNECTIONS_MOST 16
 /* What one sender takes at once, and how long it has for it: an endpoint that hangs costs 9 s a message. */
-#define TAKEN_MOST 4
-#define LEASE_S 120
+#define TAKEN_MOST 2
+#define LEASE_S 40
 #define TAKES_MOST 3
 #define AGE_MOST_S 600
 #define CONFIRMATIONS_AT_ONCE 16
@@ -91,12 +91,13 @@ take(struct batch *batch, struct rule_worker *worker, struct err *err)
 }
 
 static enum status
-put_away(struct rule_worker *worker, int64_t event_id, struct err *err)
+put_away(struct rule_worker *worker, int64_t event_id,
+	enum status (*how)(struct db_tx *tx, int64_t event_id, struct err *err), struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, worker->sender.core->pool, err));
-	TRY(db_rule_event_remove(&tx, event_id, err));
+	TRY(how(&tx, event_id, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -108,19 +109,28 @@ deliver(struct rule_worker *worker, const struct taken *item, struct err *err)
 			LOG_INT("age_s", item->age_s));
 	else
 		TRY(rule_deliver(&worker->sender, item->topic, item->payload, err));
-	return put_away(worker, item->event_id, err);
+	return put_away(worker, item->event_id, db_rule_event_remove, err);
 }
 
 static enum status
 deliver_some(struct rule_worker *worker, bool *any, struct err *err)
 {
 	own_struct(batch) batch = { .count = 0 };
+	enum status status = OK;
+	struct err ignored;
+	size_t done = 0;
 
 	TRY(take(&batch, worker, err));
 	*any = batch.count > 0;
-	for (size_t i = 0; i < batch.count; i++)
-		TRY(deliver(worker, &batch.items[i], err));
-	return OK;
+	while (done < batch.count && status == OK) {
+		status = deliver(worker, &batch.items[done], err);
+		done += status == OK;
+	}
+	/* Who is stopped gives back what it has; what fails is due again when its lease is over. */
+	for (; done < batch.count && atomic_load(&worker->stopping); done++)
+		if (put_away(worker, batch.items[done].event_id, db_rule_event_release, &ignored) != OK)
+			break;
+	return status;
 }
 
 static void

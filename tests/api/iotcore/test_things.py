@@ -3,8 +3,10 @@ answer and every error held against AWS's service model."""
 import itertools
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import ClientError
 from harness.botomodel import Checked
 from harness.iotcore import ACCOUNT, READER, READER_SECRET, REGION, LocalCore
 
@@ -511,6 +513,38 @@ def test_the_broker_hears_of_what_changed_and_only_of_that(core, api):
     api("UpdateThing", thingName=made, attributePayload={"attributes": {"a": "1"}})
     api("DetachThingPrincipal", thingName=made, principal=cert)
     assert changes() == [("thing", made), ("certificate", cert[-64:])]
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------
+
+def test_many_at_once_follow_each_other(core):
+    """Every writer locks the account first: none deadlocks, and each sees what the one before it left."""
+    prefix, cert = name("crowd"), certificate(core)
+    with ThreadPoolExecutor(8) as pool:
+        def work(number):
+            mine, outcomes = Checked(core.client()), []
+            for i in range(12):
+                made, into = f"{prefix}-{(i + number) % 4}", f"{prefix}-group-{i % 3}"
+                for call, parameters in (
+                        ("CreateThing", {"thingName": made}), ("CreateThingGroup", {"thingGroupName": into}),
+                        ("UpdateThing", {"thingName": made, "attributePayload": {
+                            "attributes": {f"by{number % 3}": str(i)}, "merge": True}}),
+                        ("AttachThingPrincipal", {"thingName": made, "principal": cert}),
+                        ("AddThingToThingGroup", {"thingName": made, "thingGroupName": into}),
+                        ("DetachThingPrincipal", {"thingName": made, "principal": cert}),
+                        ("DeleteThing", {"thingName": made})):
+                    try:
+                        mine(call, **parameters)
+                        outcomes.append("OK")
+                    except ClientError as error:
+                        outcomes.append(error.response["Error"]["Code"])
+            return outcomes
+        outcomes = [one for found in pool.map(work, range(8)) for one in found]
+    # Another one has deleted it, or still holds its principal, or made it otherwise: no more than that.
+    assert set(outcomes) <= {"OK", "ResourceNotFoundException", "InvalidRequestException",
+                             "ResourceAlreadyExistsException"}
+    assert outcomes.count("OK") > len(outcomes) / 2
+    assert not [one for one in core.events() if one.get("level") == "error"]
 
 
 # ---- tags ------------------------------------------------------------------------------------------------------

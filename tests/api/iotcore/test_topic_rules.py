@@ -2,9 +2,12 @@
 delivery of messages, to an endpoint of this test's own."""
 import contextlib
 import http.server
+import ipaddress
 import itertools
 import json
 import queue
+import ssl
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -12,7 +15,10 @@ import urllib.request
 
 import psycopg2
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from harness.botomodel import Checked
+from harness.broker import Identity
 from harness.iotcore import ACCOUNT, REGION, LocalCore
 from harness.stack import wait_until
 
@@ -35,9 +41,11 @@ def api(core):
 class Endpoint:
     """Takes POSTs and answers from a list of statuses (then 200); `seen` holds (path, headers, body)."""
 
-    def __init__(self):
+    def __init__(self, authority=None):
         self.seen = queue.Queue()
         self.answers = queue.Queue()
+        self.hold = threading.Event()  # cleared: it takes requests and does not answer
+        self.hold.set()
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,6 +54,7 @@ class Endpoint:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 endpoint.seen.put((self.path, {key.lower(): value for key, value in self.headers.items()}, body))
+                endpoint.hold.wait(30)
                 try:
                     status = endpoint.answers.get_nowait()
                 except queue.Empty:
@@ -59,7 +68,19 @@ class Endpoint:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # clients that do not trust us, or went away
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if authority:
+            self.url = self.url.replace("http:", "https:")
+            self._serve_tls(authority)
+
+    def _serve_tls(self, authority):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as directory:
+            context.load_cert_chain(*authority.issue(
+                "destination", eku=ExtendedKeyUsageOID.SERVER_AUTH,
+                alternative=[x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]).write(directory))
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -458,6 +479,40 @@ def test_messages_wait_for_a_core_that_was_away(core, api, endpoint):
     settled(core)
     assert sorted(int(endpoint.next()[2]) for _ in range(19)) == [i for i in range(20) if i != 7]
     assert any(one["event"] == "rule_event_dropped" for one in core.events())
+
+
+@pytest.mark.usefixtures("no_rules")
+def test_what_was_under_way_is_sent_after_a_restart(core, api, endpoint):
+    """The core is stopped while its endpoint thinks; what it gives back is due at once."""
+    confirmed(api, endpoint, "/slow/")
+    api("CreateTopicRule", ruleName=name(), topicRulePayload=payload(actions=[http_action(f"{endpoint.url}/slow/x")]))
+    endpoint.hold.clear()
+    publish(core, REGISTERED, "1")
+    endpoint.next()
+    try:
+        assert core.stop() == 0
+    finally:
+        endpoint.hold.set()
+    core.start()
+    assert endpoint.next(10)[2] == b"1"
+    settled(core)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_certificate_of_a_destination_is_verified(cluster, tmp_path, trusted):
+    authority = Identity("Destinations", ca=True)
+    served, other = tmp_path / "served.pem", tmp_path / "other.pem"
+    served.write_text(authority.pem)
+    other.write_text(Identity("Somebody else", ca=True).pem)
+    with LocalCore(cluster, config={"iotcore_rules_ca_file": served if trusted else other}) as fresh, \
+            Endpoint(authority) as it:
+        api = Checked(fresh.client())
+        made = destination(api, f"{it.url}/x")
+        if trusted:
+            assert json.loads(it.next()[2])["arn"] == made["arn"]
+            return
+        wait_until(lambda: status(api, made["arn"]) == "ERROR", "the destination's error")
+        assert it.seen.empty()
 
 
 @pytest.mark.usefixtures("no_rules")
