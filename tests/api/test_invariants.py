@@ -94,7 +94,9 @@ def test_invariant_8_every_change_has_its_record(stack):
             records = boss.get("/v1/audit", params={"object": about, "limit": 100}).json()["records"]
             return [record["action"] for record in records]
 
-        body = boss.issue("inv-8").json()
+        issued = boss.issue("inv-8")
+        assert issued.status_code == 201, issued.text
+        body = issued.json()
         boss.post(f"/v1/certificates/{body['serial']}/revoke", json={"reason": "certificateHold"})
         boss.post(f"/v1/certificates/{body['serial']}/unhold", json={})
         boss.post(f"/v1/certificates/{body['serial']}/revoke", json={"reason": "keyCompromise"})
