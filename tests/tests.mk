@@ -125,6 +125,7 @@ FUZZ_SECONDS ?= 10
 FUZZ_ROOM_manifest := server
 FUZZ_ROOM_aws := server
 FUZZ_ROOM_policy := policy
+FUZZ_ROOM_rule := server
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 define fuzz_target

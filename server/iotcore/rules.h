@@ -7,7 +7,7 @@
 
 #define RULE_URL_MOST 2000
 
-/* ConfirmTopicRuleDestination's and UpdateTopicRuleDestination's errors in AWS's rules family. */
+/* InvalidRequestException when rules must not send to url; member is what it stands in. */
 MUST_USE enum status rule_check_url(struct call *call, const char *member, const char *url,
 	struct err *err);
 /* Makes one that awaits its confirmation. id: of the new one. */
