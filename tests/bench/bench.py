@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""make bench: what issuance, revocation, memory and start cost; medians of several runs, ratios against limits of the same run.
+"""make bench: what issuance, revocation, memory, start and IoT Core cost; medians of several runs, ratios against limits of the same run.
 
 Writes build/bench-results.json. PostgreSQL runs with fsync on. The load generator shares the machine's processors with
 the server: its own cost stands beside each figure.
@@ -21,6 +21,7 @@ os.environ.setdefault("JITRCA_TEST_BIN", str(pathlib.Path(__file__).resolve().pa
 import requests  # noqa: E402
 from cryptography import x509  # noqa: E402
 
+from bench_iot import bench_iot  # noqa: E402
 from harness import client  # noqa: E402
 from harness.client import csr_pem, new_key  # noqa: E402
 from harness.stack import Cluster, ROOT, Stack  # noqa: E402
@@ -160,6 +161,10 @@ def main():
             print(f"{name} …", file=sys.stderr, flush=True)
             results[name] = bench(stack)
             print(json.dumps({name: results[name]}), flush=True)
+    print("iot …", file=sys.stderr, flush=True)
+    with Cluster(fsync=True) as cluster:
+        results["iot"] = bench_iot(cluster)
+    print(json.dumps({"iot": results["iot"]}), flush=True)
     results["machine"]["load_after"] = os.getloadavg()[0]
     path = ROOT / "build" / "bench-results.json"
     path.parent.mkdir(exist_ok=True)

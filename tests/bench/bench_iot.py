@@ -1,0 +1,145 @@
+"""The section "iot" of make bench: a fleet's first connections, and how fast a revocation reaches everybody."""
+import contextlib
+import os
+import pathlib
+import socket
+import ssl
+import statistics
+import threading
+import time
+
+import requests
+from cryptography import x509
+
+from harness.crowd import Crowd, check, connect_packet
+from harness.loop import Loop
+from harness.stack import child_pids, wait_until
+
+FLEET = 1000
+EACH = 100
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def quantiles(values):
+    ordered = sorted(values)
+    return {"p50_ms": round(statistics.median(ordered) * 1000, 1),
+            "p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 1)}
+
+
+def cpu_s(pid, waited=False):
+    """Processor time of a process; waited: and of its children that have ended."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(int(field) for field in fields[11:15 if waited else 13]) / TICK
+
+
+def family_cpu_s(pid):
+    total = cpu_s(pid, waited=True)
+    for child in child_pids(pid):
+        with contextlib.suppress(OSError):
+            total += cpu_s(child)
+    return total
+
+
+def processors(loop):
+    pids = loop.stack.pids()
+    return {"frontend": cpu_s(pids["frontend"]), "signer": cpu_s(pids["signer"]),
+            "postgresql": family_cpu_s(loop.cluster.process.pid), "mosquitto": cpu_s(loop.broker.process.pid),
+            "iotcore": cpu_s(loop.core.process.pid)}
+
+
+def latencies(loop, names):
+    """From the registration of a certificate by the plugin, which tells of it, to its ACTIVE."""
+    return [float(row[0]) for row in loop.stack.query(
+        "SELECT extract(epoch FROM i.activated_at - c.created_at) FROM jitrca.iot_certificate i"
+        " JOIN iotcore.certificate c ON c.certificate_id = encode(i.sha256, 'hex') WHERE i.device_id = ANY (%s)", names)]
+
+
+def onboard(loop):
+    devices = loop.issue_many([f"fleet-{n}" for n in range(FLEET)], thing_type="sensor")
+    loop.wait_settled()
+    crowd = Crowd(loop, devices, 600)
+    before = processors(loop)
+    crowd.start()
+    figures = crowd.finish()
+    loop.wait_settled()
+    after = processors(loop)
+    check(loop, devices)
+    return {**figures, "cpu_ms_per_device": {part: round((after[part] - before[part]) / FLEET * 1000, 2) for part in before},
+            "generator_cpu_ms_per_device": round(crowd.cpu_s / FLEET * 1000, 2),
+            "event_to_active_in_the_crowd": quantiles(latencies(loop, [one.name for one in devices]))}
+
+
+def calm(loop):
+    """One device after the other: what one alone waits for."""
+    devices = loop.issue_many([f"calm-{n}" for n in range(EACH)])
+    loop.wait_settled()
+    for issued in devices:
+        assert not loop.device(issued).try_connect()
+        loop.wait_status(issued, "ACTIVE")
+    return quantiles(latencies(loop, [one.name for one in devices]))
+
+
+class Victim:
+    """A device with a session at the broker and one at our own mutual TLS."""
+
+    def __init__(self, loop, issued):
+        self.loop, self.issued = loop, issued
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(str(loop.broker.ca_file))
+        context.load_cert_chain(*issued.write(loop.broker.dir))
+        self.link = context.wrap_socket(socket.create_connection(("127.0.0.1", loop.broker.port)),
+                                        server_hostname="localhost")
+        self.link.sendall(connect_packet(issued.name, 0))
+        assert self.link.recv(4) == b"\x20\x02\x00\x00"
+        self.rest = loop.at_device(issued)
+        assert self.rest.get("/v1/rotation").status_code == 200
+        self.shard = f"{loop.stack.http_url}/crl/{issued.body['ca']}/{issued.shard}.crl"
+
+    def cut(self):
+        self.link.settimeout(10)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert self.link.recv(1) == b""
+
+    def refused(self):
+        wait_until(lambda: self.rest.get("/v1/rotation").status_code == 401, "a refusal", 10, 0.002)
+
+    def listed(self):
+        serial = int(self.issued.body["serial"], 16)
+        with requests.Session() as party:
+            wait_until(lambda: x509.load_der_x509_crl(party.get(self.shard, timeout=5).content)
+                       .get_revoked_certificate_by_serial_number(serial), "the shard", 10, 0.005)
+
+    def close(self):
+        self.link.close()
+        self.rest.close()
+
+
+def revoke(loop):
+    """From the moment that the request is sent."""
+    devices = loop.issue_many([f"victim-{n}" for n in range(EACH)])
+    loop.wait_settled()
+    Crowd(loop, devices, 120).run()
+    loop.wait_settled()
+    took = {"to_session_cut": [], "to_rest_and_mtls_refusal": [], "to_crl_shard": []}
+    for issued in devices:
+        victim = Victim(loop, issued)
+
+        def watch(until, into, start):
+            until()
+            took[into].append(time.monotonic() - start)
+        start = time.monotonic()
+        watchers = [threading.Thread(target=watch, args=(until, into, start)) for until, into in (
+            (victim.cut, "to_session_cut"), (victim.refused, "to_rest_and_mtls_refusal"), (victim.listed, "to_crl_shard"))]
+        for one in watchers:
+            one.start()
+        loop.revoke(issued)
+        for one in watchers:
+            one.join(15)
+        victim.close()
+    assert all(len(values) == EACH for values in took.values()), {name: len(values) for name, values in took.items()}
+    return {**{name: quantiles(values) for name, values in took.items()}, "limit_p99_ms": 1000}
+
+
+def bench_iot(cluster):
+    with Loop(cluster, config={"log_level": "info"}, core={"log_level": "warn"}, target={"quotas": {"*": 100000}}) as loop:
+        return {"onboard": onboard(loop), "event_to_active": calm(loop), "revoke": revoke(loop)}
