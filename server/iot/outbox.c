@@ -16,9 +16,9 @@
 
 #define KEY_PREFIX "certificate/"
 /* A row is with one worker so long; renewed between calls, each of which ends well within it. */
-#define LEASE_MS 60000
-#define RENEW_AFTER_MS 15000
-#define CALL_MS 20000
+#define LEASE_MS 30000
+#define RENEW_AFTER_MS 8000
+#define CALL_MS 15000
 /* Few at once, so that what is urgent need not wait for what was leased before; what is idle is many. */
 #define BATCH 8
 #define DISCARD_BATCH 5000
@@ -262,10 +262,6 @@ record(struct work *work, const struct iot_site *site, struct err *err)
 	bool held;
 
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_outbox_hold(&tx, work->row, &held, err));
-	if (!held)
-		return err_set(err, ERR_CONFLICT, "iot_lease_lost", "outbox: %s went to another worker",
-			work->row->key);
 	for (size_t i = 0; i < work->count; i++)
 		TRY(record_certificate(work, &tx, site, i, &report, err));
 	if (work->plan.thing != PLAN_THING_LEAVE) {
@@ -275,6 +271,11 @@ record(struct work *work, const struct iot_site *site, struct err *err)
 			TRY(note(&report, "device", work->device.device_id, site->target->name,
 				plan_thing_name(work->plan.thing), err));
 	}
+	/* Behind the certificates, as server/iot/jitr.c: in the other order the two could wait for each other. */
+	TRY(db_outbox_hold(&tx, work->row, &held, err));
+	if (!held)
+		return err_set(err, ERR_CONFLICT, "iot_lease_lost", "outbox: %s went to another worker",
+			work->row->key);
 	entry.item_count = report.count;
 	if (report.count > 0)
 		TRY(audit_write(app, &tx, &entry, err));

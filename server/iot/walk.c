@@ -67,18 +67,17 @@ behind(const struct page *page, int64_t mark_s)
 	return page->count > 0 && page->items[page->count - 1].creation_s < mark_s - OVERLAP_S;
 }
 
+/* Who leads does so until tx ends. */
 static enum status
-find_walk(struct iot_site *site, const struct db_iot_ca *ca, const char *kind,
+find_walk(struct iot_site *site, const struct db_iot_ca *ca, const char *kind, struct db_tx *tx,
 	struct db_iot_walk *walk, bool *found, bool *lead, struct err *err)
 {
-	own_struct(db_tx) tx = { NULL, NULL };
 	char what[DB_TARGET_BYTES + 32];
 
-	(void)snprintf(what, sizeof(what), "%s/%s", kind, site->target->name);
-	TRY(db_tx_begin(&tx, site->room->app->pool, err));
-	TRY(db_iot_lead(&tx, what, lead, err));
-	TRY(db_iot_walk_find(&tx, site->target->name, ca->issuer_id, kind, walk, found, err));
-	return db_tx_commit(&tx, err);
+	(void)snprintf(what, sizeof(what), "%s/%s/%d", kind, site->target->name, ca->issuer_id);
+	TRY(db_tx_begin(tx, site->room->app->pool, err));
+	TRY(db_iot_lead(tx, what, lead, err));
+	return db_iot_walk_find(tx, site->target->name, ca->issuer_id, kind, walk, found, err);
 }
 
 static enum status
@@ -104,7 +103,12 @@ sweep(struct iot_site *site, const struct db_iot_ca *ca, struct err *err)
 
 	if (page == NULL)
 		return err_memory(err);
-	TRY(find_walk(site, ca, "sweep", &walk, &found, &lead, err));
+	{
+		/* Begun under the lead, and led no longer: it may take longer than a transaction may. */
+		own_struct(db_tx) tx = { NULL, NULL };
+
+		TRY(find_walk(site, ca, "sweep", &tx, &walk, &found, &lead, err));
+	}
 	if (!lead || walk.started_at_s > now_s - SWEEP_EVERY_MS / 1000)
 		return OK; /* another server has just been here */
 	walk.started_at_s = now_s;
@@ -264,6 +268,7 @@ static enum status
 reconcile_step(struct iot_site *site, const struct db_iot_ca *ca, bool *more, struct err *err)
 {
 	own(page_t) page = mem_zalloc(sizeof(*page));
+	own_struct(db_tx) tx = { NULL, NULL };
 	int64_t now_s = clock_wall_s(site->room->app->clock);
 	struct iot_cursor cursor = { .done = false };
 	struct db_iot_walk walk;
@@ -273,7 +278,7 @@ reconcile_step(struct iot_site *site, const struct db_iot_ca *ca, bool *more, st
 	*more = false;
 	if (page == NULL)
 		return err_memory(err);
-	TRY(find_walk(site, ca, "reconcile", &walk, &found, &lead, err));
+	TRY(find_walk(site, ca, "reconcile", &tx, &walk, &found, &lead, err));
 	if (!lead)
 		return OK;
 	if (!found || (walk.finished_at_s != 0 && walk.started_at_s <= now_s - RECONCILE_EVERY_S))
