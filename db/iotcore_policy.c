@@ -26,7 +26,7 @@ enum {
 	TARGETS_UP,
 	TARGETS_DOWN,
 	EFFECTIVE,
-	THING_ATTACHED,
+	THING_OF,
 	STATEMENTS,
 };
 
@@ -150,11 +150,15 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND target LIKE $2 || '%' AND " BEFORE("target", "$3")
 		       " ORDER BY target DESC LIMIT $4::bigint",
 	},
-	/* thing_group_member_pkey, thing_group_pkey, policy_attachment_pkey, policy_version_pkey */
+	/* thing_principal_certificate, thing_group_member_pkey, thing_group_pkey,
+	 * policy_attachment_pkey, policy_version_pkey */
 	[EFFECTIVE] = {
 		.name = "iotcore_effective_policies", .params = 4, .columns = 2, .rows = ROWS_ANY,
 		.sql = "WITH RECURSIVE up (name) AS ("
 		       " SELECT thing_group FROM iotcore.thing_group_member WHERE thing = $2"
+		       " UNION SELECT m.thing_group FROM iotcore.thing_principal p"
+		       " JOIN iotcore.thing_group_member m ON m.thing = p.thing"
+		       " WHERE $1 LIKE 'cert/%' AND p.certificate_id = substr($1, 6)"
 		       " UNION SELECT name FROM iotcore.thing_group WHERE $1 = 'thinggroup/' || name"
 		       " UNION SELECT g.parent FROM iotcore.thing_group g JOIN up ON g.name = up.name"
 		       " WHERE g.parent IS NOT NULL),"
@@ -167,10 +171,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND p.name <> ALL (coalesce(string_to_array($4, E'\\n'), '{}'))"
 		       " ORDER BY p.name LIMIT 512",
 	},
-	[THING_ATTACHED] = { /* thing_principal_pkey */
-		.name = "iotcore_thing_attached", .params = 2, .columns = 1, .rows = ROWS_ONE,
-		.sql = "SELECT EXISTS (SELECT FROM iotcore.thing_principal WHERE thing = $1"
-		       " AND 'cert/' || certificate_id = $2)",
+	[THING_OF] = { /* thing_principal_certificate */
+		.name = "iotcore_thing_of", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT thing FROM iotcore.thing_principal WHERE $1 LIKE 'cert/%'"
+		       " AND certificate_id = substr($1, 6) AND (exclusive OR thing = $2)"
+		       " ORDER BY exclusive DESC LIMIT 1",
 	},
 };
 const struct db_table DB_TABLE_IOTCORE_POLICY = { SQL, COUNT_OF(SQL) };
@@ -320,22 +325,16 @@ db_iotcore_policy_version_delete(
 
 /* ---- targets ---- */
 
-static enum status
-run_flag(struct db_tx *tx, unsigned statement, struct db_params params, bool *out, struct err *err)
+enum status
+db_iotcore_target_exists(struct db_tx *tx, const char *target, bool *exists, struct err *err)
 {
 	own(PGresult) rows = NULL;
 	struct db_row row;
 
-	TRY(db_run(tx, &SQL[statement], params, &rows, err));
+	TRY(db_run(tx, &SQL[TARGET_EXISTS], DB_PARAMS(db_text(target)), &rows, err));
 	row = db_row(rows, 0);
-	*out = db_row_bool(&row);
+	*exists = db_row_bool(&row);
 	return db_row_end(&row, err);
-}
-
-enum status
-db_iotcore_target_exists(struct db_tx *tx, const char *target, bool *exists, struct err *err)
-{
-	return run_flag(tx, TARGET_EXISTS, DB_PARAMS(db_text(target)), exists, err);
 }
 
 enum status
@@ -417,9 +416,17 @@ db_iotcore_effective_policies(struct db_tx *tx, const char *target, const char *
 }
 
 enum status
-db_iotcore_thing_attached(
-	struct db_tx *tx, const char *thing, const char *target, bool *attached, struct err *err)
+db_iotcore_thing_of(struct db_tx *tx, const char *target, const char *client_id,
+	char thing[DB_IOTCORE_NAME_BYTES], struct err *err)
 {
-	return run_flag(
-		tx, THING_ATTACHED, DB_PARAMS(db_text(thing), db_text(target)), attached, err);
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	thing[0] = '\0';
+	TRY(db_run(tx, &SQL[THING_OF], DB_PARAMS(db_text(target), db_text(client_id)), &rows, err));
+	if (db_rows(rows) == 0)
+		return OK;
+	row = db_row(rows, 0);
+	db_row_text(&row, thing, DB_IOTCORE_NAME_BYTES);
+	return db_row_end(&row, err);
 }

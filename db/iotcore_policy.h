@@ -80,7 +80,8 @@ MUST_USE enum status db_iotcore_policy_targets(struct db_tx *tx, const char *pol
 
 /*
  * The policies that are in effect for a target (NULL: none) and a thing (NULL: none): those attached to
- * the target, and to the groups of the thing or the target and their ancestors; each once, by name, with its
+ * the target, and to the groups of the thing, of all things that the target is attached to, and of
+ * the target if it is one, with their ancestors; each once, by name, with its
  * default version's document. `also` and `but`: names to add and to leave out, one a line, or NULL.
  * At most 512.
  */
@@ -88,8 +89,11 @@ MUST_USE enum status db_iotcore_effective_policies(struct db_tx *tx, const char 
 	const char *thing, const char *also, const char *but,
 	enum status (*each)(void *arg, const char *name, struct view document, struct err *err),
 	void *arg, struct err *err);
-/* Whether the certificate of a target ("cert/…") is attached to the thing. */
-MUST_USE enum status db_iotcore_thing_attached(struct db_tx *tx, const char *thing, const char *target,
-	bool *attached, struct err *err);
+/*
+ * Whose variables count for a target ("cert/…"): the thing that it is attached to exclusively, else the
+ * one that the client's id (NULL: none) names, if it is attached to that; "": none.
+ */
+MUST_USE enum status db_iotcore_thing_of(struct db_tx *tx, const char *target, const char *client_id,
+	char thing[DB_IOTCORE_NAME_BYTES], struct err *err);
 
 #endif

@@ -143,21 +143,21 @@ lines_of(struct call *call, const char *member, char **out, struct err *err)
 	return OK;
 }
 
-/* The client's id names a thing, if its certificate is attached to that. */
+/* As the broker finds it: attached exclusively, or named by the client's id. */
 static enum status
 describe_thing(struct bench *it, const struct subject *subject, struct err *err)
 {
-	bool attached = false, found = false;
+	char name[DB_IOTCORE_NAME_BYTES];
+	bool found = false;
 	const char *key;
 	json_t *value;
 
-	if (subject->thing == NULL || subject->target_or_null == NULL)
+	if (subject->target_or_null == NULL)
 		return OK;
-	TRY(db_iotcore_thing_attached(
-		it->call->tx, subject->thing, subject->target, &attached, err));
-	it->context.thing_attached = attached ? POLICY_YES : POLICY_NO;
-	if (attached)
-		TRY(db_thing_find(it->call->tx, subject->thing, &found, &it->thing, err));
+	TRY(db_iotcore_thing_of(it->call->tx, subject->target, subject->thing, name, err));
+	it->context.thing_attached = name[0] != '\0' ? POLICY_YES : POLICY_NO;
+	if (name[0] != '\0')
+		TRY(db_thing_find(it->call->tx, name, &found, &it->thing, err));
 	if (!found)
 		return OK;
 	it->context.thing_name = view_text(it->thing.name);
@@ -235,10 +235,8 @@ gather(struct bench *it, struct err *err)
 		it->context.client_id = view_text(client_id);
 	TRY(describe_thing(it, &subject, err));
 	TRY(describe_certificate(it, &subject, err));
-	/* The groups of a thing count once the certificate is attached to it. */
-	return db_iotcore_effective_policies(call->tx, subject.target_or_null,
-		it->context.thing_attached == POLICY_YES ? subject.thing : NULL, also, but,
-		add_parsed, it, err);
+	return db_iotcore_effective_policies(
+		call->tx, subject.target_or_null, NULL, also, but, add_parsed, it, err);
 }
 
 static enum policy_action

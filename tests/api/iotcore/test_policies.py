@@ -266,9 +266,15 @@ def test_test_authorization(api, authority):
     assert ask("RECEIVE", ARN + "topic/south/a")["authDecision"] == "IMPLICIT_DENY"
     assert ask("SUBSCRIBE", ARN + "topicfilter/a")["authDecision"] == "ALLOWED"
 
+    # Another client's id: the thing's variables do not count, but its groups' policies do, as for the broker.
+    other = api("TestAuthorization", principal=certificate, clientId="other", authInfos=[
+        {"actionType": "RECEIVE", "resources": [ARN + "topic/north/a"]}, {"actionType": "SUBSCRIBE", "resources": [ARN + "topicfilter/a"]}])
+    assert [result["authDecision"] for result in other["authResults"]] == ["IMPLICIT_DENY", "ALLOWED"]
+
     found = api("GetEffectivePolicies", principal=certificate, thingName="device-7")["effectivePolicies"]
     assert [item["policyName"] for item in found] == ["also", "decides"]
-    assert [item["policyName"] for item in api("GetEffectivePolicies", principal=certificate)["effectivePolicies"]] == ["decides"]
+    assert [item["policyName"] for item in api("GetEffectivePolicies", principal=certificate)["effectivePolicies"]] == [
+        "also", "decides"]
     assert [item["policyName"] for item in api("GetEffectivePolicies", thingName="device-7")["effectivePolicies"]] == ["also"]
 
 
@@ -296,6 +302,16 @@ def test_attaching_is_followed_by_the_broker(api, authority, core):
     api("CreatePolicyVersion", policyName="followed", policyDocument=document("iot:Publish"), setAsDefault=True)
     changes = core.query("SELECT kind, key FROM iotcore.change WHERE seq > %s ORDER BY seq", before)
     assert changes[0] == ("certificate", its_id) and ("policy", "followed") in changes
+
+
+def test_old_changes_are_forgotten_and_young_ones_kept(cluster, core):
+    """A broker that was away for an hour reads on; after that long nobody needs them."""
+    from harness.iotcore import LocalCore
+    from harness.stack import wait_until
+    core.query("UPDATE iotcore.change SET at = now() - interval '1 day' WHERE seq <= 3")
+    core.query("UPDATE iotcore.change SET at = now() - interval '61 minutes' WHERE seq = 4")
+    with LocalCore(cluster, share=core):  # its first round comes with its start
+        wait_until(lambda: core.query("SELECT min(seq) FROM iotcore.change") == [(4,)], "the oldest to be gone")
 
 
 def test_concurrent_writers_never_deadlock(core, authority):
