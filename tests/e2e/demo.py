@@ -169,7 +169,10 @@ class Demo:
     # -- the story ----------------------------------------------------------------------------------
 
     def play(self):
-        iot = "IOTCORE_ENDPOINT_URL" in self.env and shutil.which("mosquitto_pub")
+        iot = "IOTCORE_ENDPOINT_URL" in self.env
+        if iot and not shutil.which("mosquitto_pub"):
+            print("mosquitto_pub is missing (apt-get install mosquitto-clients): what is IoT Core's is left out")
+            iot = False
         url, admin = self.env["JITRCA_URL"], self.env["JITRCA_ADMIN_TOKEN"]
         start = time.monotonic()
         self.wanted(self.curl("POST", f"{url}/v1/manifests", {
