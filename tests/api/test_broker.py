@@ -587,7 +587,7 @@ def test_what_changed_while_the_link_was_down_is_found(cluster, factory):
         it.sql("DELETE FROM iotcore.change")
         it.sql("COMMIT")
         assert cut.gone.wait(10)
-        assert it.events("registry_gap") or len(it.events("registry_loaded")) > 1
+        wait_until(lambda: len(it.events("registry_loaded")) > 1, "the log line")
 
 
 def test_a_registry_too_old_lets_nobody_in(own_cluster, factory):
@@ -720,7 +720,7 @@ def test_strangers_in_a_crowd_do_not_stop_a_good_one(cluster, factory, long_form
               f" {busy_s * 1000 / (sum(counts) + len(delays)):.2f} ms of the broker's CPU for each of them")
         assert sum(counts) > 100 and delays[len(delays) * 99 // 100 - 1] < 1000
         assert it.sql("SELECT count(*) FROM iotcore.certificate") < [(60,)]
-        # The log stays short, whoever shouts.
+        # Of those that fail in TLS most end at their ClientHello. And the log stays short, whoever shouts.
         assert len(it.events("connect_refused")) < 25 * (taken + 2)
 
 

@@ -21,5 +21,7 @@ struct limiter {
 
 /* Takes a token. now_ms: monotonic, above 0. */
 bool limiter_pass(struct limiter *limiter, uint64_t hash, int64_t now_ms);
+/* Whether there is one. */
+bool limiter_left(const struct limiter *limiter, uint64_t hash, int64_t now_ms);
 
 #endif

@@ -13,6 +13,7 @@
 #define STALE_MS 60000
 #define REGISTER_PER_S 1000
 #define REGISTER_PER_ADDRESS_PER_S 500
+#define STRANGERS_PER_ADDRESS_PER_S 50
 #define COMPLAINTS_PER_S 20
 #define NOTICES_MAX 100000
 #define SWEEP_PER_TICK 500 /* some 2 ms of the broker's time */
@@ -348,6 +349,8 @@ read_option(struct plugin_options *out, const struct mosquitto_opt *option, stru
 		return read_number(option, 0, 1000000, &out->register_per_s, err);
 	if (strcmp(option->key, "register_per_address_per_s") == 0)
 		return read_number(option, 0, 1000000, &out->register_per_address_per_s, err);
+	if (strcmp(option->key, "strangers_per_address_per_s") == 0)
+		return read_number(option, 1, 1000000, &out->strangers_per_address_per_s, err);
 	if (strcmp(option->key, "log_level") == 0)
 		return log_level_parse(&out->log_level, option->value)
 		               ? OK
@@ -365,6 +368,7 @@ read_options(
 	*out = (struct plugin_options){ .stale_ms = STALE_MS,
 		.register_per_s = REGISTER_PER_S,
 		.register_per_address_per_s = REGISTER_PER_ADDRESS_PER_S,
+		.strangers_per_address_per_s = STRANGERS_PER_ADDRESS_PER_S,
 		.log_level = LOG_INFO };
 	for (int i = 0; i < count; i++)
 		TRY(read_option(out, &options[i], err));
@@ -442,7 +446,7 @@ plugin_begin(
 	TRY(entropy_fill(&ENTROPY_SYSTEM, (uint8_t *)&p->key, sizeof(p->key), err));
 	TRY(registry_new(&p->registry, &p->key, err));
 	TRY(sessions_new(&p->sessions, p->registry, &p->key, err));
-	TRY(tls_begin(&p->tls, p->registry, err));
+	TRY(tls_begin(&p->tls, p->registry, &p->key, p->options.strangers_per_address_per_s, err));
 	(void)sigaction(SIGRTMIN, &action, NULL);
 	return follower_start(&p->follower,
 		&(struct follow_setup){ .conninfo = p->options.database_url,

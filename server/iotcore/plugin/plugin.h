@@ -25,6 +25,7 @@ struct plugin_options {
 	int64_t stale_ms;
 	int64_t register_per_s;
 	int64_t register_per_address_per_s;
+	int64_t strangers_per_address_per_s;
 	enum log_level log_level;
 };
 

@@ -1,8 +1,10 @@
 #include "server/iotcore/plugin/tls.h"
 
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -15,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/iotcore/plugin/limiter.h"
 
 /* RFC 5280 has no limit; AWS's chains are a leaf and its CA, and a few names. */
 #define PAIRS_MAX 64
@@ -35,6 +38,8 @@ struct tls {
 	size_t anchor_count;
 	uint64_t generation; /* of the registry's CAs that the anchors were read at */
 	bool read;
+	struct siphash_key key;
+	struct limiter strangers; /* by address: handshakes that failed */
 	struct tls_stats stats;
 };
 
@@ -99,6 +104,35 @@ anchors_follow(struct tls *tls)
 /*
  * Verification, in the handshake
  */
+
+/* Of the peer's address, without its port. */
+static uint64_t
+address_hash(const struct tls *tls, SSL *ssl)
+{
+	struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+	socklen_t len = sizeof(peer);
+
+	if (getpeername(SSL_get_fd(ssl), (struct sockaddr *)&peer, &len) != 0)
+		return 0;
+	if (peer.ss_family == AF_INET)
+		return siphash(&tls->key, &((struct sockaddr_in *)&peer)->sin_addr,
+			sizeof(struct in_addr));
+	/* IPv6 gives a host its whole /64. */
+	return siphash(&tls->key, &((struct sockaddr_in6 *)&peer)->sin6_addr, 8);
+}
+
+/* The first that is heard of a client. */
+static int
+on_client_hello(SSL *ssl, int *alert, void *arg)
+{
+	struct tls *tls = arg;
+
+	if (limiter_left(&tls->strangers, address_hash(tls, ssl), clock_mono_ms(&CLOCK_SYSTEM)))
+		return SSL_CLIENT_HELLO_SUCCESS;
+	tls->stats.turned_away++;
+	*alert = SSL_AD_USER_CANCELLED;
+	return SSL_CLIENT_HELLO_ERROR;
+}
 
 static int
 refuse(X509_STORE_CTX *ctx, uint64_t *counter, int error)
@@ -189,6 +223,7 @@ verify(X509_STORE_CTX *ctx, void *arg)
 	struct registry_certificate known;
 	uint8_t id[REGISTRY_ID_BYTES];
 	unsigned len = 0;
+	SSL *ssl;
 	int ok;
 
 	if (leaf == NULL || X509_digest(leaf, EVP_sha256(), id, &len) != 1)
@@ -197,6 +232,10 @@ verify(X509_STORE_CTX *ctx, void *arg)
 	ok = known.status == REGISTRY_UNKNOWN ? verify_unknown(tls, ctx, leaf)
 	                                      : verify_known(tls, ctx, leaf);
 	ERR_clear_error(); /* the broker would log what we have already judged */
+	ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+	if (!ok && ssl != NULL)
+		(void)limiter_pass(
+			&tls->strangers, address_hash(tls, ssl), clock_mono_ms(&CLOCK_SYSTEM));
 	return ok;
 }
 
@@ -214,6 +253,7 @@ on_new_ssl(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, vo
 		(ctx = SSL_get_SSL_CTX(ssl)) == NULL)
 		return;
 	SSL_CTX_set_cert_verify_callback(ctx, verify, tls);
+	SSL_CTX_set_client_hello_cb(ctx, on_client_hello, tls);
 	(void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	/* A resumed session skips verification. AWS IoT has no tickets either. */
 	(void)SSL_set_options(ssl, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
@@ -228,13 +268,16 @@ on_free_verdict(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long arg
 }
 
 enum status
-tls_begin(struct tls **out, struct registry *registry, struct err *err)
+tls_begin(struct tls **out, struct registry *registry, const struct siphash_key *key,
+	int64_t strangers_per_s, struct err *err)
 {
 	struct tls *tls = mem_zalloc(sizeof(*tls));
 
 	if (tls == NULL)
 		return err_memory(err);
 	tls->registry = registry;
+	tls->key = *key;
+	tls->strangers.per_s = strangers_per_s;
 	tls->thread = pthread_self();
 	tls->verdict_index = X509_get_ex_new_index(0, NULL, NULL, NULL, on_free_verdict);
 	tls->ssl_index = SSL_get_ex_new_index(0, tls, on_new_ssl, NULL, NULL);

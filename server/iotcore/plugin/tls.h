@@ -26,12 +26,16 @@
 
 struct tls;
 
-/* From now on. Borrows registry, which must live until tls_end. Once per process. */
-MUST_USE enum status tls_begin(struct tls **out, struct registry *registry, struct err *err);
+/*
+ * From now on. Borrows registry, which must live until tls_end. key: random; strangers_per_s: how
+ * many handshakes of one address may fail in a second. Once per process.
+ */
+MUST_USE enum status tls_begin(struct tls **out, struct registry *registry,
+	const struct siphash_key *key, int64_t strangers_per_s, struct err *err);
 void tls_end(struct tls *tls); /* NULL is welcome */
 
 struct tls_stats {
-	uint64_t unknown_ca, expired, bad_use, let_through;
+	uint64_t unknown_ca, expired, bad_use, let_through, turned_away;
 };
 void tls_stats(const struct tls *tls, struct tls_stats *out);
 
