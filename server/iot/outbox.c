@@ -271,7 +271,7 @@ record(struct work *work, const struct iot_site *site, struct err *err)
 			TRY(note(&report, "device", work->device.device_id, site->target->name,
 				plan_thing_name(work->plan.thing), err));
 	}
-	/* Behind the certificates, as server/iot/jitr.c: in the other order the two could wait for each other. */
+	/* Behind the certificates, as server/iot/jitr.c: else the two could wait for each other. */
 	TRY(db_outbox_hold(&tx, work->row, &held, err));
 	if (!held)
 		return err_set(err, ERR_CONFLICT, "iot_lease_lost", "outbox: %s went to another worker",
