@@ -718,7 +718,7 @@ def test_strangers_in_a_crowd_do_not_stop_a_good_one(cluster, factory, long_form
         print(f"{sum(counts) / taken:.0f} refused connects a second; {len(delays) / taken:.0f} publishes a second,"
               f" p50 {statistics.median(delays):.1f} ms, p99 {delays[len(delays) * 99 // 100 - 1]:.1f} ms;"
               f" {busy_s * 1000 / (sum(counts) + len(delays)):.2f} ms of the broker's CPU for each of them")
-        assert sum(counts) > 100 and delays[len(delays) * 99 // 100 - 1] < 1000
+        assert sum(counts) > 20 and delays[len(delays) * 99 // 100 - 1] < 1000
         assert it.sql("SELECT count(*) FROM iotcore.certificate") < [(60,)]
         # Of those that fail in TLS most end at their ClientHello. And the log stays short, whoever shouts.
         assert len(it.events("connect_refused")) < 25 * (taken + 2)
