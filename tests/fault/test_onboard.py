@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+import requests
 
 from harness import client
 from harness.broker import PLUGIN
@@ -47,3 +48,63 @@ def test_a_fleet_onboards_while_every_part_is_killed(cluster):
             answer = boss.get("/v1/audit/verify")
             assert answer.status_code == 200 and answer.json()["ok"] is True, answer.text
         print(f"{len(victims)} kills: {figures}")
+
+
+FRESH, VICTIMS_OF_THE_NIGHT = 60, 20
+PER_S = 20  # of UpdateCertificate, ours and, a little above, that of IoT Core
+
+
+def throttled(loop):
+    """How often IoT Core said that we ask too often."""
+    text = requests.get(f"{loop.stack.http_url}/metrics", timeout=10).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("jitrca_aws_throttles_total"))
+
+
+def modified(loop, devices):
+    return sorted(row[0] for row in loop.stack.query(
+        "SELECT extract(epoch FROM modified_at)::float8 FROM iotcore.certificate WHERE certificate_id = ANY (%s)",
+        [issued.id for issued in devices]))
+
+
+def waiting(loop, why):
+    return sum(cause == why for _, cause, *_ in loop.outbox())
+
+
+def test_iot_core_away_for_long(cluster):
+    """Issuance goes on, the outbox grows; then it drains, what takes away first, and within the quota."""
+    with Loop(cluster, target={"quotas": {"*": 500, "UpdateCertificate": PER_S}},
+              core_quotas=f"UpdateCertificate {PER_S + 5}\n* 1000\n") as loop:
+        victims = loop.issue_many([f"victim-{n}" for n in range(VICTIMS_OF_THE_NIGHT)])
+        crowd = Crowd(loop, victims, 120)
+        crowd.start()
+        crowd.finish()
+        loop.wait_settled()
+        loop.core.stop()
+
+        fresh = loop.issue_many([f"fresh-{n}" for n in range(FRESH)])
+        for issued in fresh:
+            assert not loop.device(issued).try_connect()
+        wait_until(lambda: waiting(loop, "registered") == FRESH, "the events in the outbox", 60)
+        for issued in victims:
+            loop.revoke(issued, "superseded")
+        loop.issue_many([f"later-{n}" for n in range(FRESH)])  # who is never seen there waits for nothing
+        assert waiting(loop, "registered") == FRESH and len(loop.outbox()) >= FRESH + VICTIMS_OF_THE_NIGHT
+        # Tries have failed, and nothing is asked for a while; nothing is given up, and the server is well but for that.
+        wait_until(lambda: loop.boss.get("/v1/iot/status").json()["targets"][0]["breaker"] != "closed", "the breaker", 60)
+        assert any(attempts > 0 for _, _, attempts, *_ in loop.outbox())
+        assert all(failed_at is None for *_, failed_at in loop.outbox())
+        assert requests.get(f"{loop.stack.http_url}/readyz", timeout=10).status_code == 200
+        start = time.time()
+        loop.core.start()
+        loop.wait_settled(180)
+
+        revoked, active = modified(loop, victims), modified(loop, fresh)
+        assert {loop.status(one) for one in victims} == {"REVOKED"}
+        check(loop, fresh)
+        assert start - 1 < revoked[0] and revoked[-1] < active[FRESH // 2], (revoked[-1] - start, active[FRESH // 2] - start)
+        # A full bucket and what runs in meanwhile: no more calls than that.
+        took = active[-1] - revoked[0]
+        assert FRESH + VICTIMS_OF_THE_NIGHT <= PER_S * (took + 1.5), took
+        assert throttled(loop) == 0
+        print(f"{FRESH + VICTIMS_OF_THE_NIGHT} rows drained in {took:.1f} s; revocations after {revoked[-1] - start:.1f} s,"
+              f" activations after {active[-1] - start:.1f} s")

@@ -125,6 +125,7 @@ class Loop:
     def close(self):
         if self.boss is not None:
             self.boss.close()
+            self.boss = None
         with contextlib.suppress(subprocess.TimeoutExpired, AssertionError):
             self.broker.__exit__()
         self.core.close()
@@ -132,14 +133,13 @@ class Loop:
         if not os.environ.get("JITRCA_TEST_KEEP"):
             shutil.rmtree(self.targets.parent, ignore_errors=True)
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         try:
-            self.boss.close()
-            self.broker.__exit__()
-            self.core.__exit__()
-            self.stack.__exit__()
+            if kind is None:  # otherwise what went wrong before is what counts
+                self.broker.__exit__()
+                self.core.__exit__()
+                self.stack.__exit__()
         finally:
-            self.boss = None
             self.close()
 
     def kill(self, part):
