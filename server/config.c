@@ -285,8 +285,8 @@ static const struct key KEYS[] = {
 		.standard = "",
 		.rule = is_absolute_or_empty,
 		.rule_text = "a path, or nothing",
-		.about = "The accounts and Regions whose IoT Core is kept in step, JSON (docs/aws-iot-core.md). "
-			 "Empty: none." },
+		.about = "The accounts and Regions whose IoT Core is kept in step, JSON"
+			 " (docs/aws-iot-core.md). Empty: none." },
 
 	{ .section = "Local IoT Core (jitrca iotcore)",
 		.name = "iotcore_listen",
