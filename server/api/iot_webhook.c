@@ -94,14 +94,18 @@ site_of_arn(struct app *app, const char *arn)
 	return NULL;
 }
 
-/* https://HOST/confirmdestination/…, and HOST exactly that of the target's Region. */
+/*
+ * https://HOST/confirmdestination/…, and HOST exactly that of the target's Region. A local IoT Core that is
+ * itself reached without TLS has no other than http to offer; the URL is not fetched anyway.
+ */
 static bool
 is_its_url(const struct iot_target *target, const char *url)
 {
 	char begin[IOT_HOST_BYTES + 64];
 
 	if (target->webhook.host[0] != '\0')
-		(void)snprintf(begin, sizeof(begin), "https://%s/confirmdestination/",
+		(void)snprintf(begin, sizeof(begin), "%s://%s/confirmdestination/",
+			strncmp(target->endpoint_url, "http://", 7) == 0 ? "http" : "https",
 			target->webhook.host);
 	else
 		(void)snprintf(begin, sizeof(begin), "https://iot.%s.amazonaws.com%s/confirmdestination/",
@@ -194,8 +198,11 @@ events(struct app *app, struct request *request, struct err *err)
 	return request_reply_json(request, 200, json_pack("{s:I}", "accepted", (json_int_t)taken), err);
 }
 
+/* In the URL of a confirmation; the body has it as well, and that is read. */
+static const char *const QUERY[] = { "confirmationToken", NULL };
+
 const struct route IOT_WEBHOOK_ROUTES[] = {
 	{ .method = "POST", .path = "/v1/iot/jitr-events", .handle = events, .roles = ROLE_ANYONE,
-	  .body_max_bytes = BODY_MAX_BYTES },
+	  .body_max_bytes = BODY_MAX_BYTES, .query = QUERY },
 	{ .method = NULL },
 };
