@@ -212,6 +212,7 @@ static enum status
 table_grow(struct table *table, struct err *err)
 {
 	size_t wanted = table->bucket_count == 0 ? BUCKETS_FIRST : table->bucket_count * 2;
+	/* NOLINTNEXTLINE(bugprone-sizeof-expression): pointers are what it holds */
 	struct node **buckets = mem_array(wanted, sizeof(*buckets));
 
 	if (buckets == NULL)
