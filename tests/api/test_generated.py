@@ -521,7 +521,7 @@ def bodies(stack, boss):
           "expires_after_malformed", "expires_before_malformed", "since_malformed", "until_malformed", "items_malformed",
           "issued_malformed", "status_unknown", "role_unknown", "ca_unknown", "crl_unknown", "not_acceptable", "not_found",
           "method_not_allowed", "path_malformed", "uri_too_long", "certificate_unknown", "certificate_id_malformed",
-          "revocation_unknown", "device_unknown", "id_malformed")
+          "revocation_unknown", "device_unknown", "id_malformed", "late_malformed", "late_not_alone")
 def paths(stack, boss):
     boss.post("/v1/manifests", json={"id": "sc-p", "station": "gen-st", "quantity": 1})
     ca = boss.get("/v1/cas").json()["cas"][-1]["id"]
@@ -532,7 +532,8 @@ def paths(stack, boss):
             "/v1/principals?role=x", "/v1/cas/none", "/v1/none", "/v1/" + "x" * 3000,
             f"/v1/certificates/{'0' * 64}", "/v1/certificates/x", f"/v1/revocations/{'0' * 32}", "/v1/devices/none",
             *(f"/crl/{one}/zz.crl" for one in {ca, *(c["id"] for c in boss.get("/v1/cas").json()["cas"])}),
-            "/v1/devices?status=x", "/v1/devices/a%20b", "/v1/stations/a%20b"):
+            "/v1/devices?status=x", "/v1/devices?late=x", "/v1/devices?late=true&status=active", "/v1/devices/a%20b",
+            "/v1/stations/a%20b"):
         yield boss.get(path)
     for path in ("/v1/cas/%zz", "/v1/devices?status=%zz"):  # requests would mend the escapes
         yield Raw(stack, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
