@@ -2,6 +2,7 @@
 simple state, and makes faults on demand. What a request got wrong is kept in `findings`: a test ends by seeing none."""
 import base64
 import collections
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -46,6 +47,16 @@ def certificate_id(pem):
     except ValueError as error:
         raise Refused("CertificateValidationException", "not a certificate") from error
     return hashlib.sha256(der).hexdigest()
+
+
+@dataclasses.dataclass
+class Call:
+    """A request that reached the service: what was asked, and what became of it."""
+    when: float
+    operation: str
+    params: dict
+    code: str | None = None  # of a refusal
+    lost: bool = False  # carried out, but its answer never arrived
 
 
 class Model:
@@ -422,6 +433,8 @@ class State:
 
     def AttachPolicy(self, p):
         self.need(self.policies, p["policyName"])
+        if ":cert/" in p["target"]:
+            self.need(self.certificates, p["target"].rsplit("/", 1)[1])
         names = self.attached[p["target"]]
         if p["policyName"] not in names:
             names.append(p["policyName"])
@@ -524,6 +537,8 @@ class AwsDouble:
         AwsDouble.model = AwsDouble.model or Model()
         self.lock = threading.RLock()
         self.state, self.findings, self.faults, self.seen = State(), [], [], []
+        self.journal = []  # Call
+        self.chaos = None  # operation: a fault or None, where none was ordered
         self.connections = 0
         self.keys = dict(KEYS)
         self.tokens = {}  # access key: session token
@@ -568,7 +583,7 @@ class AwsDouble:
             if fault["times"] > 0 and fault["operation"] in (None, operation):
                 fault["times"] -= 1
                 return fault
-        return None
+        return self.chaos(operation) if self.chaos else None
 
     # one request
 
@@ -588,16 +603,19 @@ class AwsDouble:
             fault = self.next_fault(operation.name)
         if fault and self.make_fault(handler, fault, before=True):
             return
+        call = Call(time.monotonic(), operation.name, {})
         try:
             with self.lock:
-                status, result, kind = self.perform(handler, operation, labels, query, headers, body)
+                status, result, kind = self.perform(call, handler, operation, labels, query, headers, body)
         except Refused as refused:
             status, result, kind = CODES.get(refused.code, 403), refused.body, refused.code
+            call.code = refused.code
         if fault and self.make_fault(handler, fault, before=False, result=result):
+            call.lost = True
             return
         self.answer(handler, status, result, kind)
 
-    def perform(self, handler, operation, labels, query, headers, body):
+    def perform(self, call, handler, operation, labels, query, headers, body):
         self.check_signature(handler.command, handler.path, headers, body)
         pairs = [(urllib.parse.unquote(name), urllib.parse.unquote(value)) for name, _, value in
                  (part.partition("=") for part in query.split("&") if part)]
@@ -607,6 +625,8 @@ class AwsDouble:
         if wrong:
             self.findings.append(f"{operation.name}: {'; '.join(wrong)}")
             raise Refused("InvalidRequestException", "; ".join(wrong)[:200])
+        call.params = params
+        self.journal.append(call)
         result = getattr(self.state, operation.name)(params)
         if result is not None:
             wrong = [text for text in self.model.check(result, operation.output_shape) if "unknown member" not in text.lower()]

@@ -1,0 +1,299 @@
+"""Outbox and CA registration against a double of AWS that validates each request and fails in all the ways that AWS can."""
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import tempfile
+import time
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from harness.aws_double import ACCOUNT, KEYS, REGION, AwsDouble, arn
+from harness.client import admin, new_key
+from harness.jitr import WEBHOOK_SECRET
+from harness.stack import Stack, wait_until
+
+POLICY = "jitrca-device"
+QUOTAS = {"UpdateCertificate": 6, "AttachPolicy": 8, "AttachThingPrincipal": 9, "CreateThing": 10, "DetachPolicy": 5,
+          "DetachThingPrincipal": 5, "ListAttachedPolicies": 5}
+# A token is taken before the request is on its way: so many may arrive closer together than they were let go.
+LATE_ARRIVALS = 3
+FAULTS = [{"kind": "throttle"}, {"kind": "throttle_body"}, {"kind": "status", "status": 500},
+          {"kind": "status", "status": 503, "type": "ServiceUnavailableException"}, {"kind": "plain_status", "status": 502},
+          {"kind": "reset"}, {"kind": "late"}, {"kind": "truncate"}, {"kind": "half_json"}, {"kind": "garble"}]
+
+
+class Device:
+    def __init__(self, body):
+        self.id, self.name, self.pem = body["certificate_id"], body["device_id"], body["certificate"]
+        self.ca = x509.load_pem_x509_certificate(body["chain"].encode()).fingerprint(hashes.SHA256()).hex()
+        self.arn = arn("cert", self.id)
+
+    def event(self, **changes):
+        now = int(time.time() * 1000)
+        return {"certificateId": self.id, "caCertificateId": self.ca, "timestamp": now, "awsAccountId": ACCOUNT,
+                "certificateStatus": "PENDING_ACTIVATION", "certificateRegistrationTimestamp": str(now), **changes}
+
+
+class Site:
+    """jitrca serve with one target: the double. Use as a context manager."""
+
+    def __init__(self, cluster, mode="DEFAULT", register=True):
+        self.cluster, self.mode, self.register = cluster, mode, register
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-double-"))
+        self.double = self.stack = self.boss = None
+        self.parts = contextlib.ExitStack()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as parts:
+            parts.callback(shutil.rmtree, self.dir, ignore_errors=True)
+            self.double = parts.enter_context(AwsDouble())
+            secret = self.dir / "webhook.secret"
+            secret.write_text(WEBHOOK_SECRET)
+            secret.chmod(0o600)
+            (self.dir / "targets.json").write_text(json.dumps([{
+                "name": "double", "region": REGION, "account": ACCOUNT, "endpoint_url": self.double.url, "quotas": QUOTAS,
+                "certificate_mode": self.mode, "webhook": {"secret_file": str(secret)}}]))
+            (key, value), = KEYS.items()
+            self.stack = parts.enter_context(Stack(
+                self.cluster, config={"iot_targets_file": self.dir / "targets.json"},
+                env={"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": value, "AWS_EC2_METADATA_DISABLED": "true",
+                     "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}))
+            self.boss = parts.enter_context(admin(self.stack))
+            if self.register:
+                self.register_ca()
+            self.parts = parts.pop_all()
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                assert self.double.findings == []
+        finally:
+            self.parts.close()
+
+    def register_ca(self):
+        answer = self.boss.post("/v1/cas/issuing-1/iot-registration", json={})
+        assert answer.status_code == 200, f"{answer.text}\n{self.stack.log_tail()}"
+        return answer.json()
+
+    def issue(self, *names):
+        found = []
+        for name in names:
+            answer = self.boss.issue(name, new_key())
+            assert answer.status_code == 201, answer.text
+            found.append(Device(answer.json()))
+        return found
+
+    def show(self, *devices):
+        """As when they first connect: IoT Core has them from now on."""
+        with self.double.lock:
+            for device in devices:
+                self.double.state.add_certificate({"certificatePem": device.pem, "status": "PENDING_ACTIVATION"},
+                                                  self.mode, device.ca)
+
+    def deliver(self, *events):
+        answer = requests.post(f"{self.stack.url}/v1/iot/jitr-events", json=list(events) if len(events) > 1 else events[0],
+                               headers={"x-jitrca-webhook-secret": WEBHOOK_SECRET}, verify=self.stack.ca_bundle, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def status(self, device):
+        with self.double.lock:
+            return self.double.state.certificates[device.id]["status"]
+
+    def rows(self, **query):
+        return self.boss.get("/v1/iot/outbox", params=query).json()["rows"]
+
+    def wait(self, condition, what, deadline_s=60):
+        try:
+            return wait_until(condition, what, deadline_s)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self.rows()[:5]}\n{self.stack.log_tail()}") from error
+
+    def wait_drained(self, deadline_s=90):
+        self.wait(lambda: not self.rows(), "an empty outbox", deadline_s)
+
+    def calls(self, device, operation=None):
+        """What was carried out that names the certificate, in order."""
+        with self.double.lock:
+            return [call for call in self.double.journal if call.code is None and operation in (None, call.operation)
+                    and device.id in json.dumps(call.params)]
+
+    def updates(self, status=None):
+        with self.double.lock:
+            return [call for call in self.double.journal if call.operation == "UpdateCertificate" and call.code is None
+                    and status in (None, call.params["newStatus"])]
+
+    # -- what must hold in the end ------------------------------------------------------------------
+
+    def check_admitted(self, device):
+        state = self.double.state
+        assert state.certificates[device.id]["status"] == "ACTIVE"
+        assert state.things[device.name]["principals"] == [device.arn]
+        assert state.attached[device.arn] == [POLICY]
+        calls = self.calls(device)
+        order = [call.operation for call in calls]
+        first = order.index("UpdateCertificate")
+        assert {"AttachPolicy", "AttachThingPrincipal"} <= set(order[:first]), order
+        made = [call for call in calls if call.operation == "UpdateCertificate"]
+        assert {call.params["newStatus"] for call in made} == {"ACTIVE"}
+        # Asked again only when nobody could know that it was done.
+        assert [call.lost for call in made] == [True] * (len(made) - 1) + [False], made
+        assert order[-1] == "UpdateCertificate", order
+        records = self.boss.get("/v1/audit", params={"object": f"certificate:{device.id}"}).json()["records"]
+        assert [one["action"] for one in records] == ["certificate.issue", "iot.apply"]
+
+    def check_quotas(self):
+        """In no window of a second more than the rate, a burst of one, and what was let go before it."""
+        for operation, rate in QUOTAS.items():
+            times = self.double.times(operation)
+            for i, start in enumerate(times):
+                count = sum(start <= when < start + 1 for when in times[i:])
+                assert count <= rate + 1 + LATE_ARRIVALS, f"{operation}: {count} calls in a second, {rate} allowed"
+            if len(times) > rate:
+                assert (len(times) - 1 - LATE_ARRIVALS) / (times[-1] - times[0]) <= rate, operation
+
+
+class Chaos:
+    """Every fourth request fails in some way; some are kept waiting until their caller gives up."""
+
+    def __init__(self, seed, share=.25, hangs=2):
+        self.random, self.share, self.hangs = random.Random(seed), share, hangs
+        self.made = collections.Counter()
+
+    def __call__(self, operation):
+        if self.random.random() >= self.share:
+            return None
+        fault = self.random.choice(FAULTS)
+        if self.hangs and operation != "DescribeEndpoint" and sum(self.made.values()) > 10:
+            self.hangs -= 1
+            fault = {"kind": "hang"}
+        self.made[fault["kind"]] += 1
+        return fault
+
+
+@pytest.mark.parametrize("mode", ["DEFAULT", "SNI_ONLY"])
+def test_a_ca_is_registered_whatever_the_answer_was(cluster, mode):
+    with Site(cluster, mode, register=False) as site:
+        double = site.double
+        double.fault("RegisterCACertificate", "throttle", times=2)
+        double.fault("RegisterCACertificate", "late")  # done, and nobody heard of it
+        double.fault("DescribeCACertificate", "status", status=503)
+        double.fault("DescribeCACertificate", "truncate")
+        answer = site.register_ca()
+        assert (answer["status"], answer["mode"], answer["auto_registration"]) == ("ACTIVE", mode, True)
+        kept, = double.state.cas.values()
+        assert (kept["status"], kept["certificateMode"], kept["autoRegistrationStatus"]) == ("ACTIVE", mode, "ENABLE")
+        asked = [call.params for call in double.journal if call.operation == "RegisterCACertificate"]
+        for params in asked:
+            assert params["setAsActive"] and params["allowAutoRegistration"]
+            assert ("verificationCertificate" in params) == (mode == "DEFAULT")
+        assert double.count("GetRegistrationCode") == (1 if mode == "DEFAULT" else 0)
+        assert site.register_ca()["ca_certificate_id"] == answer["ca_certificate_id"]
+        assert len(double.state.cas) == 1
+        device, = site.issue("registered-1")
+        site.show(device)
+        site.deliver(device.event())
+        site.wait(lambda: site.status(device) == "ACTIVE", "the activation")
+        site.wait_drained()
+        site.check_admitted(device)
+
+
+def test_every_device_comes_in_once_through_all_faults(cluster):
+    with Site(cluster) as site:
+        devices = site.issue(*[f"chaos-{n}" for n in range(30)])
+        early, told = devices[:4], devices[4:]
+        chaos = Chaos(20)
+        site.double.chaos = chaos
+        # Told of before IoT Core shows them: it becomes consistent in its own time.
+        events = {device: device.event() for device in devices}
+        site.deliver(*[events[device] for device in early])
+        site.wait(lambda: any(call.code == "ResourceNotFoundException" and call.operation == "AttachPolicy"
+                              for call in site.double.journal), "a refusal of what is not there yet")
+        site.show(*devices)
+        order = random.Random(7)
+        # Each of them twice or three times, in no order, alone and together.
+        deliveries = [events[device] for device in told * 2 + devices[::3]]
+        order.shuffle(deliveries)
+        while deliveries:
+            count = order.choice((1, 1, 3, 7))
+            site.deliver(*deliveries[:count])
+            deliveries = deliveries[count:]
+        site.wait(lambda: all(site.status(device) == "ACTIVE" for device in devices), "every device to be ACTIVE", 150)
+        site.wait_drained()
+        site.double.chaos = None
+        # What was overtaken, and what is told again: nothing is done any more.
+        before = len(site.updates())
+        site.deliver(*[{**events[device], "timestamp": events[device]["timestamp"] - 60000} for device in devices])
+        site.deliver(*events.values())
+        site.wait_drained()
+        assert len(site.updates()) == before
+        for device in devices:
+            site.check_admitted(device)
+        assert len(site.double.state.things) == 30
+        assert site.updates("REVOKED") == [] and site.updates("INACTIVE") == []
+        site.check_quotas()
+        assert chaos.made["hang"] > 0 and len(chaos.made) >= 7, chaos.made
+        assert site.stack.query("SELECT count(*) FROM jitrca.security_event") == [(0,)]
+
+
+def test_what_is_revoked_overtakes_what_is_let_in(cluster):
+    with Site(cluster) as site:
+        known = site.issue("known-0", "known-1")
+        site.show(*known)
+        site.deliver(*[device.event() for device in known])
+        site.wait(lambda: all(site.status(device) == "ACTIVE" for device in known), "the first two")
+        site.wait_drained()
+        fresh = site.issue(*[f"fresh-{n}" for n in range(30)])
+        site.show(*fresh)
+        site.deliver(*[device.event() for device in fresh])
+        site.wait(lambda: len(site.updates("ACTIVE")) >= 5, "some of them")
+        site.double.fault("UpdateCertificate", "throttle", times=4)
+        for device in known:
+            answer = site.boss.post(f"/v1/certificates/{device.id}/revoke", json={"reason": "keyCompromise"})
+            assert answer.status_code == 200, answer.text
+        site.wait_drained()
+        order = [call.params["newStatus"] for call in site.updates()]
+        assert order.count("REVOKED") == 2 and order.count("ACTIVE") == 32, order
+        last = len(order) - 1 - order[::-1].index("REVOKED")
+        assert len(order) - last > 10, order  # not behind those that stood in line before
+        assert {call.params["certificateId"] for call in site.updates("REVOKED")} == {device.id for device in known}
+        for device in fresh:
+            site.check_admitted(device)
+        for device in known:
+            assert site.double.state.things[device.name]["principals"] == []
+            assert site.double.state.attached[device.arn] == []
+        site.check_quotas()
+
+
+def test_what_is_refused_for_good_waits_for_people(cluster):
+    with Site(cluster) as site:
+        device, other = site.issue("refused-0", "refused-1")
+        site.show(device, other)
+        site.double.fault("AttachThingPrincipal", "status", times=1000, status=400, type="InvalidRequestException",
+                          message="the account says no")
+        site.deliver(device.event())
+        site.wait(lambda: site.rows(dead="true"), "the dead letter")
+        row, = site.rows(dead="true")
+        assert row["key"] == "refused-0" and "the account says no" in row["error"]["text"], row
+        assert row["error"]["code"].startswith("iot_")
+        assert site.status(device) == "PENDING_ACTIVATION" and site.updates() == []
+        # Nobody comes back to it by himself, not even when it knocks again.
+        asked = site.double.count("AttachThingPrincipal")
+        site.deliver(device.event())
+        with site.double.lock:
+            site.double.faults.clear()
+        site.deliver(other.event())
+        site.wait(lambda: site.status(other) == "ACTIVE", "the other device")
+        assert site.double.count("AttachThingPrincipal") == asked + 1
+        assert site.boss.post("/v1/iot/outbox/retry", json={"key": "refused-0"}).json() == {"retried": 1}
+        site.wait(lambda: site.status(device) == "ACTIVE", "the activation")
+        site.wait_drained()
+        for one in (device, other):
+            site.check_admitted(one)
