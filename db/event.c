@@ -7,6 +7,7 @@ enum {
 	LIST,
 	LIST_KIND,
 	LIST_DEVICE,
+	RETENTION,
 	STATEMENTS,
 };
 
@@ -37,6 +38,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[LIST_DEVICE] = { /* security_event_device */
 		.name = "event_list_device", .params = 6, .columns = 8, .rows = ROWS_ANY,
 		.sql = LIST_SQL(" AND e.device_id = $4::text"),
+	},
+	[RETENTION] = { /* security_event_at; what is in use stays for the next round */
+		.name = "retention_events", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.security_event e USING (SELECT o.event_id"
+		       " FROM jitrca.security_event o WHERE o.at < " SQL_AT_S("$1")
+		       " ORDER BY o.at, o.event_id LIMIT $2::bigint FOR UPDATE SKIP LOCKED) old"
+		       " WHERE e.event_id = old.event_id",
 	},
 };
 
@@ -84,5 +92,16 @@ db_event_list(struct db_tx *tx, const struct db_event_filter *filter, size_t lim
 	for (int r = 0; r < db_rows(rows); r++)
 		TRY(read_row(rows, r, &out[r], err));
 	*count = (size_t)db_rows(rows);
+	return OK;
+}
+
+enum status
+db_retention_events(struct db_tx *tx, int64_t before_s, size_t max, size_t *deleted, struct err *err)
+{
+	own(PGresult) done = NULL;
+
+	TRY(db_run(tx, &SQL[RETENTION], DB_PARAMS(db_int64(before_s), db_int64((int64_t)max)), &done,
+		err));
+	*deleted = (size_t)db_affected(done);
 	return OK;
 }

@@ -28,4 +28,8 @@ struct db_event_filter {
 MUST_USE enum status db_event_list(struct db_tx *tx, const struct db_event_filter *filter, size_t limit,
 	struct db_event *out, size_t *count, struct err *err);
 
+/* Deletes at most max of those that are older than before_s, the oldest first. */
+MUST_USE enum status db_retention_events(struct db_tx *tx, int64_t before_s, size_t max, size_t *deleted,
+	struct err *err);
+
 #endif

@@ -54,6 +54,7 @@ struct config {
 	int64_t crl_debounce_ms;             /* 200 */
 	int64_t crl_full_immediate_max_bytes; /* 1 MiB: above, the full list goes by crl_refresh_s */
 	int64_t idempotency_retention_s;     /* 90 days */
+	int64_t event_retention_s;           /* 400 days */
 	int64_t token_validity_max_s;
 
 	char iot_targets_file[CONFIG_TEXT_BYTES]; /* JSON; empty: no IoT Core */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "db/event.h"
 #include "db/issuance.h"
 #include "db/issuer.h"
 #include "db/revocation.h"
@@ -307,6 +308,7 @@ retention_job_step(struct app *app, bool *more, struct err *err)
 	size_t deleted;
 	size_t revocations;
 	size_t instances;
+	size_t events;
 	bool leader;
 
 	*more = false;
@@ -319,13 +321,16 @@ retention_job_step(struct app *app, bool *more, struct err *err)
 		err));
 	TRY(db_retention_revocations(&tx, RETENTION_PAGE, &revocations, err));
 	TRY(db_retention_instances(&tx, INSTANCE_PAGE, &instances, err));
+	TRY(db_retention_events(&tx, clock_wall_s(app->clock) - app->config.event_retention_s,
+		RETENTION_PAGE, &events, err));
 	*more = deleted == RETENTION_PAGE || revocations == RETENTION_PAGE ||
-		instances == INSTANCE_PAGE;
+		instances == INSTANCE_PAGE || events == RETENTION_PAGE;
 	if (!*more)
 		TRY(db_audit_checkpoint(&tx, err));
 	TRY(db_tx_commit(&tx, err));
-	if (revocations + instances > 0)
+	if (revocations + instances + events > 0)
 		log_event(LOG_INFO, "retention", NULL, LOG_INT("idempotency_keys", deleted),
-			LOG_INT("revocations", revocations), LOG_INT("instances", instances));
+			LOG_INT("revocations", revocations), LOG_INT("instances", instances),
+			LOG_INT("security_events", events));
 	return OK;
 }

@@ -1,6 +1,7 @@
 #include "tests/unit/db/db_test.h"
 
 #include "base/mem.h"
+#include "db/event.h"
 #include "db/issuer.h"
 
 #define NOW 1795536842
@@ -255,6 +256,26 @@ old_idempotency_keys_go_in_portions(void **state)
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.idempotency"), 3);
 }
 
+static void
+old_security_events_go_in_portions(void **state)
+{
+	struct db_tx *tx = *state;
+	size_t deleted;
+
+	sql(tx, "INSERT INTO jitrca.security_event (at, kind, severity)"
+		" SELECT to_timestamp(1000 + n), 'odd', 'low' FROM generate_series(1, 10) n");
+	assert_ok(db_retention_events(tx, 1008, 5, &deleted, err));
+	assert_int_equal(deleted, 5);
+	assert_int_equal(sql_number(tx, "SELECT extract(epoch FROM min(at))::bigint"
+		" FROM jitrca.security_event WHERE kind = 'odd'"), 1006);
+	assert_ok(db_retention_events(tx, 1008, 5, &deleted, err));
+	assert_int_equal(deleted, 2);
+	assert_ok(db_retention_events(tx, 1008, 5, &deleted, err));
+	assert_int_equal(deleted, 0);
+	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.security_event"
+		" WHERE kind = 'odd'"), 3);
+}
+
 /* The guard's month, and one more list of each kind after the certificate expired. */
 static void
 expired_revocations_go_once_they_were_on_one_more_list(void **state)
@@ -352,6 +373,7 @@ main(void)
 		cmocka_unit_test(a_session_whose_link_broke_says_so),
 		cmocka_unit_test(a_job_has_one_leader),
 		in_tx(old_idempotency_keys_go_in_portions),
+		in_tx(old_security_events_go_in_portions),
 		in_tx(expired_revocations_go_once_they_were_on_one_more_list),
 		in_tx(instances_go_when_nobody_holds_them),
 		in_tx(blocked_keys_are_streamed_from_a_mark),

@@ -49,6 +49,7 @@ defaults_need_no_file(void **state)
 	assert_int_equal(config.crl_debounce_ms, 200);
 	assert_int_equal(config.crl_full_immediate_max_bytes, 1 << 20);
 	assert_int_equal(config.idempotency_retention_s, 90 * 86400);
+	assert_int_equal(config.event_retention_s, 400 * 86400);
 	assert_string_equal(config.issuing_ca, "issuing-1");
 	assert_int_equal(config.log_level, LOG_INFO);
 }
