@@ -58,20 +58,18 @@ $(BUILD)/%.a:
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  CC $<"
-	$(Q)$(CC) $(CFLAGS) $(PACKAGE_CFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(PIC) $(PACKAGE_CFLAGS) -c -o $@ $<
 
-# Mosquitto's plugin: the local IoT Core's side in the broker. It shows nothing but its entry points.
-PLUGIN_OBJECTS := $(patsubst %.c,$(BUILD)/pic/%.o,$(BASE_SOURCES) $(filter-out db/migrate.c,$(DB_SOURCES)) \
-	$(POLICY_SOURCES) $(PLUGIN_SOURCES))
+# Mosquitto's plugin: the local IoT Core's side in the broker. It shows nothing but its entry points. What
+# it shares with the program is compiled once, so that it fits into both.
+PLUGIN_OBJECTS := $(call objects,$(BASE_SOURCES) $(filter-out db/migrate.c,$(DB_SOURCES)) $(POLICY_SOURCES) \
+	$(PLUGIN_SOURCES))
 PLUGIN_LIBS := -lpq -ljansson -lssl -lcrypto -lpthread
+$(PLUGIN_OBJECTS): PIC := -fPIC -fvisibility=hidden
 $(BUILD)/jitrca-mosquitto.so: $(PLUGIN_OBJECTS)
 	@echo "  LD $@"
 	$(Q)$(CC) -shared -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodelete -Wl,--as-needed $(SANITIZE) -o $@ $^ \
 		$(PLUGIN_LIBS)
-$(BUILD)/pic/%.o: %.c Makefile
-	@mkdir -p $(@D)
-	@echo "  CC $< (PIC)"
-	$(Q)$(CC) $(CFLAGS) -fPIC -fvisibility=hidden $(PACKAGE_CFLAGS) -c -o $@ $<
 # The same for unit tests, which are no broker: without the files that call it.
 $(BUILD)/libplugin.a: $(call objects,$(filter-out %/plugin.c %/gate.c %/traffic.c,$(PLUGIN_SOURCES)))
 
@@ -140,5 +138,5 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 -include $(wildcard $(BUILD)/*.d $(BUILD)/base/*.d $(BUILD)/ca/*.d $(BUILD)/db/*.d $(BUILD)/server/*.d \
-	$(BUILD)/server/*/*.d $(BUILD)/server/*/*/*.d $(BUILD)/pic/*/*.d $(BUILD)/pic/*/*/*.d $(BUILD)/pic/*/*/*/*.d \
+	$(BUILD)/server/*/*.d $(BUILD)/server/*/*/*.d \
 	$(BUILD)/tests/*/*/*.d $(BUILD)/tests/*/*.d)
