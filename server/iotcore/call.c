@@ -144,6 +144,7 @@ call_reply(struct call *call, json_t *object, struct err *err)
 json_t *
 iotcore_time(int64_t us)
 {
+	/* NOLINTNEXTLINE(bugprone-integer-division): whole milliseconds, as AWS gives them */
 	return json_real((double)(us / 1000) / 1000.0);
 }
 
