@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/device.h"
+#include "db/iot_missing.h"
 #include "server/http/request.h"
 #include "server/iot/jitr.h"
+#include "server/iot/missing.h"
 #include "server/iot/plan.h"
 #include "server/metrics.h"
 
@@ -228,6 +230,21 @@ compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *i
 	return walk->repair ? put_repair(tx, &row, item->id, wanted, err) : OK;
 }
 
+/* What the list did not show is looked for when it has ended: server/iot/missing.h. */
+static enum status
+mark_met(struct iot_site *site, struct db_tx *tx, const struct page *page,
+	const struct db_iot_walk *walk, struct err *err)
+{
+	struct db_iot_id ids[PAGE];
+	size_t count = 0;
+
+	for (size_t i = 0; i < page->count; i++)
+		if (hex_decode(ids[count].sha256, DB_SHA256_BYTES, page->items[i].id,
+			    strlen(page->items[i].id)))
+			count++;
+	return db_iot_met(tx, site->target->name, ids, count, walk->started_at_s, err);
+}
+
 static enum status
 compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk *walk, struct err *err)
 {
@@ -240,6 +257,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 	TRY(db_tx_begin(&tx, site->room->app->pool, err));
 	for (size_t i = 0; i < page->count; i++)
 		TRY(compare(site, &tx, &page->items[i], walk, drift, err));
+	TRY(mark_met(site, &tx, page, walk, err));
 	walk->seen += (int64_t)page->count;
 	len = json_dumpb(drift, walk->drift, sizeof(walk->drift) - 1, JSON_COMPACT | JSON_SORT_KEYS);
 	if (len == 0)
@@ -263,21 +281,34 @@ begin_walk(struct db_iot_walk *walk, int64_t now_s, bool repair)
 	walk->finished_at_s = 0;
 }
 
+static enum status
+list_step(struct iot_site *site, const struct db_iot_ca *ca, struct db_iot_walk *walk, struct err *err)
+{
+	own(page_t) page = mem_zalloc(sizeof(*page));
+	struct iot_cursor cursor = { .done = false };
+
+	if (page == NULL)
+		return err_memory(err);
+	(void)snprintf(cursor.token, sizeof(cursor.token), "%s", walk->cursor);
+	TRY(read_page(site, ca->ca_certificate_id, false, &cursor, page, err));
+	(void)snprintf(walk->cursor, sizeof(walk->cursor), "%s", cursor.token);
+	if (cursor.done)
+		iot_missing_begin(walk);
+	return compare_page(site, page, walk, err);
+}
+
 /* One page of what is under way, or the beginning of what is due. */
 static enum status
 reconcile_step(struct iot_site *site, const struct db_iot_ca *ca, bool *more, struct err *err)
 {
-	own(page_t) page = mem_zalloc(sizeof(*page));
 	own_struct(db_tx) tx = { NULL, NULL };
 	int64_t now_s = clock_wall_s(site->room->app->clock);
-	struct iot_cursor cursor = { .done = false };
 	struct db_iot_walk walk;
+	bool done = false;
 	bool found;
 	bool lead;
 
 	*more = false;
-	if (page == NULL)
-		return err_memory(err);
 	TRY(find_walk(site, ca, "reconcile", &tx, &walk, &found, &lead, err));
 	if (!lead)
 		return OK;
@@ -285,14 +316,12 @@ reconcile_step(struct iot_site *site, const struct db_iot_ca *ca, bool *more, st
 		begin_walk(&walk, now_s, false);
 	else if (walk.finished_at_s != 0)
 		return OK;
-	(void)snprintf(cursor.token, sizeof(cursor.token), "%s", walk.cursor);
-	TRY(read_page(site, ca->ca_certificate_id, false, &cursor, page, err));
-	(void)snprintf(walk.cursor, sizeof(walk.cursor), "%s", cursor.done ? "" : cursor.token);
-	if (cursor.done)
-		walk.finished_at_s = clock_wall_s(site->room->app->clock);
-	TRY(compare_page(site, page, &walk, err));
-	*more = !cursor.done;
-	if (cursor.done)
+	if (iot_missing_begun(&walk))
+		TRY(iot_missing_step(site, ca, &walk, &done, err));
+	else
+		TRY(list_step(site, ca, &walk, err));
+	*more = !done;
+	if (done)
 		log_event(LOG_INFO, "iot_reconciled", NULL, LOG_STR("target", site->target->name),
 			LOG_INT("seen", walk.seen), LOG_STR("drift", walk.drift),
 			LOG_BOOL("repair", walk.repair));

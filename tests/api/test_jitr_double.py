@@ -44,8 +44,8 @@ class Device:
 class Site:
     """jitrca serve with one target: the double. Use as a context manager."""
 
-    def __init__(self, cluster, mode="DEFAULT", register=True):
-        self.cluster, self.mode, self.register = cluster, mode, register
+    def __init__(self, cluster, mode="DEFAULT", register=True, profiles=None):
+        self.cluster, self.mode, self.register, self.profiles = cluster, mode, register, profiles
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-double-"))
         self.double = self.stack = self.boss = None
         self.parts = contextlib.ExitStack()
@@ -62,7 +62,7 @@ class Site:
                 "certificate_mode": self.mode, "webhook": {"secret_file": str(secret)}}]))
             (key, value), = KEYS.items()
             self.stack = parts.enter_context(Stack(
-                self.cluster, config={"iot_targets_file": self.dir / "targets.json"},
+                self.cluster, config={"iot_targets_file": self.dir / "targets.json"}, profiles=self.profiles,
                 env={"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": value, "AWS_EC2_METADATA_DISABLED": "true",
                      "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}))
             self.boss = parts.enter_context(admin(self.stack))
@@ -297,3 +297,65 @@ def test_what_is_refused_for_good_waits_for_people(cluster):
         site.wait_drained()
         for one in (device, other):
             site.check_admitted(one)
+
+
+@pytest.mark.parametrize("preregister", [False, True])
+def test_what_was_deleted_there_is_drift(cluster, preregister):
+    profiles = {"device": {"iot": {"policies": [POLICY], "preregister": preregister}}}
+    with Site(cluster, profiles=profiles) as site:
+        kept, lost, revoked = site.issue("kept", "lost", "lost-revoked")
+        if not preregister:
+            site.show(kept, lost, revoked)
+            site.deliver(*[device.event() for device in (kept, lost, revoked)])
+        site.wait(lambda: len(site.updates("ACTIVE")) == 3, "all three")
+        assert site.boss.post(f"/v1/certificates/{revoked.id}/revoke", json={"reason": "superseded"}).status_code == 200
+        site.wait_drained()
+        with site.double.lock:
+            for device in (lost, revoked):
+                site.double.state.certificates.pop(device.id)
+                site.double.state.attached.pop(device.arn)
+            site.double.state.things[lost.name]["principals"].clear()
+
+        def seen(device):
+            return site.stack.query("SELECT status FROM jitrca.iot_certificate WHERE sha256 = decode(%s, 'hex')",
+                                    device.id)[0][0]
+
+        def walk(**body):
+            # What was recorded since a walk began is never missing in it.
+            site.stack.query("UPDATE jitrca.iot_certificate SET observed_at = observed_at - interval '1 hour' RETURNING 1")
+            assert site.boss.post("/v1/iot/reconcile", json=body).status_code == 202
+            return site.wait(lambda: next((one for one in site.boss.get("/v1/iot/reconcile").json()["walks"]
+                                           if one["state"] == "done"), None), "the walk")
+
+        asked = site.double.count("DescribeCertificate")
+        assert walk()["drift"] == {"deleted_there": 1}
+        assert seen(lost) == "ACTIVE" and site.rows() == []
+        assert walk(repair=True)["drift"] == {"deleted_there": 1}
+        assert site.double.count("DescribeCertificate") == asked + 2  # not of what the list has shown
+        site.wait_drained()
+        assert seen(kept) == "ACTIVE" and seen(revoked) == "REVOKED"
+        if not preregister:
+            assert seen(lost) == "DELETED"
+            site.show(lost)
+            site.deliver(lost.event(timestamp=int(time.time() * 1000) + 1000))
+        site.wait(lambda: lost.id in site.double.state.certificates and site.status(lost) == "ACTIVE", "it to be there again")
+        site.wait_drained()
+        assert seen(lost) == "ACTIVE" and site.double.state.things[lost.name]["principals"] == [lost.arn]
+        assert site.double.state.attached[lost.arn] == [POLICY]
+        assert walk()["drift"] == {}
+
+
+def test_what_a_list_has_skipped_is_not_deleted(cluster):
+    with Site(cluster) as site:
+        device, = site.issue("skipped")
+        site.show(device)
+        site.deliver(device.event())
+        site.wait(lambda: site.status(device) == "ACTIVE", "the activation")
+        site.wait_drained()
+        site.stack.query("UPDATE jitrca.iot_certificate SET observed_at = observed_at - interval '1 hour' RETURNING 1")
+        site.double.chaos = lambda operation: {"kind": "members", "members": {"certificates": []}} \
+            if operation == "ListCertificatesByCA" else None
+        assert site.boss.post("/v1/iot/reconcile", json={"repair": True}).status_code == 202
+        site.wait(lambda: site.boss.get("/v1/iot/reconcile").json()["walks"][0]["state"] == "done", "the walk")
+        assert site.boss.get("/v1/iot/reconcile").json()["walks"][0]["drift"] == {}
+        assert site.double.count("DescribeCertificate") == 1 and site.rows() == []
