@@ -14,7 +14,7 @@ enum {
 };
 
 static const struct db_statement SQL[STATEMENTS] = {
-	[MET] = { /* iot_certificate_pkey; what another holds is being worked on, and is asked for by its id */
+	[MET] = { /* iot_certificate_pkey; what another holds is being worked on: asked for by its id */
 		.name = "iot_met", .params = 3, .columns = 0, .rows = ROWS_NONE,
 		.sql = "WITH m AS MATERIALIZED (SELECT x.target, x.sha256 FROM jitrca.iot_certificate x"
 		       " WHERE x.target = $1::text AND x.sha256 = ANY ($2::bytea[])"

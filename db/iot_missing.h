@@ -7,7 +7,10 @@
 
 #include "db/iot.h"
 
-/* The target has shown these: none of them is missing in a walk that began before. Those in use are left out. */
+/*
+ * The target has shown these: none of them is missing in a walk that began before. Those in use are left
+ * out.
+ */
 MUST_USE enum status db_iot_met(struct db_tx *tx, const char *target, const struct db_iot_id *ids,
 	size_t count, int64_t walk_started_s, struct err *err);
 
