@@ -12,6 +12,7 @@ enum {
 	PENDING_LOCK,
 	PENDING_PUT,
 	RECORD,
+	ANNOUNCE,
 	VIEWS,
 	ACTIVE,
 	DEVICE_STATE,
@@ -32,8 +33,8 @@ enum {
 	"coalesce(x.sha256, c.sha256), coalesce(x.status, ''),"                                        \
 	" coalesce(" SQL_US("x.event_at") ", 0), c.issuer_id, c.serial, coalesce(c.status, ''),"       \
 	" coalesce(" SQL_S("c.not_after") ", 0), coalesce(c.profile, ''),"                             \
-	" CASE WHEN c.of_device THEN c.device_id ELSE '' END"
-#define CERTIFICATE_COLUMN_COUNT 10
+	" CASE WHEN c.of_device THEN c.device_id ELSE '' END, coalesce(x.under_way, false)"
+#define CERTIFICATE_COLUMN_COUNT 11
 /* One look-up by primary key for a row: the OFFSET 0 keeps it so. */
 #define CERTIFICATE_AT(issuer, serial)                                                             \
 	"(SELECT * FROM jitrca.certificate c WHERE c.expiry_month = jitrca.serial_month(" serial ")"   \
@@ -59,13 +60,15 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " SELECT " CERTIFICATE_COLUMNS ", (c.issuer_id, c.serial) IN (SELECT * FROM s)"
 		       " FROM jitrca.iot_certificate x LEFT JOIN LATERAL "
 		       CERTIFICATE_AT("x.issuer_id", "x.serial")
-		       " WHERE x.device_id = $2::text AND x.target = $1::text AND x.status <> 'DELETED'"
+		       " WHERE x.device_id = $2::text AND x.target = $1::text"
+		       " AND (x.status <> 'DELETED' OR x.under_way)"
 		       " AND NOT (x.status = 'REVOKED' AND coalesce(c.status, '') = 'revoked')"
 		       " UNION ALL SELECT " CERTIFICATE_COLUMNS ", true FROM s JOIN LATERAL "
 		       CERTIFICATE_AT("s.issuer", "s.serial")
 		       " LEFT JOIN jitrca.iot_certificate x ON x.target = $1::text"
-		       " AND x.sha256 = c.sha256 WHERE x.sha256 IS NULL OR x.status = 'DELETED'"
-		       " ORDER BY 7 DESC, 1 LIMIT $3::bigint",
+		       " AND x.sha256 = c.sha256 WHERE x.sha256 IS NULL"
+		       " OR (x.status = 'DELETED' AND NOT x.under_way)"
+		       " ORDER BY 11 DESC NULLS LAST, 2, 7 DESC, 1 LIMIT $3::bigint",
 	},
 	[FIND] = { /* iot_certificate_pkey, certificate_sha256 */
 		.name = "iot_certificate_find", .params = 2, .columns = CERTIFICATE_COLUMN_COUNT,
@@ -95,7 +98,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " event_at = greatest(x.event_at, EXCLUDED.event_at), observed_at = now()",
 	},
 	[RECORD] = { /* iot_certificate_pkey */
-		.name = "iot_certificate_record", .params = 6, .columns = 1, .rows = ROWS_ONE,
+		.name = "iot_certificate_record", .params = 7, .columns = 1, .rows = ROWS_MAYBE,
 		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
 		       " device_id, status, activated_at) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
 		       " $5::text, $6::text, CASE WHEN $6::text = 'ACTIVE' THEN now() END)"
@@ -104,8 +107,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " serial = coalesce(EXCLUDED.serial, x.serial),"
 		       " device_id = coalesce(EXCLUDED.device_id, x.device_id),"
 		       " activated_at = coalesce(EXCLUDED.activated_at, x.activated_at),"
-		       " observed_at = now()"
+		       " under_way = x.under_way AND $7::bigint IS NOT NULL, observed_at = now()"
+		       " WHERE $7::bigint IS NULL OR x.observed_at < " SQL_AT_US("$7")
 		       " RETURNING coalesce(" SQL_US("clock_timestamp() - x.event_at") ", 0)",
+	},
+	[ANNOUNCE] = { /* iot_certificate_pkey */
+		.name = "iot_certificate_announce", .params = 5, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
+		       " device_id, status, under_way) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
+		       " $5::text, 'DELETED', true) ON CONFLICT (target, sha256) DO UPDATE"
+		       " SET under_way = true",
 	},
 	[VIEWS] = { /* iot_certificate_pkey, for each target that is given */
 		.name = "iot_certificate_views", .params = 2, .columns = 3, .rows = ROWS_ANY,
@@ -224,6 +235,7 @@ read_certificate(struct db_row *row, struct db_iot_certificate *out, struct err 
 	out->not_after_s = db_row_int64(row);
 	db_row_text(row, out->profile, sizeof(out->profile));
 	db_row_text(row, out->device_id, sizeof(out->device_id));
+	out->under_way = db_row_bool(row);
 	out->in_slot = db_row_bool(row);
 	return db_row_end(row, err);
 }
@@ -309,21 +321,35 @@ db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pendin
 
 enum status
 db_iot_certificate_record(struct db_tx *tx, const char *target,
-	const struct db_iot_certificate *certificate, const char *status, int64_t *latency_us,
-	struct err *err)
+	const struct db_iot_certificate *certificate, const char *status, int64_t asked_us,
+	int64_t *latency_us, struct err *err)
 {
 	own(PGresult) rows = NULL;
 	struct db_row row;
 
+	*latency_us = 0;
 	TRY(db_run(tx, &SQL[RECORD], DB_PARAMS(db_text(target),
 		db_octets(certificate->sha256, DB_SHA256_BYTES),
 		db_int64_or_null(certificate->ref.issuer_id),
 		certificate->ref.issuer_id != 0 ? db_serial(&certificate->ref.serial) : db_null(),
 		db_text(certificate->device_id[0] != '\0' ? certificate->device_id : NULL),
-		db_text(status)), &rows, err));
+		db_text(status), db_int64_or_null(asked_us)), &rows, err));
+	if (db_rows(rows) == 0)
+		return OK;
 	row = db_row(rows, 0);
 	*latency_us = db_row_int64(&row);
 	return db_row_end(&row, err);
+}
+
+enum status
+db_iot_certificate_announce(struct db_tx *tx, const char *target,
+	const struct db_iot_certificate *certificate, struct err *err)
+{
+	return db_run(tx, &SQL[ANNOUNCE], DB_PARAMS(db_text(target),
+		db_octets(certificate->sha256, DB_SHA256_BYTES),
+		db_int64_or_null(certificate->ref.issuer_id),
+		certificate->ref.issuer_id != 0 ? db_serial(&certificate->ref.serial) : db_null(),
+		db_text(certificate->device_id[0] != '\0' ? certificate->device_id : NULL)), NULL, err);
 }
 
 enum status

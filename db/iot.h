@@ -25,12 +25,13 @@ struct db_iot_certificate {
 	int64_t not_after_s;
 	char profile[DB_PROFILE_BYTES];
 	char device_id[DB_ID_BYTES];    /* "": of no device */
+	bool under_way;                 /* a call was announced whose outcome is not on record */
 	bool in_slot;                   /* the device's current certificate or its successor */
 };
 
 /*
  * Of a device: all that the target has seen and that is not settled for good (revoked on both sides, or
- * gone there), and what is in its slots; up to max, the newest first.
+ * gone there), and what is in its slots; up to max: what is in the slots first, then what is ACTIVE there.
  */
 MUST_USE enum status db_iot_certificates_of_device(struct db_tx *tx, const char *target,
 	const char *device_id, struct db_iot_certificate *out, size_t max, size_t *count,
@@ -58,10 +59,17 @@ struct db_iot_pending {
 MUST_USE enum status db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pending,
 	bool *work, struct err *err);
 
-/* What the target answered. latency_us: from the latest event until now; 0: there was none. */
+/*
+ * What the target answered; that settles what was announced. asked_us: 0, or when it was asked in passing (a
+ * list): what was recorded since is newer and stays, and nothing is settled. latency_us: from the latest event
+ * until now; 0: there was none.
+ */
 MUST_USE enum status db_iot_certificate_record(struct db_tx *tx, const char *target,
-	const struct db_iot_certificate *certificate, const char *status, int64_t *latency_us,
-	struct err *err);
+	const struct db_iot_certificate *certificate, const char *status, int64_t asked_us,
+	int64_t *latency_us, struct err *err);
+/* Before a call that changes it: until its outcome is recorded, what was seen is not to be trusted. */
+MUST_USE enum status db_iot_certificate_announce(struct db_tx *tx, const char *target,
+	const struct db_iot_certificate *certificate, struct err *err);
 
 struct db_iot_view {
 	char target[DB_TARGET_BYTES];

@@ -83,6 +83,7 @@ fact_of(struct plan_fact *out, const struct app *app, const struct db_iot_certif
 		.in_slot = certificate->in_slot,
 		.preregister = profile != NULL && profile->preregister,
 		.has_policies = profile != NULL && profile->policy_count > 0,
+		.doubtful = certificate->under_way,
 	};
 }
 
@@ -240,7 +241,7 @@ record_certificate(struct work *work, struct db_tx *tx, const struct iot_site *s
 	TRY(put_event(work, tx, site, i, err));
 	if (status == NULL)
 		return OK;
-	TRY(db_iot_certificate_record(tx, site->target->name, &work->certificates[i], status,
+	TRY(db_iot_certificate_record(tx, site->target->name, &work->certificates[i], status, 0,
 		&latency_us, err));
 	if (strcmp(status, "ACTIVE") == 0 && work->facts[i].seen == IOT_STATUS_PENDING_ACTIVATION)
 		iot_latency_observe(latency_us);
@@ -282,15 +283,84 @@ record(struct work *work, const struct iot_site *site, struct err *err)
 	return db_tx_commit(&tx, err);
 }
 
+/*
+ * What can be taken back later (all but REVOKED), and would not be seen as undone (PENDING_ACTIVATION is what
+ * nobody wants): a crash behind the call must not leave us believing what was before it.
+ */
+static bool
+is_announced(const struct work *work, size_t i)
+{
+	enum iot_status wanted = work->plan.actions[i].status;
+
+	return wanted != IOT_STATUS_UNKNOWN && wanted != IOT_STATUS_REVOKED &&
+		work->facts[i].seen != IOT_STATUS_PENDING_ACTIVATION;
+}
+
 static enum status
-see_to_target(struct work *work, struct iot_site *site, struct err *err)
+announce(struct work *work, const struct iot_site *site, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	bool any = false;
+
+	for (size_t i = 0; i < work->count && !any; i++)
+		any = is_announced(work, i) && !work->facts[i].doubtful;
+	if (!any)
+		return OK;
+	TRY(db_tx_begin(&tx, work->room->app->pool, err));
+	for (size_t i = 0; i < work->count; i++)
+		if (is_announced(work, i))
+			TRY(db_iot_certificate_announce(&tx, site->target->name,
+				&work->certificates[i], err));
+	return db_tx_commit(&tx, err);
+}
+
+/*
+ * We were late: another worker had the row while calls of ours were on their way, and they may have landed
+ * behind its own. Whoever is next says again what is wanted by then.
+ */
+static enum status
+leave_doubt(struct work *work, const struct iot_site *site, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	const char *key = work->row->key;
+
+	TRY(db_tx_begin(&tx, work->room->app->pool, err));
+	for (size_t i = 0; i < work->count; i++)
+		if (work->plan.actions[i].status != IOT_STATUS_UNKNOWN)
+			TRY(db_iot_certificate_announce(&tx, site->target->name,
+				&work->certificates[i], err));
+	if (is_certificate_key(key))
+		TRY(db_outbox_put_certificate(&tx, key + strlen(KEY_PREFIX), "overtaken", OUTBOX_TAKES,
+			err));
+	else
+		TRY(db_outbox_put_device(&tx, key, "overtaken", OUTBOX_TAKES, err));
+	TRY(db_outbox_notify(&tx, err));
+	return db_tx_commit(&tx, err);
+}
+
+static enum status
+run(struct work *work, const struct iot_site *site, struct err *err)
 {
 	unsigned tries = 0;
 	enum status status;
 
+	TRY(iot_apply_run(&work->apply, err));
+	do
+		status = record(work, site, err);
+	while (retry_due(&tries, status, err));
+	return status;
+}
+
+static enum status
+see_to_target(struct work *work, struct iot_site *site, struct err *err)
+{
+	enum status status;
+	struct err why;
+
 	TRY(make_plan(work, site, err));
 	if (work->plan.idle)
 		return OK;
+	TRY(announce(work, site, err));
 	work->apply = (struct iot_apply){
 		.site = site,
 		.iot = iot_site_calls(site, work->row->priority == OUTBOX_TAKES ? AWS_PRIORITY_URGENT :
@@ -305,10 +375,12 @@ see_to_target(struct work *work, struct iot_site *site, struct err *err)
 		.arg = work,
 	};
 	work->apply.iot.timeout_ms = CALL_MS;
-	TRY(iot_apply_run(&work->apply, err));
-	do
-		status = record(work, site, err);
-	while (retry_due(&tries, status, err));
+	status = run(work, site, err);
+	if (status != OK && strcmp(err->code, "iot_lease_lost") == 0) {
+		why = *err;
+		TRY(leave_doubt(work, site, err));
+		*err = why;
+	}
 	return status;
 }
 

@@ -113,11 +113,11 @@ act(struct plan_action *out, enum plan_device device, bool thing_changes, const 
 		out->odd = wanted == IOT_STATUS_ACTIVE ? PLAN_ODD_REVOKED_THERE : PLAN_ODD_NONE;
 		return;
 	}
-	if (row->keep_active && fact->seen == IOT_STATUS_ACTIVE)
+	if (row->keep_active && fact->seen == IOT_STATUS_ACTIVE && !fact->doubtful)
 		wanted = IOT_STATUS_ACTIVE;
-	if (wanted == fact->seen && (!thing_changes || wanted != IOT_STATUS_ACTIVE))
+	if (wanted == fact->seen && !fact->doubtful && (!thing_changes || wanted != IOT_STATUS_ACTIVE))
 		return;
-	if (wanted != fact->seen)
+	if (wanted != fact->seen || fact->doubtful)
 		out->status = wanted;
 	out->attach = attached;
 	out->detach = !attached && device != PLAN_DEVICE_NONE;
@@ -149,7 +149,7 @@ thing_of(enum plan_device device)
 static bool
 concerns(enum plan_device device, const struct plan_fact *fact)
 {
-	if (fact->seen != IOT_STATUS_UNKNOWN)
+	if (fact->seen != IOT_STATUS_UNKNOWN || fact->doubtful)
 		return true;
 	/* What is no device's is looked at only when somebody asked for it by its id. */
 	return fact->preregister && (fact->in_slot || device == PLAN_DEVICE_NONE) &&
@@ -199,7 +199,8 @@ plan_make(struct plan *out, enum plan_device device, const char *applied,
 		if (!concerns(device, &facts[i]))
 			continue;
 		act(action, device, out->thing_changes, &facts[i]);
-		action->enrol = facts[i].seen == IOT_STATUS_UNKNOWN;
+		action->enrol = facts[i].seen == IOT_STATUS_UNKNOWN && facts[i].preregister &&
+			standing_of(&facts[i]) == STANDING_LIVE;
 		if (does_something(action))
 			out->idle = false;
 	}

@@ -66,6 +66,7 @@ struct plan_fact {
 	bool in_slot;             /* its device's current one or successor */
 	bool preregister;         /* its profile says so */
 	bool has_policies;        /* its profile names some */
+	bool doubtful;            /* a change was under way: seen may be of before or of after it */
 };
 
 struct plan_action {

@@ -198,7 +198,7 @@ put_repair(struct db_tx *tx, const struct db_iot_certificate *row, const char *i
 
 /* What is seen is written down, so that whoever looks next (the outbox too) knows it. */
 static enum status
-compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *item,
+compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *item, int64_t asked_us,
 	const struct db_iot_walk *walk, json_t *drift, struct err *err)
 {
 	struct db_iot_certificate row;
@@ -221,7 +221,7 @@ compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *i
 		if (row.seen[0] != '\0')
 			count_drift(drift, "changed_there");
 		TRY(db_iot_certificate_record(tx, site->target->name, &row,
-			iot_status_name(item->status), &latency_us, err));
+			iot_status_name(item->status), asked_us, &latency_us, err));
 	}
 	if (wanted == IOT_STATUS_UNKNOWN)
 		return OK;
@@ -256,7 +256,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 		drift = json_object();
 	TRY(db_tx_begin(&tx, site->room->app->pool, err));
 	for (size_t i = 0; i < page->count; i++)
-		TRY(compare(site, &tx, &page->items[i], walk, drift, err));
+		TRY(compare(site, &tx, &page->items[i], page->asked_us, walk, drift, err));
 	TRY(mark_met(site, &tx, page, walk, err));
 	walk->seen += (int64_t)page->count;
 	len = json_dumpb(drift, walk->drift, sizeof(walk->drift) - 1, JSON_COMPACT | JSON_SORT_KEYS);

@@ -452,7 +452,30 @@ def test_what_is_registered_beforehand_gets_in_at_once(cluster, mode):
         begin = time.monotonic()
         late = loop.issue("early-2")
         assert 1.5 < time.monotonic() - begin < 10
+        announced = f"SELECT 1 FROM jitrca.iot_certificate WHERE sha256 = '\\x{late.id}' AND under_way AND status = 'DELETED'"
+        assert loop.stack.query(announced)  # before the call: its outcome may never be recorded
         loop.core.start()
         loop.iot = loop.core.client()
         loop.wait_status(late, "ACTIVE", 60)
         loop.wait_drained()
+        assert not loop.stack.query(announced)
+        # Killed between the call and its record: what it did there is found and taken back all the same.
+        loop.stack.query("UPDATE jitrca.iot_certificate SET status = 'DELETED', activated_at = NULL, under_way = true"
+                         f" WHERE sha256 = '\\x{late.id}' RETURNING 1")
+        loop.post(f"/v1/certificates/{late.id}/revoke", reason="keyCompromise")
+        loop.wait_status(late, "REVOKED")
+        loop.wait_drained()
+
+
+def test_a_hold_holds_though_nobody_recorded_what_came_before(loop):
+    identity = loop.onboard("jitr-doubt")
+    loop.post(f"/v1/certificates/{identity.id}/revoke", reason="certificateHold")
+    loop.wait_status(identity, "INACTIVE")
+    loop.wait_drained()
+    # Lifted, told to IoT Core, killed before that was on record, and held again: its row is in the outbox still.
+    loop.iot.update_certificate(certificateId=identity.id, newStatus="ACTIVE")
+    loop.stack.query(f"UPDATE jitrca.iot_certificate SET under_way = true WHERE sha256 = '\\x{identity.id}' RETURNING 1")
+    loop.stack.query("INSERT INTO jitrca.outbox (device_id, cause) VALUES ('jitr-doubt', 'revocation') RETURNING 1")
+    loop.wait_status(identity, "INACTIVE")
+    loop.wait_drained()
+    assert not loop.stack.query(f"SELECT 1 FROM jitrca.iot_certificate WHERE sha256 = '\\x{identity.id}' AND under_way")

@@ -38,7 +38,7 @@ record_status(const char *device_id, const struct db_cert_ref *ref, const char *
 	id_of(it.sha256, ref);
 	snprintf(it.device_id, sizeof(it.device_id), "%s", device_id);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_record(&tx, TARGET, &it, status, &latency_us, err));
+	MUST(db_iot_certificate_record(&tx, TARGET, &it, status, 0, &latency_us, err));
 	MUST(db_tx_commit(&tx, err));
 }
 
@@ -107,6 +107,64 @@ a_device_shows_what_was_seen_and_what_it_should_have(void **state)
 	assert_int_equal(of_device("shows", found), 2);
 	record_status("shows", &first, "REVOKED");
 	assert_int_equal(of_device("shows", found), 1);
+}
+
+static void
+a_list_never_overwrites_what_was_recorded_since(void **state)
+{
+	struct db_cert_ref ref = issue(ask("listed"));
+	struct db_iot_certificate found[8];
+	struct db_iot_certificate it = { .ref = ref };
+	own_struct(db_tx) tx = { 0 };
+	int64_t latency_us;
+
+	(void)state;
+	id_of(it.sha256, &ref);
+	snprintf(it.device_id, sizeof(it.device_id), "listed");
+	record_status("listed", &ref, "INACTIVE");
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE", 1, &latency_us, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(of_device("listed", found), 1);
+	assert_string_equal(found[0].seen, "INACTIVE");
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE",
+		(world_now + 3600) * INT64_C(1000000), &latency_us, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(of_device("listed", found), 1);
+	assert_string_equal(found[0].seen, "ACTIVE");
+}
+
+static void
+what_was_announced_is_in_doubt_until_it_is_recorded(void **state)
+{
+	struct db_cert_ref ref = issue(ask("doubt"));
+	struct db_iot_certificate found[8];
+	struct db_iot_certificate it = { .ref = ref };
+	own_struct(db_tx) tx = { 0 };
+	int64_t latency_us;
+
+	(void)state;
+	id_of(it.sha256, &ref);
+	snprintf(it.device_id, sizeof(it.device_id), "doubt");
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_announce(&tx, TARGET, &it, err));
+	MUST(db_tx_commit(&tx, err));
+	(void)revoke_one(&ref, REASON_KEY_COMPROMISE);
+	/* Out of its slot, never seen there, and not forgotten. */
+	assert_int_equal(of_device("doubt", found), 1);
+	assert_true(found[0].under_way && !found[0].in_slot);
+	assert_int_equal(found[0].status, CERT_REVOKED);
+	/* A list in passing does not settle it. */
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE",
+		(world_now + 3600) * INT64_C(1000000), &latency_us, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(of_device("doubt", found), 1);
+	assert_true(found[0].under_way);
+	record_status("doubt", &ref, "INACTIVE");
+	assert_int_equal(of_device("doubt", found), 1);
+	assert_false(found[0].under_way);
 }
 
 static void
@@ -264,6 +322,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_replayed_or_overtaken_event_is_no_work),
 		cmocka_unit_test(a_device_shows_what_was_seen_and_what_it_should_have),
+		cmocka_unit_test(a_list_never_overwrites_what_was_recorded_since),
+		cmocka_unit_test(what_was_announced_is_in_doubt_until_it_is_recorded),
 		cmocka_unit_test(an_older_version_never_overwrites_a_newer),
 		cmocka_unit_test(idle_devices_are_those_nobody_saw),
 		cmocka_unit_test(a_shared_bucket_pays_back_what_it_lent),
