@@ -427,6 +427,28 @@ def test_an_unreadable_policy_refuses(broker, factory):
     wait_until(lambda: broker.events("policy_unreadable"), "the log line")
 
 
+def test_who_was_refused_leaves_no_will(broker, factory):
+    """Its user name is its own choice: with another certificate's id there, its will must not be published in that one's name."""
+    victim, listener = make_device(broker, factory, "will-victim")
+    stranger = broker.put_certificate(factory.issue("stranger"), status="INACTIVE")
+    settle(broker)
+    with listener.connect():
+        assert listener.subscribe("devices/will-victim/#") == [1]
+        for client_id in ("will-victim", "will-stranger"):
+            device = broker.device(stranger, client_id, will=("devices/will-victim/forged", b"forged", 1))
+            make = device._make
+
+            def named():
+                client = make()
+                client.username_pw_set(victim.id, "")
+                return client
+
+            device._make = named
+            assert not device.try_connect()
+        assert listener.publish("devices/will-victim/mark", b"mark")
+        assert listener.next().payload == b"mark"
+
+
 def test_wills_need_the_right_to_publish(broker, factory):
     identity, listener = make_device(broker, factory, "will-reader")
     with listener.connect():
