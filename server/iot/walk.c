@@ -198,8 +198,8 @@ put_repair(struct db_tx *tx, const struct db_iot_certificate *row, const char *i
 
 /* What is seen is written down, so that whoever looks next (the outbox too) knows it. */
 static enum status
-compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *item, int64_t asked_us,
-	const struct db_iot_walk *walk, json_t *drift, struct err *err)
+compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *item,
+	int64_t asked_us, const struct db_iot_walk *walk, json_t *drift, struct err *err)
 {
 	struct db_iot_certificate row;
 	uint8_t sha256[DB_SHA256_BYTES];
