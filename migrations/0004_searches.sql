@@ -29,13 +29,17 @@ BEGIN
 	END IF;
 	IF to_regclass('jitrca.' || name) IS NULL THEN
 		PERFORM pg_advisory_xact_lock(1784, -1);
-		IF to_regclass('jitrca.' || name) IS NULL THEN
+		-- Looking again would not do: that the table is missing is cached, and waiting for an advisory
+		-- lock does not empty the cache.
+		BEGIN
 			EXECUTE format('CREATE TABLE jitrca.%I (LIKE jitrca.certificate INCLUDING ALL)', name);
 			EXECUTE format('CREATE TRIGGER certificate_whole BEFORE TRUNCATE ON jitrca.%I'
 				' EXECUTE FUNCTION jitrca.record_guard()', name);
 			EXECUTE format('ALTER TABLE jitrca.certificate ATTACH PARTITION jitrca.%I'
 				' FOR VALUES FROM (%s) TO (%s)', name, month, month + 1);
-		END IF;
+		EXCEPTION WHEN duplicate_table THEN
+			NULL; -- made while we waited
+		END;
 	END IF;
 END $$;
 
