@@ -37,6 +37,12 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
+# These measure no time and share nothing: file by file on all processors.
+APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py)
+PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
+# What drives AWS's command line or a broker for long gains little from sanitizers.
+WHOLE_LOOP := $(wildcard tests/api/test_jitr*.py) tests/api/test_broker.py
+ignoring = $(addprefix --ignore=,$(1))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 # Small programs that let a test written in Python call what has no door of its own.
@@ -60,14 +66,20 @@ test: deps-test ## install what the tests need, build, and run all of them
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) build
 	$(Q)$(MAKE) --no-print-directory hooks
 	$(Q)$(MAKE) --no-print-directory unit
-	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST) tests/api tests/e2e tests/fault
+	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST_APART) $(APART)
+	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST) \
+		tests/api tests/e2e tests/fault $(call ignoring,$(APART))
 
 .PHONY: asan
 asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
 	$(Q)JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca \
-		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api
+		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(APART) $(WHOLE_LOOP)))
+
+.PHONY: asan-all
+asan-all: ## the same with AWS's clients and the whole loop
+	$(Q)$(MAKE) --no-print-directory asan ASAN_ALL=1
 
 .PHONY: tsan
 tsan: ## unit tests of db, plugin and server under ThreadSanitizer
@@ -116,7 +128,7 @@ long: hooks ## the long forms of the fault, fuzz and load tests
 		$(PYTEST) tests/api tests/e2e tests/fault
 
 .PHONY: check-full
-check-full: lint analyze test asan tsan coverage mutants long ## everything; takes an hour or two
+check-full: lint analyze test asan-all tsan coverage mutants long ## everything; takes an hour or two
 	$(Q)$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
 # Fuzz targets: tests/fuzz/fuzz_NAME.c, linked with base and ca (FUZZ_ROOM_NAME := server for more),
