@@ -60,9 +60,9 @@ MUST_USE enum status db_iot_certificate_pending(struct db_tx *tx, const struct d
 	bool *work, struct err *err);
 
 /*
- * What the target answered; that settles what was announced. asked_us: 0, or when it was asked in passing (a
- * list): what was recorded since is newer and stays, and nothing is settled. latency_us: from the latest event
- * until now; 0: there was none.
+ * What the target answered; that settles what was announced. asked_us: 0, or when it was asked in
+ * passing (a list): what was recorded since is newer and stays, and nothing is settled. latency_us: from
+ * the latest event until now; 0: there was none.
  */
 MUST_USE enum status db_iot_certificate_record(struct db_tx *tx, const char *target,
 	const struct db_iot_certificate *certificate, const char *status, int64_t asked_us,
