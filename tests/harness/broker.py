@@ -76,6 +76,17 @@ class Identity:
         return self.files
 
 
+class Client(mqtt.Client):
+    """paho's, whose thread ends without a word at an alert behind the handshake, which paho does not expect."""
+
+    after_loop = None
+
+    def loop_forever(self, *args, **options):
+        with contextlib.suppress(ssl.SSLError):
+            super().loop_forever(*args, **options)
+        self.after_loop()
+
+
 class Device:
     """A paho client whose network thread runs; what happens to it comes by queues. Each connection is a new client."""
 
@@ -97,7 +108,7 @@ class Device:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.broker.ca_file)
         context.load_cert_chain(certificate, key)
-        client = mqtt.Client(self.client_id, protocol=self.protocol, **options)
+        client = Client(self.client_id, protocol=self.protocol, **options)
         client.tls_set_context(context)
         if self.will:
             client.will_set(*self.will)
@@ -106,11 +117,6 @@ class Device:
         client.on_publish = lambda _client, _data, number: self.acks.put(number)
         client.on_subscribe = lambda _client, _data, number, granted, *_: self.subacks.put(granted)
         return client
-
-    def _run(self, client, gone):
-        with contextlib.suppress(ssl.SSLError):  # an alert behind the handshake: paho has no word for it
-            client.loop_forever()
-        self._left(client, gone)
 
     def _on_connect(self, _client, _data, _flags, code, *_):
         self.code = getattr(code, "value", code)
@@ -140,7 +146,9 @@ class Device:
         except (OSError, ssl.SSLError):
             self.gone.set()
             return False
-        threading.Thread(target=self._run, args=(self.client, gone), daemon=True).start()
+        self.client.after_loop = lambda client=self.client: self._left(client, gone)
+        # In a thread that paho knows of: otherwise it writes in the caller's, and two threads on one TLS connection break it.
+        self.client.loop_start()
         wait_until(lambda: self.connected.is_set() or self.gone.is_set(), "an answer to CONNECT", timeout, 0.005)
         return self.connected.is_set()
 
