@@ -37,11 +37,11 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
-# These measure no time and share nothing: file by file on all processors.
-APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py)
+# IoT Core's: they share nothing and wait much, so file by file on all processors. Under sanitizers they run in
+# check-full alone: most of their time is AWS's command line's and the broker's.
+APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
+	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
-# What drives AWS's command line or a broker for long gains little from sanitizers.
-WHOLE_LOOP := $(wildcard tests/api/test_jitr*.py) tests/api/test_broker.py
 ignoring = $(addprefix --ignore=,$(1))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -75,7 +75,7 @@ asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitize
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
 	$(Q)JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca \
-		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(APART) $(WHOLE_LOOP)))
+		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(APART)))
 
 .PHONY: asan-all
 asan-all: ## the same with AWS's clients and the whole loop
