@@ -254,6 +254,12 @@ def test_a_delivery_activates(deaf):
 
 
 def test_what_is_no_delivery_changes_nothing(deaf):
+    def heard(source, result):
+        metrics = requests.get(f"{deaf.stack.http_url}/metrics", timeout=10).text
+        found = re.search(rf'jitrca_jitr_events_total\{{source="{source}",result="{result}"\}} (\d+)', metrics)
+        return int(found.group(1)) if found else 0
+
+    before = {what: heard(*what) for what in (("webhook", "accepted"), ("webhook", "refused"), ("sweep", "accepted"))}
     identity = knock(deaf, "hook-bad")
     deaf.wait_drained()
     good = event_of(identity)
@@ -274,12 +280,6 @@ def test_what_is_no_delivery_changes_nothing(deaf):
         ({}, [good] * 101, 400, "jitr_malformed"),
         ({}, b"[" * 20000, 400, "jitr_malformed"),
     ]
-    def heard(source, result):
-        metrics = requests.get(f"{deaf.stack.http_url}/metrics", timeout=10).text
-        found = re.search(rf'jitrca_jitr_events_total\{{source="{source}",result="{result}"\}} (\d+)', metrics)
-        return int(found.group(1)) if found else 0
-
-    before = {what: heard(*what) for what in (("webhook", "accepted"), ("webhook", "refused"), ("sweep", "accepted"))}
     for options, body, status, want in cases:
         answer = deliver(deaf, body, **options)
         assert (answer.status_code, code(answer)) == (status, want), (options, body)
