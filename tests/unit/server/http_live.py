@@ -475,7 +475,7 @@ def test_deaf_client_makes_room(directory):
                     break
             except ConnectionError:
                 assert time.monotonic() < deadline, "deaf clients keep their places"
-                time.sleep(0.1)
+                time.sleep(0.1)  # who is refused is told nothing of when there is room
 
 
 def test_limits_of_connections(directory):
