@@ -43,6 +43,11 @@ APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jit
 	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
 ignoring = $(addprefix --ignore=,$(1))
+# What is run against $(1) of the folders $(2): IoT Core's side by side, then the rest one by one.
+define pytest_both
+$(Q)$(1) $(PYTEST_APART) $(filter $(addsuffix /%,$(2)),$(APART))
+$(Q)$(1) $(PYTEST) $(2) $(call ignoring,$(APART))
+endef
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 # Small programs that let a test written in Python call what has no door of its own.
@@ -53,6 +58,7 @@ $(HARNESS_PROGRAMS): $(BUILD)/%: $(BUILD)/%.o $(UNIT_LIBS_server)
 .PHONY: harness
 harness: $(HARNESS_PROGRAMS)
 
+ON_HOOKS = JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca
 .PHONY: hooks
 hooks:
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build harness
@@ -66,16 +72,15 @@ test: deps-test ## install what the tests need, build, and run all of them
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) build
 	$(Q)$(MAKE) --no-print-directory hooks
 	$(Q)$(MAKE) --no-print-directory unit
-	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST_APART) $(APART)
-	$(Q)JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca $(PYTEST) \
-		tests/api tests/e2e tests/fault $(call ignoring,$(APART))
+	$(call pytest_both,$(ON_HOOKS),tests/api tests/e2e tests/fault)
 
+ON_ASAN = JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_SANITIZER=1
 .PHONY: asan
 asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
-	$(Q)JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca \
-		JITRCA_TEST_SANITIZER=1 $(PYTEST) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(APART)))
+	$(if $(ASAN_ALL),$(call pytest_both,$(ON_ASAN),tests/api),\
+		$(Q)$(ON_ASAN) $(PYTEST) tests/api $(call ignoring,$(APART)))
 
 .PHONY: asan-all
 asan-all: ## the same with AWS's clients and the whole loop
@@ -86,12 +91,12 @@ tsan: ## unit tests of db, plugin and server under ThreadSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/tsan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="-fsanitize=thread" HARDENING="-fPIE" unit-db unit-plugin unit-server
 
+ON_COVERAGE = JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/coverage/jitrca
 .PHONY: coverage
 coverage: ## line coverage of unit and API tests, by room
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/coverage TEST_HOOKS=1 OPTIMIZE="-O0 -g" \
 		SANITIZE="--coverage" HARDENING="-fPIE" build harness unit
-	$(Q)JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/coverage/jitrca \
-		$(PYTEST) tests/api tests/e2e
+	$(call pytest_both,$(ON_COVERAGE),tests/api tests/e2e)
 	$(Q)sh tests/lint/coverage.sh $(BUILD)/coverage
 
 .PHONY: mutants
@@ -124,8 +129,7 @@ analyze: deps-lint ## clang, clang-tidy and gcc -fanalyzer over all sources
 
 .PHONY: long
 long: hooks ## the long forms of the fault, fuzz and load tests
-	$(Q)JITRCA_TEST_LONG=1 JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca \
-		$(PYTEST) tests/api tests/e2e tests/fault
+	$(call pytest_both,JITRCA_TEST_LONG=1 $(ON_HOOKS),tests/api tests/e2e tests/fault)
 
 .PHONY: check-full
 check-full: lint analyze test asan-all tsan coverage mutants long ## everything; takes an hour or two
