@@ -25,6 +25,7 @@ enum {
 	QUOTA_WAIT,
 	WALK_FIND,
 	WALK_PUT,
+	WALK_ASK,
 	LEAD,
 	STATEMENTS,
 };
@@ -193,14 +194,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM jitrca.iot_quota q WHERE q.target = $1::text AND q.operation = $2::text",
 	},
 	[WALK_FIND] = { /* iot_walk_pkey */
-		.name = "iot_walk_find", .params = 3, .columns = 7, .rows = ROWS_MAYBE,
+		.name = "iot_walk_find", .params = 3, .columns = 8, .rows = ROWS_MAYBE,
 		.sql = "SELECT w.cursor, coalesce(" SQL_S("w.mark") ", 0), w.repair, w.seen, w.drift,"
-		       " coalesce(" SQL_S("w.started_at") ", 0), coalesce(" SQL_S("w.finished_at") ", 0)"
-		       " FROM jitrca.iot_walk w WHERE w.target = $1::text AND w.issuer_id = $2::int"
+		       " coalesce(" SQL_S("w.started_at") ", 0), coalesce(" SQL_S("w.finished_at") ", 0),"
+		       " w.asked FROM jitrca.iot_walk w WHERE w.target = $1::text AND w.issuer_id = $2::int"
 		       " AND w.kind = $3::text",
 	},
 	[WALK_PUT] = { /* iot_walk_pkey */
-		.name = "iot_walk_put", .params = 10, .columns = 0, .rows = ROWS_NONE,
+		.name = "iot_walk_put", .params = 11, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.iot_walk AS w (target, issuer_id, kind, cursor, mark, repair,"
 		       " seen, drift, started_at, finished_at) VALUES ($1::text, $2::int, $3::text,"
 		       " $4::text, to_timestamp($5::bigint), $6::bool, $7::bigint, $8::text,"
@@ -208,7 +209,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ON CONFLICT (target, issuer_id, kind) DO UPDATE SET cursor = EXCLUDED.cursor,"
 		       " mark = EXCLUDED.mark, repair = EXCLUDED.repair, seen = EXCLUDED.seen,"
 		       " drift = EXCLUDED.drift, started_at = EXCLUDED.started_at,"
-		       " finished_at = EXCLUDED.finished_at",
+		       " finished_at = EXCLUDED.finished_at WHERE w.asked = $11::bigint",
+	},
+	[WALK_ASK] = { /* iot_walk_pkey */
+		.name = "iot_walk_ask", .params = 5, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_walk AS w (target, issuer_id, kind, repair, started_at,"
+		       " asked) VALUES ($1::text, $2::int, $3::text, $4::bool,"
+		       " to_timestamp($5::bigint), 1)"
+		       " ON CONFLICT (target, issuer_id, kind) DO UPDATE SET cursor = '',"
+		       " repair = EXCLUDED.repair, seen = 0, drift = '{}',"
+		       " started_at = EXCLUDED.started_at, finished_at = NULL, asked = w.asked + 1",
 	},
 	[LEAD] = {
 		.name = "iot_lead", .params = 2, .columns = 1, .rows = ROWS_ONE,
@@ -558,16 +568,30 @@ db_iot_walk_find(struct db_tx *tx, const char *target, int32_t issuer_id, const 
 	db_row_text(&row, out->drift, sizeof(out->drift));
 	out->started_at_s = db_row_int64(&row);
 	out->finished_at_s = db_row_int64(&row);
+	out->asked = db_row_int64(&row);
 	return db_row_end(&row, err);
 }
 
 enum status
-db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, struct err *err)
+db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, bool *kept, struct err *err)
 {
-	return db_run(tx, &SQL[WALK_PUT], DB_PARAMS(db_text(walk->target), db_int64(walk->issuer_id),
+	own(PGresult) done = NULL;
+
+	TRY(db_run(tx, &SQL[WALK_PUT], DB_PARAMS(db_text(walk->target), db_int64(walk->issuer_id),
 		db_text(walk->kind), db_text(walk->cursor), db_int64_or_null(walk->mark_s),
 		db_bool(walk->repair), db_int64(walk->seen), db_text(walk->drift),
-		db_int64_or_null(walk->started_at_s), db_int64_or_null(walk->finished_at_s)), NULL, err);
+		db_int64_or_null(walk->started_at_s), db_int64_or_null(walk->finished_at_s),
+		db_int64(walk->asked)), &done, err));
+	*kept = db_affected(done) == 1;
+	return OK;
+}
+
+enum status
+db_iot_walk_ask(struct db_tx *tx, const char *target, int32_t issuer_id, const char *kind, bool repair,
+	int64_t now_s, struct err *err)
+{
+	return db_run(tx, &SQL[WALK_ASK], DB_PARAMS(db_text(target), db_int64(issuer_id), db_text(kind),
+		db_bool(repair), db_int64(now_s)), NULL, err);
 }
 
 enum status

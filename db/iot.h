@@ -145,11 +145,17 @@ struct db_iot_walk {
 	int64_t seen;
 	char drift[2048];   /* JSON: count by kind, of which there are 30 of up to 42 octets */
 	int64_t started_at_s, finished_at_s; /* 0: not */
+	int64_t asked;      /* how often it was asked for */
 };
 /* *found false: there was none yet. */
 MUST_USE enum status db_iot_walk_find(struct db_tx *tx, const char *target, int32_t issuer_id,
 	const char *kind, struct db_iot_walk *out, bool *found, struct err *err);
-MUST_USE enum status db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, struct err *err);
+/* *kept false: it was asked for since walk was read, begins anew, and is left as it is. */
+MUST_USE enum status db_iot_walk_put(struct db_tx *tx, const struct db_iot_walk *walk, bool *kept,
+	struct err *err);
+/* Begins it anew, whatever is under way. */
+MUST_USE enum status db_iot_walk_ask(struct db_tx *tx, const char *target, int32_t issuer_id,
+	const char *kind, bool repair, int64_t now_s, struct err *err);
 
 /*
  * A lock that one connection holds for as long as it lives, for what must happen on one server only and

@@ -118,6 +118,7 @@ iot_missing_step(struct iot_site *site, const struct db_iot_ca *ca, struct db_io
 	struct serial next = { .octets = { 0 } };
 	size_t gone_count = 0;
 	size_t count;
+	bool kept;
 
 	TRY(find(site, ca, walk, found, &count, &next, done, err));
 	for (size_t i = 0; i < count; i++)
@@ -130,7 +131,11 @@ iot_missing_step(struct iot_site *site, const struct db_iot_ca *ca, struct db_io
 	}
 	TRY(count_gone(walk, gone_count, err));
 	advance(site, walk, &next, *done);
-	TRY(db_iot_walk_put(&tx, walk, err));
+	TRY(db_iot_walk_put(&tx, walk, &kept, err));
+	if (!kept) {
+		*done = false; /* asked for anew meanwhile: the next step is that one's first */
+		return OK;
+	}
 	if (walk->repair && gone_count > 0)
 		TRY(db_outbox_notify(&tx, err));
 	return db_tx_commit(&tx, err);

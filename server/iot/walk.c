@@ -86,9 +86,10 @@ static enum status
 put_walk(struct iot_site *site, const struct db_iot_walk *walk, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
+	bool kept; /* nobody asks for a sweep */
 
 	TRY(db_tx_begin(&tx, site->room->app->pool, err));
-	TRY(db_iot_walk_put(&tx, walk, err));
+	TRY(db_iot_walk_put(&tx, walk, &kept, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -251,6 +252,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) drift = json_loads(walk->drift, 0, NULL);
 	size_t len;
+	bool kept;
 
 	if (drift == NULL)
 		drift = json_object();
@@ -264,18 +266,20 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 		return err_memory(err);
 	assert(len < sizeof(walk->drift)); /* the kinds are few: see db/iot.h */
 	walk->drift[len] = '\0';
-	TRY(db_iot_walk_put(&tx, walk, err));
+	TRY(db_iot_walk_put(&tx, walk, &kept, err));
+	if (!kept)
+		return OK; /* asked for anew meanwhile: the next step is that one's first */
 	if (walk->repair)
 		TRY(db_outbox_notify(&tx, err));
 	return db_tx_commit(&tx, err);
 }
 
 static void
-begin_walk(struct db_iot_walk *walk, int64_t now_s, bool repair)
+begin_walk(struct db_iot_walk *walk, int64_t now_s)
 {
 	walk->cursor[0] = '\0';
 	walk->seen = 0;
-	walk->repair = repair;
+	walk->repair = false;
 	(void)snprintf(walk->drift, sizeof(walk->drift), "{}");
 	walk->started_at_s = now_s;
 	walk->finished_at_s = 0;
@@ -313,7 +317,7 @@ reconcile_step(struct iot_site *site, const struct db_iot_ca *ca, bool *more, st
 	if (!lead)
 		return OK;
 	if (!found || (walk.finished_at_s != 0 && walk.started_at_s <= now_s - RECONCILE_EVERY_S))
-		begin_walk(&walk, now_s, false);
+		begin_walk(&walk, now_s);
 	else if (walk.finished_at_s != 0)
 		return OK;
 	if (iot_missing_begun(&walk))
@@ -338,16 +342,11 @@ iot_walk_ask(struct iot_room *room, const char *target, bool repair, struct err 
 	TRY(db_tx_begin(&tx, room->app->pool, err));
 	TRY(db_iot_ca_list(&tx, cas, COUNT_OF(cas), &count, err));
 	for (size_t i = 0; i < count; i++) {
-		struct db_iot_walk walk;
-		bool found;
-
 		if ((target != NULL && strcmp(cas[i].target, target) != 0) ||
 		    strcmp(cas[i].status, "DELETED") == 0)
 			continue;
-		TRY(db_iot_walk_find(&tx, cas[i].target, cas[i].issuer_id, "reconcile", &walk, &found,
-			err));
-		begin_walk(&walk, clock_wall_s(room->app->clock), repair);
-		TRY(db_iot_walk_put(&tx, &walk, err));
+		TRY(db_iot_walk_ask(&tx, cas[i].target, cas[i].issuer_id, "reconcile", repair,
+			clock_wall_s(room->app->clock), err));
 	}
 	TRY(db_outbox_notify(&tx, err));
 	return db_tx_commit(&tx, err);

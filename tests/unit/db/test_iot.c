@@ -240,7 +240,7 @@ walks_and_cas_are_kept(void **state)
 		.auto_registration = true };
 	struct db_iot_ca back;
 	size_t n;
-	bool found;
+	bool found, kept;
 
 	(void)state;
 	memset(ca.ca_certificate_id, 'a', 64);
@@ -257,13 +257,54 @@ walks_and_cas_are_kept(void **state)
 	assert_false(found);
 	walk.mark_s = world_now;
 	walk.seen = 7;
-	MUST(db_iot_walk_put(&tx, &walk, err));
-	MUST(db_iot_walk_put(&tx, &walk, err));
+	MUST(db_iot_walk_put(&tx, &walk, &kept, err));
+	assert_true(kept);
+	MUST(db_iot_walk_put(&tx, &walk, &kept, err));
+	assert_true(kept);
 	MUST(db_iot_walk_find(&tx, TARGET, 1, "sweep", &walk, &found, err));
 	assert_true(found);
 	assert_int_equal(walk.mark_s, world_now);
 	assert_int_equal(walk.finished_at_s, 0);
 	assert_int_equal(walk.seen, 7);
+}
+
+/* first: the step that is overtaken is the walk's first, and there was no row to read. */
+static void
+overtaken_put(bool first)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_iot_walk step, walk;
+	bool found, kept;
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	if (!first)
+		MUST(db_iot_walk_ask(&tx, TARGET, 1, "reconcile", false, world_now - 9, err));
+	MUST(db_iot_walk_find(&tx, TARGET, 1, "reconcile", &step, &found, err));
+	assert_int_equal(found, !first);
+	step.finished_at_s = world_now;
+	step.seen = 7;
+	snprintf(step.cursor, sizeof(step.cursor), "rows:");
+	MUST(db_iot_walk_ask(&tx, TARGET, 1, "reconcile", true, world_now - 3, err));
+	MUST(db_iot_walk_put(&tx, &step, &kept, err));
+	assert_false(kept);
+	MUST(db_iot_walk_find(&tx, TARGET, 1, "reconcile", &walk, &found, err));
+	assert_true(found && walk.repair);
+	assert_int_equal(walk.asked, first ? 1 : 2);
+	assert_int_equal(walk.started_at_s, world_now - 3);
+	assert_int_equal(walk.finished_at_s, 0);
+	assert_int_equal(walk.seen, 0);
+	assert_string_equal(walk.cursor, "");
+	walk.seen = 1;
+	MUST(db_iot_walk_put(&tx, &walk, &kept, err));
+	assert_true(kept);
+}
+
+static void
+a_walk_that_is_asked_for_is_not_answered_by_the_one_under_way(void **state)
+{
+	(void)state;
+	overtaken_put(true);
+	overtaken_put(false);
 }
 
 static void
@@ -328,6 +369,7 @@ main(void)
 		cmocka_unit_test(idle_devices_are_those_nobody_saw),
 		cmocka_unit_test(a_shared_bucket_pays_back_what_it_lent),
 		cmocka_unit_test(walks_and_cas_are_kept),
+		cmocka_unit_test(a_walk_that_is_asked_for_is_not_answered_by_the_one_under_way),
 		cmocka_unit_test(what_is_no_devices_has_an_outbox_key_of_its_own),
 		cmocka_unit_test(events_are_listed_newest_first),
 	};
