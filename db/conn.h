@@ -26,6 +26,7 @@ enum {
 struct db_conn {
 	PGconn *pg;
 	bool broken;    /* not to be used again */
+	bool trust_changed; /* by the transaction that runs on it */
 	bool *prepared; /* of all statements, in the order of DB_TABLES */
 };
 

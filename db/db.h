@@ -47,6 +47,13 @@ struct db_pool_stats {
 };
 void db_pool_stats(struct db_pool *pool, struct db_pool_stats *out);
 
+/*
+ * Grows with each commit through this pool of a statement that changed who is to be trusted (a status of
+ * a certificate or device, a principal, a token): what was remembered under a smaller one is not to be
+ * believed. Other servers hear of it by the channel jitrca_trust.
+ */
+uint64_t db_pool_trust_epoch(const struct db_pool *pool);
+
 /* A transaction on a connection of its own. Zero-initialised, it holds nothing. */
 struct db_tx {
 	struct db_pool *pool;

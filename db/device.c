@@ -95,7 +95,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FOR NO KEY UPDATE",
 	},
 	[SET_STATUS] = { /* device_pkey */
-		.name = "device_set_status", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.name = "device_set_status", .params = 3, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "WITH d AS (UPDATE jitrca.device d SET status = $2::text, reason = $3::text,"
 		       " version = d.version + 1, updated_at = now() WHERE d.device_id = $1::text"
 		       " RETURNING d.device_id, d.version)"

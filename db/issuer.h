@@ -34,8 +34,8 @@ MUST_USE enum status db_issuer_list(struct db_tx *tx, struct db_issuer *out, siz
 
 /*
  * A session of its own that stands for this server: it holds the instance's advisory lock and listens
- * on jitrca_revocation, jitrca_crl, jitrca_wake and jitrca_outbox. When its link breaks, the instance
- * is dead: begin anew.
+ * on jitrca_revocation, jitrca_crl, jitrca_wake, jitrca_outbox and jitrca_trust. When its link breaks,
+ * the instance is dead: begin anew.
  */
 struct db_session;
 MUST_USE enum status db_session_begin(struct db_session **out, const char *conninfo, struct err *err);
@@ -47,6 +47,13 @@ int32_t db_session_instance_id(const struct db_session *session);
 MUST_USE enum status db_session_wait(struct db_session *session, int wait_ms, int wake_fd,
 	void (*notified)(void *arg, const char *channel, const char *payload), void *arg,
 	struct err *err);
+/*
+ * Asks the database something, without waiting: db_session_wait takes the answer, and from then on
+ * db_session_asked says false. Whatever was notified before the question was read has been delivered by
+ * then. One question at a time.
+ */
+MUST_USE enum status db_session_ask(struct db_session *session, struct err *err);
+bool db_session_asked(const struct db_session *session);
 void db_session_end(struct db_session *session);
 
 /* Runs as leader of `job` for this transaction only; *leader false: another server has it. */

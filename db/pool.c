@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -33,6 +34,7 @@ struct db_pool {
 	int64_t retry_at_ms;  /* no attempt to connect before; 0: the last one went well */
 	int64_t backoff_ms;
 	struct db_pool_stats stats;
+	_Atomic uint64_t trust_epoch;
 };
 
 enum status
@@ -77,6 +79,12 @@ db_pool_free(struct db_pool *pool)
 	mem_free(pool->idle);
 	mem_free(pool->conninfo);
 	mem_free(pool);
+}
+
+uint64_t
+db_pool_trust_epoch(const struct db_pool *pool)
+{
+	return atomic_load(&pool->trust_epoch);
 }
 
 void
@@ -204,6 +212,7 @@ begin_once(struct db_tx *tx, struct db_pool *pool, bool *again, struct err *err)
 		give_back(pool, conn);
 		return status;
 	}
+	conn->trust_changed = false;
 	*tx = (struct db_tx){ pool, conn };
 	return OK;
 }
@@ -239,6 +248,9 @@ db_tx_commit(struct db_tx *tx, struct err *err)
 	if (status == OK && strcmp(PQcmdStatus(result), "COMMIT") != 0)
 		status = err_set(err, ERR_INTERNAL, "commit_rolled_back",
 			"COMMIT of a transaction that had failed");
+	/* Before anybody is told; also when it is not known whether it happened. */
+	if (conn->trust_changed)
+		atomic_fetch_add(&tx->pool->trust_epoch, 1);
 	db_tx_end(tx);
 	return status;
 }

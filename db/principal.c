@@ -77,7 +77,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND p.principal_id <> $1 AND p.disabled_at IS NULL)",
 	},
 	[PRINCIPAL_SET_DISABLED] = { /* principal_pkey */
-		.name = "principal_set_disabled", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.name = "principal_set_disabled", .params = 2, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "UPDATE jitrca.principal SET disabled_at = CASE WHEN $2::bool THEN now() END"
 		       " WHERE principal_id = $1",
 	},
@@ -94,7 +94,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND t.token_id > coalesce($2, '') ORDER BY t.token_id LIMIT $3::bigint",
 	},
 	[TOKEN_REVOKE] = { /* token_pkey */
-		.name = "token_revoke", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.name = "token_revoke", .params = 2, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "UPDATE jitrca.token SET revoked_at = now()"
 		       " WHERE token_id = $2 AND principal_id = $1 AND revoked_at IS NULL",
 	},

@@ -119,7 +119,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " LEFT JOIN jitrca.revocation r ON r.issuer_id = i.issuer AND r.serial = i.serial",
 	},
 	[REVOKE_WRITE] = { /* the rows are locked already; a hold that becomes final keeps its date */
-		.name = "revoke_write", .params = 4, .columns = 0, .rows = ROWS_NONE,
+		.name = "revoke_write", .params = 4, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "WITH i AS MATERIALIZED (SELECT * FROM unnest($1::int[], $2::bytea[], $3::int[])"
 		       " AS i(issuer, serial, reason)),"
 		       " c AS (UPDATE jitrca.certificate c SET status_at = to_timestamp($4::bigint),"
@@ -179,7 +179,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM (SELECT DISTINCT issuer FROM unnest($1::int[]) AS u(issuer)) i",
 	},
 	[UNHOLD_WRITE] = { /* the rows are locked already */
-		.name = "unhold_write", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.name = "unhold_write", .params = 2, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "WITH r AS (DELETE FROM jitrca.revocation r WHERE r.issuer_id = $1::int"
 		       " AND r.serial = $2::bytea AND r.reason = 6)"
 		       " UPDATE jitrca.certificate c SET status = c.status_before_hold,"
@@ -205,7 +205,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND c.serial = $2::bytea",
 	},
 	[CONFIRM_WRITE] = { /* the rows are locked already */
-		.name = "confirm_write", .params = 4, .columns = 0, .rows = ROWS_NONE,
+		.name = "confirm_write", .params = 4, .columns = 0, .rows = ROWS_NONE, .trust = true,
 		.sql = "UPDATE jitrca.certificate c SET status = $3::text,"
 		       " status_at = to_timestamp($4::bigint)"
 		       " WHERE c.expiry_month = jitrca.serial_month($2::bytea) AND c.issuer_id = $1::int"

@@ -375,6 +375,7 @@ db_run(struct db_tx *tx, const struct db_statement *statement, struct db_params 
 		(statement->rows == ROWS_NONE ? PGRES_COMMAND_OK : PGRES_TUPLES_OK))
 		return err_libpq(err, tx->conn, result, statement->name);
 	TRY(check_shape(statement, result, err));
+	tx->conn->trust_changed |= statement->trust;
 	if (out != NULL)
 		*out = give(result);
 	return OK;

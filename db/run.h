@@ -56,6 +56,7 @@ struct db_statement {
 	enum db_rows_kind rows;
 	/* Parsed anew at each run, for it names what is not always there (a temporary table). */
 	bool unprepared;
+	bool trust; /* changes who is to be trusted: see db_pool_trust_epoch */
 };
 
 struct db_table {

@@ -15,6 +15,7 @@
 #include "db/db.h"
 #include "db/issuer.h"
 #include "server/config.h"
+#include "server/freshness.h"
 
 struct http;
 struct issuance;
@@ -43,6 +44,7 @@ struct app {
 	struct db_pool *pool;
 	_Atomic int32_t instance_id;   /* 0: the session is down; no Admit then */
 	_Atomic bool session_doubted;  /* intents may yet appear under it: take another instance */
+	struct freshness freshness;    /* whether caches of the database count */
 	int32_t audit_lane;
 	struct app_ca cas[8];
 	size_t ca_count;

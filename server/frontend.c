@@ -39,7 +39,6 @@
 #define BRIEF_MS 5
 #define SESSION_RETRY_MS 500
 #define FIRST_LISTS_MS 10000
-#define SESSION_TICK_MS 1000
 /* So many lanes of the audit log: enough that servers seldom meet, few enough to verify quickly. */
 #define AUDIT_LANES 64
 /* Two arenas: more would keep what threads freed, and few threads allocate at once. */
@@ -357,6 +356,10 @@ notified(void *arg, const char *channel, const char *payload)
 	struct app *app = arg;
 
 	(void)payload;
+	if (strcmp(channel, "jitrca_trust") == 0) {
+		freshness_changed(app);
+		return;
+	}
 	/* A revocation has rows in the outbox, too. */
 	if (strcmp(channel, "jitrca_outbox") == 0 || strcmp(channel, "jitrca_revocation") == 0)
 		iot_room_wake(app->iot);
@@ -373,15 +376,38 @@ pause_ms(int event, int wait_ms)
 	(void)poll(&polled, 1, wait_ms);
 }
 
+/* Waits for notifications and takes the answer to the question asked at *asked_ms; asks when it is time. */
+static enum status
+listen_once(
+	struct frontend *it, struct db_session *session, int64_t *asked_ms, struct err *err)
+{
+	int64_t now_ms = clock_mono_ms(it->app.clock);
+	int64_t due_ms = *asked_ms + FRESHNESS_BEAT_MS - now_ms;
+	bool asked = db_session_asked(session);
+
+	if (!asked && due_ms <= 0) {
+		TRY(db_session_ask(session, err));
+		*asked_ms = now_ms;
+		due_ms = FRESHNESS_BEAT_MS;
+		asked = true;
+	}
+	/* A late answer changes nothing here: what was remembered is not believed meanwhile. */
+	TRY(db_session_wait(session, due_ms > 0 ? (int)due_ms : FRESHNESS_BEAT_MS, it->stop_event,
+		notified, &it->app, err));
+	if (asked && !db_session_asked(session))
+		freshness_beat(&it->app, *asked_ms);
+	return OK;
+}
+
 static void
 follow_session(struct frontend *it, struct db_session *session)
 {
 	struct app *app = &it->app;
+	int64_t asked_ms = clock_mono_ms(app->clock) - FRESHNESS_BEAT_MS;
 	struct err err;
 
 	while (!app->stopping) {
-		if (db_session_wait(
-			    session, SESSION_TICK_MS, it->stop_event, notified, app, &err) != OK) {
+		if (listen_once(it, session, &asked_ms, &err) != OK) {
 			log_error(LOG_WARN, "session_lost", NULL, &err);
 			return;
 		}
@@ -422,6 +448,7 @@ session_main(void *arg)
 		jobs_wake(app->jobs, "jitrca_wake");
 		iot_room_wake(app->iot);
 		follow_session(it, session);
+		freshness_lost(app);
 		app->instance_id = 0;
 		db_session_end(session);
 	}
