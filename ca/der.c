@@ -317,6 +317,20 @@ der_time(struct der *in, const char *field, int64_t *wall_s, struct err *err)
 	return OK;
 }
 
+enum status
+der_generalized_time(struct der *in, const char *field, int64_t *wall_s, struct err *err)
+{
+	unsigned century, year;
+	struct view text = { NULL, 0 };
+
+	TRY(der_take(in, DER_GENERALIZED_TIME, field, &text, err));
+	if (text.len != 15 || !two_digits(text.data, &century) ||
+		!two_digits(text.data + 2, &year) || century * 100 + year < 1970 ||
+		!read_time(text.data + 4, century * 100 + year, wall_s))
+		return der_refuse(in, err, "%s: YYYYMMDDHHMMSSZ wanted", field);
+	return OK;
+}
+
 void
 der_oid_text(char *out, size_t size, struct view contents)
 {
@@ -588,20 +602,19 @@ put_digits(uint8_t *out, unsigned number)
 	out[1] = (uint8_t)('0' + number % 10);
 }
 
-void
-der_put_time(struct der_writer *w, int64_t wall_s)
+/* YYYYMMDDHHMMSSZ, digit by digit: this runs twice for each certificate. False: w has failed. */
+static bool
+time_text(struct der_writer *w, int64_t wall_s, uint8_t text[15], int64_t *year)
 {
 	struct civil t = civil_from_s(wall_s);
-	uint8_t text[15];
-	size_t at = 0;
 
+	*year = t.year;
 	if (t.year < 1950 || t.year > 9999) {
 		if (w->status == OK)
 			w->status = err_set(&w->err, ERR_ARGUMENT, "time_range",
 				"a year from 1950 to 9999 wanted, %" PRId64 " found", t.year);
-		return;
+		return false;
 	}
-	/* Digit by digit: this runs twice for each certificate. */
 	put_digits(text, (unsigned)(t.year / 100));
 	put_digits(text + 2, (unsigned)(t.year % 100));
 	put_digits(text + 4, t.month);
@@ -610,10 +623,32 @@ der_put_time(struct der_writer *w, int64_t wall_s)
 	put_digits(text + 10, t.minute);
 	put_digits(text + 12, t.second);
 	text[14] = 'Z';
-	if (t.year < 2050) /* RFC 5280 4.1.2.5 */
+	return true;
+}
+
+void
+der_put_time(struct der_writer *w, int64_t wall_s)
+{
+	uint8_t text[15];
+	size_t at = 0;
+	int64_t year;
+
+	if (!time_text(w, wall_s, text, &year))
+		return;
+	if (year < 2050) /* RFC 5280 4.1.2.5 */
 		at = 2;
 	der_put(w, at > 0 ? DER_UTC_TIME : DER_GENERALIZED_TIME,
 		(struct view){ text + at, sizeof(text) - at });
+}
+
+void
+der_put_generalized_time(struct der_writer *w, int64_t wall_s)
+{
+	uint8_t text[15];
+	int64_t year;
+
+	if (time_text(w, wall_s, text, &year))
+		der_put(w, DER_GENERALIZED_TIME, (struct view){ text, sizeof(text) });
 }
 
 enum status

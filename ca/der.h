@@ -117,6 +117,9 @@ MUST_USE enum status der_named_bits(struct der *in, const char *field, unsigned 
  * seconds, in Zulu, without a fraction. Years through 2049 must be a UTCTime. Seconds since 1970.
  */
 MUST_USE enum status der_time(struct der *in, const char *field, int64_t *wall_s, struct err *err);
+/* YYYYMMDDHHMMSSZ alone, of any year from 1970 on (RFC 6960 4.2.1: OCSP knows no UTCTime). */
+MUST_USE enum status der_generalized_time(struct der *in, const char *field, int64_t *wall_s,
+	struct err *err);
 
 /* Do the contents of an OID equal those octets? OIDs of the field are kept as DER contents. */
 #define DER_OID_IS(contents, octets)                                                               \
@@ -161,6 +164,8 @@ void der_put_named_bits(struct der_writer *w, unsigned bits); /* bit n of the st
 void der_put_oid(struct der_writer *w, const char *dotted);
 /* UTCTime through 2049, GeneralizedTime after; years 1950 to 9999 (else ERR_ARGUMENT time_range). */
 void der_put_time(struct der_writer *w, int64_t wall_s);
+/* A GeneralizedTime, whatever the year. */
+void der_put_generalized_time(struct der_writer *w, int64_t wall_s);
 
 /*
  * The first failure, or OK when everything is closed. The encoding is then in w->buf

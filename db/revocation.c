@@ -173,10 +173,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " (i.issuer, jitrca.serial_shard(i.serial))) AS x(issuer, scope) ORDER BY 1, 2"
 		       " ON CONFLICT (issuer_id, scope) DO UPDATE SET wanted = s.wanted + 1",
 	},
-	[REVOKE_NOTIFY] = {
-		.name = "revoke_notify", .params = 1, .columns = 1, .rows = ROWS_ANY,
-		.sql = "SELECT pg_notify('jitrca_revocation', i.issuer::text)"
-		       " FROM (SELECT DISTINCT issuer FROM unnest($1::int[]) AS u(issuer)) i",
+	[REVOKE_NOTIFY] = { /* a payload has under 8000 octets, and 33 for each serial */
+		.name = "revoke_notify", .params = 2, .columns = 1, .rows = ROWS_ANY,
+		.sql = "SELECT pg_notify('jitrca_revocation',"
+		       " i.issuer::text || string_agg(' ' || encode(i.serial, 'hex'), ''))"
+		       " FROM (SELECT u.issuer, u.serial, (u.n - 1) / 200 AS piece"
+		       " FROM unnest($1::int[], $2::bytea[]) WITH ORDINALITY AS u(issuer, serial, n)) i"
+		       " GROUP BY i.issuer, i.piece",
 	},
 	[UNHOLD_WRITE] = { /* the rows are locked already */
 		.name = "unhold_write", .params = 2, .columns = 0, .rows = ROWS_NONE, .trust = true,
@@ -463,7 +466,8 @@ db_revocation_mark(struct db_tx *tx, const struct db_cert_ref *refs, size_t coun
 		TRY(refs_add(&arrays, i, &refs[i], err));
 	TRY(db_run(tx, &SQL[REVOKE_MARK], DB_PARAMS(db_array(&arrays.issuers),
 		db_array(&arrays.serials)), NULL, err));
-	return db_run(tx, &SQL[REVOKE_NOTIFY], DB_PARAMS(db_array(&arrays.issuers)), NULL, err);
+	return db_run(tx, &SQL[REVOKE_NOTIFY], DB_PARAMS(db_array(&arrays.issuers),
+		db_array(&arrays.serials)), NULL, err);
 }
 
 /* Writes the changes; the rows are locked. */
@@ -500,7 +504,8 @@ write_changes(struct db_tx *tx, const struct db_revoke_item *items, const struct
 		db_array(&all.serials)), NULL, err));
 	TRY(db_run(tx, &SQL[REVOKE_MARK], DB_PARAMS(db_array(&all.issuers),
 		db_array(&all.serials)), NULL, err));
-	return db_run(tx, &SQL[REVOKE_NOTIFY], DB_PARAMS(db_array(&all.issuers)), NULL, err);
+	return db_run(tx, &SQL[REVOKE_NOTIFY], DB_PARAMS(db_array(&all.issuers),
+		db_array(&all.serials)), NULL, err);
 }
 
 enum status

@@ -1,7 +1,9 @@
 /*
  * db/revocation.h - revoke, hold, unhold, supersede; bulk revocation (invariants 5, 6, 7).
  * Each of these also marks the CRL scopes that it touches (crl_scope.wanted), writes the device's
- * outbox row and sends NOTIFY jitrca_revocation, all in the caller's transaction.
+ * outbox row and sends NOTIFY jitrca_revocation, all in the caller's transaction. The notification's
+ * payload is the issuer_id and the serials that changed, in hex, with a space in front of each; several
+ * come where one cannot hold them.
  */
 #ifndef DB_REVOCATION_H
 #define DB_REVOCATION_H

@@ -210,14 +210,16 @@ listeners_are_told(void **state)
 	struct db_cert_ref ref = issue(ask("told"));
 	PGnotify *notify;
 	int64_t got = 0;
+	char wanted[64];
 
 	(void)state;
+	(void)snprintf(wanted, sizeof(wanted), "1 %s", hex(&ref));
 	sql("LISTEN jitrca_revocation");
 	(void)revoke_one(&ref, REASON_UNSPECIFIED);
 	sql("SELECT 1");
 	while ((notify = PQnotifies(world_pg)) != NULL) {
 		assert_string_equal(notify->relname, "jitrca_revocation");
-		assert_string_equal(notify->extra, "1");
+		assert_string_equal(notify->extra, wanted);
 		PQfreemem(notify);
 		got++;
 	}
