@@ -167,6 +167,26 @@ fuzz: ## fuzz each parser for FUZZ_SECONDS
 		SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
 		FUZZ_SECONDS=$(FUZZ_SECONDS) $(addprefix fuzz-run-,$(FUZZ_TARGETS))
 
+# Programs of tests/bench: the load generator is made of several files, the others of one each.
+BENCH_LOAD := $(wildcard tests/bench/load*.c)
+BENCH_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(filter-out $(BENCH_LOAD),$(wildcard tests/bench/*.c))) \
+	$(BUILD)/tests/bench/load
+$(BUILD)/tests/bench/load: $(call objects,$(BENCH_LOAD)) $(UNIT_LIBS_base)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libssl libcrypto) -lpthread
+
+$(BUILD)/tests/bench/bare: $(BUILD)/tests/bench/bare.o $(UNIT_LIBS_base)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libmicrohttpd gnutls) -lpthread
+
+$(BUILD)/tests/bench/limits: $(BUILD)/tests/bench/limits.o $(UNIT_LIBS_base)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto) -lpthread
+
+$(BUILD)/tests/bench/ca_issue: $(BUILD)/tests/bench/ca_issue.o $(UNIT_LIBS_server)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(PACKAGES)) -lpthread
+
 $(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
