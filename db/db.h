@@ -73,6 +73,14 @@ MUST_USE enum status db_tx_commit(struct db_tx *tx, struct err *err);
 void db_tx_end(struct db_tx *tx); /* rolls back what was not committed; may run twice */
 OWNER_STRUCT(db_tx, db_tx_end)
 
+/*
+ * Runs read() on a connection without a transaction, so that one statement is one round trip. It only
+ * reads, and may be run again: when the connection turned out to be dead. Fails as db_tx_begin does, or
+ * as read() does.
+ */
+MUST_USE enum status db_read(struct db_pool *pool,
+	enum status (*read)(struct db_tx *tx, void *arg, struct err *err), void *arg, struct err *err);
+
 /* The stored states of a certificate; `expired` is computed by db_certificate_status. */
 enum cert_status {
 	CERT_UNSET = 0,

@@ -186,6 +186,23 @@ note_attempt(struct db_pool *pool, bool connected)
 	(void)pthread_mutex_unlock(&pool->lock);
 }
 
+/* A connection that was idle (*reused), or a new one. */
+static enum status
+take(struct db_pool *pool, struct db_conn **conn, bool *reused, struct err *err)
+{
+	enum status status;
+
+	TRY(reserve(pool, conn, err));
+	*reused = *conn != NULL;
+	if (*reused)
+		return OK;
+	status = db_conn_open(conn, pool->conninfo, err);
+	note_attempt(pool, status == OK);
+	if (status != OK)
+		give_back(pool, NULL);
+	return status;
+}
+
 /* One attempt; *again when a connection that had been idle turned out to be dead. */
 static enum status
 begin_once(struct db_tx *tx, struct db_pool *pool, bool *again, struct err *err)
@@ -195,16 +212,7 @@ begin_once(struct db_tx *tx, struct db_pool *pool, bool *again, struct err *err)
 	enum status status;
 
 	*again = false;
-	TRY(reserve(pool, &conn, err));
-	reused = conn != NULL;
-	if (!reused) {
-		status = db_conn_open(&conn, pool->conninfo, err);
-		note_attempt(pool, status == OK);
-		if (status != OK) {
-			give_back(pool, NULL);
-			return status;
-		}
-	}
+	TRY(take(pool, &conn, &reused, err));
 	status = db_conn_exec(conn, "begin", "BEGIN", NULL, err);
 	if (status != OK) {
 		conn->broken = true;
@@ -228,6 +236,26 @@ db_tx_begin(struct db_tx *tx, struct db_pool *pool, struct err *err)
 	assert(tx->conn == NULL);
 	for (unsigned i = 0; again && i <= pool->stats.max; i++)
 		status = begin_once(tx, pool, &again, err);
+	return status;
+}
+
+enum status
+db_read(struct db_pool *pool,
+	enum status (*read)(struct db_tx *tx, void *arg, struct err *err), void *arg, struct err *err)
+{
+	enum status status = OK;
+	bool again = true;
+
+	/* As above: what breaks here on a used connection broke before, or while only reading. */
+	for (unsigned i = 0; again && i <= pool->stats.max; i++) {
+		struct db_tx tx = { pool, NULL };
+		bool reused;
+
+		TRY(take(pool, &tx.conn, &reused, err));
+		status = read(&tx, arg, err);
+		again = reused && status != OK && tx.conn->broken;
+		db_tx_end(&tx);
+	}
 	return status;
 }
 

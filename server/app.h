@@ -17,6 +17,7 @@
 #include "server/config.h"
 #include "server/freshness.h"
 
+struct auth_cache; /* server/auth_cache.h */
 struct http;
 struct issuance;
 struct crl_cache; /* server/protocol/crl.h */
@@ -50,6 +51,7 @@ struct app {
 	size_t ca_count;
 	const struct app_ca *issuing;  /* config.issuing_ca */
 	struct ca_trust *trust;
+	struct auth_cache *seen_certificates, *seen_tokens; /* server/auth.c */
 	struct signer_link *signer_issue, *signer_crl;
 	struct http *http;
 	struct issuance *issuance;

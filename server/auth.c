@@ -7,9 +7,18 @@
 #include "ca/cert.h"
 #include "ca/digest.h"
 #include "ca/secret.h"
+#include "db/identity.h"
 #include "db/principal.h"
 #include "server/app.h"
+#include "server/auth_cache.h"
 #include "server/http/request.h"
+
+/*
+ * Who is remembered: the devices of a wave of rotations, and all stations and administrators. A few
+ * hundred octets each, taken as they come.
+ */
+#define SEEN_CERTIFICATES_MAX 8192
+#define SEEN_TOKENS_MAX 1024
 
 static const struct {
 	const char *name;
@@ -23,10 +32,10 @@ static const struct {
 
 /* 0: no role of ours, which no route allows. */
 static unsigned
-role_of_principal(const struct db_principal *principal)
+role_of_principal(const char *role)
 {
 	for (size_t i = 0; i < COUNT_OF(PRINCIPAL_ROLES); i++)
-		if (strcmp(PRINCIPAL_ROLES[i].name, principal->role) == 0)
+		if (strcmp(PRINCIPAL_ROLES[i].name, role) == 0)
 			return PRINCIPAL_ROLES[i].role;
 	return 0;
 }
@@ -63,35 +72,62 @@ token_text(const char *header)
 	return view_text(header);
 }
 
+struct token_row {
+	uint8_t hash[32];
+	bool found;
+	struct db_token token;
+	struct db_principal principal;
+};
+
+static enum status
+read_token(struct db_tx *tx, void *arg, struct err *err)
+{
+	struct token_row *row = arg;
+
+	return db_token_by_hash(tx, row->hash, &row->found, &row->token, &row->principal, err);
+}
+
+static bool
+is_good(const struct token_row *row, const uint8_t hash[32], int64_t now_s)
+{
+	bool good = secret_equal((struct view){ hash, 32 }, (struct view){ row->token.hash, 32 });
+
+	good &= row->found;
+	good &= row->token.revoked_at_s == 0;
+	good &= row->token.expires_at_s > now_s;
+	good &= row->principal.disabled_at_s == 0;
+	return good;
+}
+
 /*
  * Malformed, unknown, expired, revoked, disabled: each is hashed, looked up and compared, and each gets
- * the same answer, so that neither tells the others apart.
+ * the same answer, so that neither tells the others apart. Only good ones are remembered.
  */
 static enum status
-by_token(struct app *app, struct db_tx *tx, const char *header, struct identity *out,
-	struct err *err)
+by_token(struct app *app, const char *header, struct identity *out, struct err *err)
 {
-	struct db_token token = { .hash = { 0 } };
-	struct db_principal principal = { .disabled_at_s = 0 };
+	struct token_row row = { .found = false };
 	uint8_t hash[32];
 	int64_t now_s = clock_wall_s(app->clock);
-	bool found = false;
-	bool good;
+	uint64_t epoch, its_epoch = 0;
+	bool fresh = freshness_now(app, &epoch);
 
 	ca_blake2b(hash, token_text(header));
-	TRY(db_token_by_hash(tx, hash, &found, &token, &principal, err));
-	good = secret_equal((struct view){ hash, 32 }, (struct view){ token.hash, 32 });
-	good &= found;
-	good &= token.revoked_at_s == 0;
-	good &= token.expires_at_s > now_s;
-	good &= principal.disabled_at_s == 0;
-	if (!good)
+	if (!auth_cache_get(app->seen_tokens, hash, &row, &its_epoch) || !fresh ||
+		its_epoch != epoch) {
+		row = (struct token_row){ .found = false };
+		memcpy(row.hash, hash, sizeof(hash));
+		TRY(db_read(app->pool, read_token, &row, err));
+		if (is_good(&row, hash, now_s))
+			auth_cache_put(app->seen_tokens, hash, &row, epoch);
+	}
+	if (!is_good(&row, hash, now_s))
 		return err_set(err, ERR_UNAUTHENTICATED, "token_invalid",
 			"Authorization: not a valid bearer token");
 
-	out->role = role_of_principal(&principal);
-	(void)snprintf(out->actor, sizeof(out->actor), "%s", principal.principal_id);
-	(void)snprintf(out->token_id, sizeof(out->token_id), "%s", token.token_id);
+	out->role = role_of_principal(row.principal.role);
+	(void)snprintf(out->actor, sizeof(out->actor), "%s", row.principal.principal_id);
+	(void)snprintf(out->token_id, sizeof(out->token_id), "%s", row.token.token_id);
 	return OK;
 }
 
@@ -112,14 +148,26 @@ issuer_of(const struct app *app, const struct ca_cert_view *cert)
 	return NULL;
 }
 
-/* Our own row for the very octets that the peer showed. */
+/* What is known of a certificate by its hash. */
+struct sight {
+	struct db_cert_ref ref;
+	struct db_identity row;
+};
+
 static enum status
-find_row(struct app *app, struct db_tx *tx, struct view der, struct db_certificate *row,
-	struct err *err)
+read_row(struct db_tx *tx, void *arg, struct err *err)
+{
+	struct sight *sight = arg;
+
+	return db_identity_by_ref(tx, &sight->ref, &sight->row, err);
+}
+
+/* Our own row for the very octets that the peer showed, whose hash is id. */
+static enum status
+find_row(struct app *app, struct view der, const uint8_t id[32], struct sight *out, struct err *err)
 {
 	const struct app_ca *ca;
 	struct ca_cert_view cert;
-	struct db_cert_ref ref;
 	enum status status;
 
 	if (ca_cert_parse(&cert, der, err) != OK)
@@ -127,20 +175,43 @@ find_row(struct app *app, struct db_tx *tx, struct view der, struct db_certifica
 	ca = issuer_of(app, &cert);
 	if (ca == NULL || !cert.serial_ours)
 		return foreign(err, "its issuer or serial is not ours");
-	ref = (struct db_cert_ref){ .issuer_id = ca->issuer_id, .serial = cert.serial16 };
-	status = db_certificate_by_ref(tx, &ref, row, err);
+	out->ref = (struct db_cert_ref){ .issuer_id = ca->issuer_id, .serial = cert.serial16 };
+	status = db_read(app->pool, read_row, out, err);
 	if (status == ERR_NOT_FOUND)
 		return foreign(err, "not on record");
 	if (status != OK)
 		return status;
-	if (!secret_equal(view_of(&row->der), der))
+	if (!secret_equal((struct view){ out->row.sha256, 32 }, (struct view){ id, 32 }))
 		return foreign(err, "not the one on record under its serial");
+	return OK;
+}
+
+/*
+ * Whoever is remembered has had its signature checked. The epoch is taken before the row is read: a
+ * change between the two makes what is kept count for nothing.
+ */
+static enum status
+look_up(struct app *app, struct view der, const uint8_t id[32], struct sight *out, struct err *err)
+{
+	uint64_t epoch, its_epoch = 0;
+	bool fresh = freshness_now(app, &epoch);
+	bool seen = auth_cache_get(app->seen_certificates, id, out, &its_epoch);
+	const char *ca_id;
+
+	if (seen && fresh && its_epoch == epoch)
+		return OK;
+	TRY(find_row(app, der, id, out, err));
+	/* The row is ours; the signature says that the row was not made by somebody else. */
+	if (!seen)
+		TRY(ca_trust_verify(
+			app->trust, der, clock_wall_s(app->clock), false, &ca_id, err));
+	auth_cache_put(app->seen_certificates, id, out, epoch);
 	return OK;
 }
 
 /* What a status means at our own mutual TLS (design: the table). Expiry is for check_time. */
 static enum status
-check_status(const struct db_certificate *row, struct err *err)
+check_status(const struct db_identity *row, struct err *err)
 {
 	switch (row->status) {
 	case CERT_ACTIVE:
@@ -161,7 +232,7 @@ check_status(const struct db_certificate *row, struct err *err)
 }
 
 static enum status
-check_time(const struct db_certificate *row, const struct ca_profile *profile, unsigned roles,
+check_time(const struct db_identity *row, const struct ca_profile *profile, unsigned roles,
 	int64_t now_s, struct err *err)
 {
 	int64_t grace_s = 0;
@@ -180,26 +251,13 @@ check_time(const struct db_certificate *row, const struct ca_profile *profile, u
 
 /* Stations and administrators act as the principal of the name that their certificate bears. */
 static enum status
-check_principal(struct db_tx *tx, const struct identity *identity, struct err *err)
+check_holder(const struct db_identity *row, const struct identity *identity, struct err *err)
 {
-	struct db_principal principal;
-	enum status status = db_principal_find(tx, identity->actor, &principal, err);
-
-	if (status != OK && status != ERR_NOT_FOUND)
-		return status;
-	if (status == ERR_NOT_FOUND || principal.disabled_at_s != 0 ||
-	    role_of_principal(&principal) != identity->role)
+	if ((identity->role == ROLE_STATION || identity->role == ROLE_ADMIN) &&
+		(row->principal_disabled ||
+			role_of_principal(row->principal_role) != identity->role))
 		return err_set(err, ERR_UNAUTHENTICATED, "principal_disabled",
 			"client certificate: its principal is disabled or has another role");
-	return OK;
-}
-
-static enum status
-check_holder(struct db_tx *tx, const struct db_certificate *row, const struct identity *identity,
-	struct err *err)
-{
-	if (identity->role == ROLE_STATION || identity->role == ROLE_ADMIN)
-		return check_principal(tx, identity, err);
 	if (identity->role == ROLE_DEVICE && strcmp(row->device_status, "decommissioned") == 0)
 		return err_set(err, ERR_DENIED, "device_decommissioned",
 			"the device is decommissioned");
@@ -207,35 +265,47 @@ check_holder(struct db_tx *tx, const struct db_certificate *row, const struct id
 }
 
 static enum status
-by_certificate(struct app *app, struct db_tx *tx, struct view der, unsigned roles,
-	struct identity *out, struct err *err)
+by_certificate(struct app *app, struct view der, unsigned roles, struct identity *out,
+	struct err *err)
 {
-	own_struct(db_certificate) row = { .status = CERT_UNSET };
+	struct sight sight = { .row.status = CERT_UNSET };
+	const struct db_identity *row = &sight.row;
 	const struct ca_profile *profile;
-	const char *ca_id;
-	int64_t now_s = clock_wall_s(app->clock);
 
-	TRY(find_row(app, tx, der, &row, err));
-	TRY(check_status(&row, err));
-	profile = app_profile(app, row.profile);
-	TRY(check_time(&row, profile, roles, now_s, err));
-	/* The row is ours; the signature says that the row was not made by somebody else. */
-	TRY(ca_trust_verify(app->trust, der, now_s, false, &ca_id, err));
+	ca_sha256(out->certificate_id, der);
+	TRY(look_up(app, der, out->certificate_id, &sight, err));
+	TRY(check_status(row, err));
+	profile = app_profile(app, row->profile);
+	TRY(check_time(row, profile, roles, clock_wall_s(app->clock), err));
 
 	out->by_certificate = true;
 	out->role = role_of_profile(profile);
-	out->certificate = row.ref;
-	out->not_before_s = row.not_before_s;
-	out->not_after_s = row.not_after_s;
-	out->certificate_status = row.status;
-	memcpy(out->certificate_id, row.sha256, sizeof(out->certificate_id));
-	(void)snprintf(out->actor, sizeof(out->actor), "%s", row.device_id);
-	(void)snprintf(out->profile, sizeof(out->profile), "%s", row.profile);
-	(void)snprintf(out->device_status, sizeof(out->device_status), "%s", row.device_status);
-	return check_holder(tx, &row, out, err);
+	out->certificate = sight.ref;
+	out->not_before_s = row->not_before_s;
+	out->not_after_s = row->not_after_s;
+	out->certificate_status = row->status;
+	(void)snprintf(out->actor, sizeof(out->actor), "%s", row->device_id);
+	(void)snprintf(out->profile, sizeof(out->profile), "%s", row->profile);
+	(void)snprintf(out->device_status, sizeof(out->device_status), "%s", row->device_status);
+	return check_holder(row, out, err);
 }
 
 /* ---- the door ---- */
+
+enum status
+auth_start(struct app *app, struct err *err)
+{
+	TRY(auth_cache_new(&app->seen_certificates, SEEN_CERTIFICATES_MAX, sizeof(struct sight), err));
+	return auth_cache_new(&app->seen_tokens, SEEN_TOKENS_MAX, sizeof(struct token_row), err);
+}
+
+void
+auth_stop(struct app *app)
+{
+	auth_cache_free(app->seen_certificates);
+	auth_cache_free(app->seen_tokens);
+	app->seen_certificates = app->seen_tokens = NULL;
+}
 
 static enum status
 authenticate(struct app *app, struct request *request, unsigned roles, struct identity *out,
@@ -243,15 +313,13 @@ authenticate(struct app *app, struct request *request, unsigned roles, struct id
 {
 	const char *header = request_header(request, "Authorization");
 	struct view der = request_peer_certificate(request);
-	own_struct(db_tx) tx = { NULL, NULL };
 
 	if (header == NULL && der.len == 0)
 		return err_set(err, ERR_UNAUTHENTICATED, "credentials_missing",
 			"a client certificate or a bearer token is wanted");
-	TRY(db_tx_begin(&tx, app->pool, err));
 	if (header != NULL)
-		return by_token(app, &tx, header, out, err);
-	return by_certificate(app, &tx, der, roles, out, err);
+		return by_token(app, header, out, err);
+	return by_certificate(app, der, roles, out, err);
 }
 
 enum status

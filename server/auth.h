@@ -1,6 +1,12 @@
 /*
  * server/auth.h - who is asking: a client certificate that our own CA issued and whose row allows it,
- * or a bearer token. Nothing is cached: a revocation that is committed is refused by the next request.
+ * or a bearer token.
+ *
+ * Who came lately is remembered, bounded, by the hash of what was shown: the issuer's signature once and
+ * for all, for it cannot change; what the row said only as long as server/freshness.h says that it still
+ * counts. So a revocation that this server made is refused by the next request, one that another made
+ * once the notification is here, and within FRESHNESS_LATE_MS at the very latest. A TLS session that is
+ * resumed is nothing of its own: each request is judged by the certificate that the session began with.
  */
 #ifndef SERVER_AUTH_H
 #define SERVER_AUTH_H
@@ -20,6 +26,10 @@ struct identity {
 	char device_status[16];
 	char token_id[17];             /* when by token */
 };
+
+/* What auth_authorize needs of app, made before the first request. */
+MUST_USE enum status auth_start(struct app *app, struct err *err);
+void auth_stop(struct app *app);
 
 /*
  * http_setup.authorize. ERR_UNAUTHENTICATED: credentials_missing; token_invalid (the same answer and

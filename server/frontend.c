@@ -533,6 +533,7 @@ prepare(struct frontend *it, struct err *err)
 	TRY(catch_signals(it, err));
 	TRY(db_pool_new(&app->pool, app->config.database_url,
 		(unsigned)app->config.database_connections, err));
+	TRY(auth_start(app, err));
 	TRY(signer_link_new(&app->signer_issue, err));
 	return signer_link_new(&app->signer_crl, err);
 }
@@ -626,6 +627,7 @@ stop(struct frontend *it)
 	crl_cache_free(app->crls);
 	signer_link_free(app->signer_issue);
 	signer_link_free(app->signer_crl);
+	auth_stop(app);
 	db_pool_free(app->pool);
 	forget_cas(app);
 	router_free(it->router);
