@@ -112,6 +112,7 @@ prepare(struct http *http, struct err *err)
 	static char nothing[1];
 	uint64_t random[2];
 
+	TRY(tls_tickets_start(&http->tickets, err));
 	TRY(entropy_fill(&ENTROPY_SYSTEM, (uint8_t *)random, sizeof(random), err));
 	http->id_prefix = random[0];
 	atomic_store(&http->id_next, random[1]);
@@ -254,6 +255,7 @@ http_free(struct http *http)
 	for (size_t i = 0; i < http->listener_count; i++)
 		listener_free(&http->listeners[i]);
 	tls_set_drop(http->tls);
+	tls_tickets_stop(&http->tickets);
 	if (http->last_resort != NULL)
 		MHD_destroy_response(http->last_resort);
 	mem_free(http->metrics);

@@ -57,6 +57,26 @@ MUST_USE enum status tls_set_new(struct tls_set **out, const struct http_certifi
 	size_t count, struct err *err);
 void tls_set_drop(struct tls_set *set); /* NULL is welcome */
 
+/*
+ * Tickets: a client that comes back within the hour need not prove again that it has its key. The ticket
+ * holds its certificate, and each request is judged by that as on any other connection. The key that seals
+ * them lives in this process alone and half a day: then also a chain of resumptions ends, each of which
+ * brings a new ticket. No early data: a request must not be replayed.
+ */
+#define TICKET_LIFETIME_S 3600
+#define TICKET_KEY_MS (INT64_C(12) * 3600 * 1000)
+struct tls_tickets {
+	pthread_mutex_t lock;
+	gnutls_datum_t key; /* under lock */
+	int64_t born_ms;    /* under lock */
+};
+MUST_USE enum status tls_tickets_start(struct tls_tickets *tickets, struct err *err);
+void tls_tickets_stop(struct tls_tickets *tickets);
+/* Before the handshake. */
+void tls_tickets_offer(struct tls_tickets *tickets, gnutls_session_t session);
+/* Once the peer's certificate is there: its ticket shall not outlive it. */
+void tls_ticket_limit(gnutls_session_t session);
+
 /* ---- connections: gate.c, listener.c ---- */
 
 enum connection_state {
@@ -325,6 +345,7 @@ struct http {
 	struct workers workers;
 	pthread_mutex_t tls_lock;
 	struct tls_set *tls;
+	struct tls_tickets tickets;
 	struct MHD_Response *last_resort; /* when there is no memory for another answer */
 	struct route_metrics *metrics;    /* one for each route, one for none */
 	_Atomic bool stopping;
