@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "db/conn.h"
 
+#define EVENT_CHANNEL "iotcore_registry_event"
+
 enum {
 	ACCOUNT,
 	ACCOUNT_LOCK,
@@ -28,7 +30,6 @@ enum {
 	REGISTERED,
 	SESSIONS,
 	SESSIONS_RESET,
-	EVENTS,
 	STATEMENTS,
 };
 
@@ -153,10 +154,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "broker_sessions_reset", .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE iotcore.session s SET connected = false, at = now() WHERE s.connected",
 	},
-	[EVENTS] = { /* the whole table: there are a dozen types of events */
-		.name = "broker_events", .columns = 1, .rows = ROWS_ANY,
-		.sql = "SELECT e.event_type FROM iotcore.event_configuration e WHERE e.enabled LIMIT 64",
-	},
 };
 const struct db_table DB_TABLE_IOTCORE_BROKER = { SQL, COUNT_OF(SQL) };
 
@@ -179,6 +176,7 @@ static const struct kind {
 
 struct db_broker {
 	struct db_conn *conn;
+	bool event_heard; /* on EVENT_CHANNEL, or there may have been one before we listened */
 };
 
 static enum status
@@ -189,6 +187,7 @@ begin_listening(struct db_broker **out, const char *conninfo, const char *listen
 
 	if (broker == NULL)
 		return err_memory(err);
+	broker->event_heard = true;
 	status = db_conn_open(&broker->conn, conninfo, err);
 	if (status == OK)
 		status = db_conn_exec(broker->conn, "listen", listen, NULL, err);
@@ -203,7 +202,8 @@ begin_listening(struct db_broker **out, const char *conninfo, const char *listen
 enum status
 db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err)
 {
-	return begin_listening(out, conninfo, "LISTEN iotcore_change", err);
+	return begin_listening(
+		out, conninfo, "LISTEN iotcore_change; LISTEN " EVENT_CHANNEL, err);
 }
 
 enum status
@@ -228,6 +228,8 @@ drain(struct db_broker *broker)
 	PGnotify *notify;
 
 	while ((notify = PQnotifies(broker->conn->pg)) != NULL) {
+		if (strcmp(notify->relname, EVENT_CHANNEL) == 0)
+			broker->event_heard = true;
 		PQfreemem(notify);
 		any = true;
 	}
@@ -254,6 +256,15 @@ db_broker_wait(struct db_broker *broker, int wait_ms, int wake_fd, bool *notifie
 		return err_libpq(err, broker->conn, NULL, "listen");
 	*notified = drain(broker);
 	return OK;
+}
+
+bool
+db_broker_event_heard(struct db_broker *broker)
+{
+	bool heard = broker->event_heard;
+
+	broker->event_heard = false;
+	return heard;
 }
 
 static enum status
@@ -533,22 +544,4 @@ enum status
 db_broker_sessions_reset(struct db_tx *tx, struct err *err)
 {
 	return db_run(tx, &SQL[SESSIONS_RESET], DB_NO_PARAMS, NULL, err);
-}
-
-enum status
-db_broker_events(struct db_tx *tx, void (*each)(void *arg, const char *event_type), void *arg,
-	struct err *err)
-{
-	own(PGresult) rows = NULL;
-	char event_type[65];
-
-	TRY(db_run(tx, &SQL[EVENTS], DB_NO_PARAMS, &rows, err));
-	for (int i = 0; i < db_rows(rows); i++) {
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, event_type, sizeof(event_type));
-		TRY(db_row_end(&row, err));
-		each(arg, event_type);
-	}
-	return OK;
 }

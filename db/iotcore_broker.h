@@ -14,7 +14,7 @@
 
 #define DB_IOTCORE_KEY_BYTES 129 /* names: 128 and NUL */
 
-/* A connection that listens on iotcore_change. When its link breaks, end it and begin anew. */
+/* A connection that listens on iotcore_change and iotcore_registry_event. When its link breaks, end it and begin anew. */
 struct db_broker;
 MUST_USE enum status db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err);
 /* For who sends what rules have to send: listens on iotcore_rule (db/iotcore_rule.h) instead. */
@@ -28,6 +28,8 @@ void db_broker_end(struct db_broker *broker); /* NULL is welcome */
  */
 MUST_USE enum status db_broker_wait(
 	struct db_broker *broker, int wait_ms, int wake_fd, bool *notified, struct err *err);
+/* Whether there may be registry events (db/iotcore_event.h) since this was last asked. */
+bool db_broker_event_heard(struct db_broker *broker);
 
 /* A transaction that writes nothing and sees one moment; and one that writes, READ COMMITTED. */
 MUST_USE enum status db_broker_read(struct db_broker *broker, struct db_tx *tx, struct err *err);
@@ -144,9 +146,5 @@ MUST_USE enum status db_broker_sessions(
 	struct db_tx *tx, const struct db_broker_session *list, size_t count, struct err *err);
 /* Nobody is connected: the broker starts. */
 MUST_USE enum status db_broker_sessions_reset(struct db_tx *tx, struct err *err);
-
-/* Which registry events are wanted: calls each() for those enabled. */
-MUST_USE enum status db_broker_events(struct db_tx *tx,
-	void (*each)(void *arg, const char *event_type), void *arg, struct err *err);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "ca/secret.h"
 #include "db/iotcore_account.h"
+#include "db/iotcore_event.h"
 #include "db/migrate.h"
 #include "server/app.h"
 #include "server/cli/local.h"
@@ -26,6 +27,8 @@
 #define TICK_MS 60000
 /* A broker that was away for longer reads the tables whole. */
 #define CHANGES_KEPT_S 7200
+/* Registry events that no broker comes for. */
+#define EVENTS_KEPT_S 86400
 #define TRIM_AT_ONCE 10000
 
 struct iotcore {
@@ -86,6 +89,7 @@ set_core(struct iotcore *it)
 	core->loopback_http_destinations =
 		strcmp(config->iotcore_rules_insecure_http, "loopback") == 0;
 	core->clock = &CLOCK_SYSTEM;
+	core_writes_begin(&it->process.writes);
 	it->process.started_ms = clock_mono_ms(&CLOCK_SYSTEM);
 	it->tls_app.clock = &CLOCK_SYSTEM;
 }
@@ -193,9 +197,13 @@ static enum status
 trim_once(struct iotcore *it, int64_t *gone, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
+	int64_t events;
 
 	TRY(db_tx_begin(&tx, it->process.core.pool, err));
 	TRY(db_iotcore_change_trim(&tx, CHANGES_KEPT_S, TRIM_AT_ONCE, gone, err));
+	TRY(db_registry_event_trim(&tx, EVENTS_KEPT_S, TRIM_AT_ONCE, &events, err));
+	if (events > *gone)
+		*gone = events;
 	return db_tx_commit(&tx, err);
 }
 

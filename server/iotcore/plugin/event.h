@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "server/iotcore/plugin/queue.h"
 
-#define EVENT_TOPIC_BYTES 320
+#define EVENT_TOPIC_BYTES 336 /* not less than DB_REGISTRY_TOPIC_BYTES */
 #define EVENT_UUID_BYTES 37
 
 struct event {

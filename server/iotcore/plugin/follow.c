@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/iotcore_broker.h"
+#include "db/iotcore_event.h"
 #include "db/iotcore_rule.h"
 
 #define CHANGES_PAGE 1000
@@ -25,6 +27,7 @@
 #define SESSIONS_RESAY_MS 10000
 #define REGISTER_BATCH 200
 #define SESSIONS_BATCH 1000
+#define EVENTS_BATCH 100
 #define REGISTER_QUEUE 10000 /* some 2 KB each */
 #define SESSIONS_QUEUE 200000
 #define WAKES_MAX 50 /* then the broker is busy, and comes by itself */
@@ -58,6 +61,9 @@ struct follower {
 	int64_t seq;        /* of the last change that the registry holds */
 	bool sessions_said; /* iotcore.session holds what we know */
 	int64_t sessions_at_ms, resay_at_ms;
+	bool events_due; /* there may be registry events that were not handed over */
+	int64_t said[EVENTS_BATCH]; /* handed over and not removed yet */
+	size_t said_count;
 	_Atomic uint64_t reloads, changes, registered, links, lost_sessions;
 };
 
@@ -560,6 +566,96 @@ do_registrations(struct follower *f, struct db_broker *broker, struct err *err)
 }
 
 /*
+ * Registry events: handed to the broker, then removed. So a crash says them twice rather than never.
+ */
+
+struct saying {
+	struct db_tx *tx;
+	struct queue_item *items, **last;
+	int64_t ids[EVENTS_BATCH];
+	size_t count;
+};
+
+static enum status
+say_event(void *arg, const struct db_registry_event *row, struct err *err)
+{
+	struct saying *saying = arg;
+	struct notice *notice = mem_zalloc(sizeof(*notice));
+
+	if (notice == NULL)
+		return err_memory(err);
+	notice->kind = NOTICE_EVENT;
+	*saying->last = &notice->event.item;
+	saying->last = &notice->event.item.next;
+	saying->ids[saying->count++] = row->event_id;
+	(void)snprintf(notice->event.topic, sizeof(notice->event.topic), "%s", row->topic);
+	TRY(bytes_copy(&notice->event.payload, row->payload, err));
+	/* AWS has no longer topics, so no rule can mean it. */
+	if (strlen(row->topic) >= DB_RULE_TOPIC_BYTES)
+		return OK;
+	return db_rule_event_add(saying->tx, row->topic, row->payload, err);
+}
+
+static enum status
+say_some(struct follower *f, struct db_broker *broker, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	struct saying saying = { .tx = &tx, .last = &saying.items };
+	enum status status;
+
+	TRY(db_broker_write(broker, &tx, err));
+	status = db_registry_event_next(&tx, EVENTS_BATCH, say_event, &saying, err);
+	if (status == OK)
+		status = db_tx_commit(&tx, err);
+	if (status != OK) {
+		free_notices(saying.items);
+		return status;
+	}
+	while (saying.items != NULL && f->said_count < saying.count) {
+		struct queue_item *item = saying.items;
+
+		saying.items = item->next;
+		if (!queue_add(f->setup.notices, item)) {
+			notice_free((struct notice *)(void *)item);
+			break; /* the rest is read again */
+		}
+		f->said[f->said_count] = saying.ids[f->said_count];
+		f->said_count++;
+	}
+	free_notices(saying.items);
+	f->events_due = saying.count == EVENTS_BATCH || f->said_count < saying.count;
+	return OK;
+}
+
+/* Once the broker has taken them. */
+static enum status
+remove_said(struct follower *f, struct db_broker *broker, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	if (f->said_count == 0 || queue_pending(f->setup.notices))
+		return OK;
+	TRY(db_broker_write(broker, &tx, err));
+	TRY(db_registry_event_remove(&tx, f->said, f->said_count, err));
+	TRY(db_tx_commit(&tx, err));
+	f->said_count = 0;
+	return OK;
+}
+
+static enum status
+do_events(struct follower *f, struct db_broker *broker, struct err *err)
+{
+	if (db_broker_event_heard(broker))
+		f->events_due = true;
+	TRY(remove_said(f, broker, err));
+	if (!f->events_due || f->said_count > 0)
+		return OK;
+	TRY(say_some(f, broker, err));
+	wake_broker(f);
+	return remove_said(f, broker, err);
+}
+
+/*
  * Sessions
  */
 
@@ -681,6 +777,7 @@ work(struct follower *f, struct db_broker *broker, struct err *err)
 	wake_broker(f);
 	TRY(do_registrations(f, broker, err));
 	wake_broker(f);
+	TRY(do_events(f, broker, err));
 	now_ms = clock_mono_ms(&CLOCK_SYSTEM);
 	if (now_ms < f->sessions_at_ms && !atomic_load(&f->stop))
 		return OK;
@@ -705,8 +802,10 @@ run_link(struct follower *f, struct db_broker *broker, int64_t *backoff_ms, stru
 		*backoff_ms = 0;
 		if (last)
 			return reset_sessions(broker, err);
-		if (queue_pending(&f->sessions))
+		if (queue_pending(&f->sessions) || f->said_count > 0)
 			wait_ms = SESSIONS_EVERY_MS;
+		else if (f->events_due)
+			wait_ms = 0;
 		TRY(db_broker_wait(broker, wait_ms, f->wake_fd, &notified, err));
 		clear_wake(f);
 	}

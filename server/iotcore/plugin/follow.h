@@ -1,6 +1,7 @@
 /*
  * server/iotcore/plugin/follow.h - the plugin's own thread, the only one that talks to PostgreSQL:
- * loads the registry, follows its changes, registers certificates, keeps iotcore.session.
+ * loads the registry, follows its changes, registers certificates, hands over registry events, keeps
+ * iotcore.session.
  *
  * At each start of a link: LISTEN first, then read; whole at the first time and after a gap in the
  * changes' numbers, else what was changed since. What it has for the broker's thread it hangs into
