@@ -3,7 +3,6 @@
  * HTTP room serves every operation; the route says which.
  */
 #include "base/mem.h"
-#include "db/iotcore_account.h"
 #include "server/iotcore/internal.h"
 #include "server/iotcore/member.h"
 
@@ -63,36 +62,30 @@ check_call(struct call *call, struct err *err)
 
 /* ---- the call ---- */
 
-enum status
-core_lock(struct call *call, struct err *err)
-{
-	return db_iotcore_account_lock(call->tx, err);
-}
-
-static enum status
-handle_locked(struct call *call, struct err *err)
-{
-	if (call->op->tx == TX_WRITE)
-		TRY(core_lock(call, err));
-	return call->op->handle(call, err);
-}
-
 static enum status
 in_transaction(struct call *call, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
-	const struct core_process *process = request_context(call->request);
 	enum status status;
 
-	if (!atomic_load(&process->ready))
-		return iotcore_error(
-			err, "ServiceUnavailableException", "The database is not there yet.");
 	TRY(db_tx_begin(&tx, call->core->pool, err));
 	/* cppcheck-suppress autoVariables; taken back before tx goes */
 	call->tx = &tx;
-	status = handle_locked(call, err);
+	status = call->op->handle(call, err);
 	call->tx = NULL;
 	return status == OK ? db_tx_commit(&tx, err) : status;
+}
+
+static enum status
+run_handler(struct call *call, struct core_process *process, struct err *err)
+{
+	if (call->op->tx == TX_NONE)
+		return call->op->handle(call, err);
+	if (!atomic_load(&process->ready))
+		return iotcore_error(
+			err, "ServiceUnavailableException", "The database is not there yet.");
+	return call->op->tx == TX_WRITE ? core_write(&process->writes, call, err)
+	                                : in_transaction(call, err);
 }
 
 static enum status
@@ -118,7 +111,7 @@ serve(struct call *call, struct core_process *process, struct err *err)
 	TRY(core_quotas_take(
 		process->quotas, call->op->name, clock_mono_ms(call->core->clock), err));
 	TRY(check_call(call, err));
-	return call->op->tx == TX_NONE ? call->op->handle(call, err) : in_transaction(call, err);
+	return run_handler(call, process, err);
 }
 
 static enum status

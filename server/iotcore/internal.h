@@ -5,6 +5,7 @@
 #ifndef SERVER_IOTCORE_INTERNAL_H
 #define SERVER_IOTCORE_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "server/http/route.h"
@@ -50,10 +51,28 @@ MUST_USE enum status core_quotas_take(struct core_quotas *quotas, const char *op
 MUST_USE enum status core_verify(const struct core_user **user, struct request *request,
 	const struct core *core, const struct core_users *users, struct err *err);
 
+/* ---- changes: writes.c ---- */
+
+struct change;
+struct core_writes {
+	pthread_mutex_t lock; /* for what follows */
+	pthread_cond_t ended;
+	struct change *first; /* nobody sees to them yet */
+	struct change **last;
+	bool led;             /* somebody sees to others */
+};
+void core_writes_begin(struct core_writes *writes);
+/*
+ * Runs the handler of a call that changes something, under the lock of the account's row, and commits:
+ * together with others that wait for the same. It may be run twice, the first time for nothing.
+ */
+MUST_USE enum status core_write(struct core_writes *writes, struct call *call, struct err *err);
+
 /* ---- calls: dispatch.c, call.c ---- */
 
 struct core_process {
 	struct core core;
+	struct core_writes writes;
 	struct core_users *users;
 	struct core_quotas *quotas;
 	struct http *http;
@@ -85,9 +104,6 @@ const char *call_member_text(const struct request *request, const struct member 
 const struct member *page_members(const struct op *op);
 /* Fills call->page. */
 MUST_USE enum status page_read(struct call *call, struct err *err);
-
-/* Locks the account's row, which every change does first: nothing deadlocks, and changes have one order. */
-MUST_USE enum status core_lock(struct call *call, struct err *err);
 
 /* ---- base64.c: RFC 4648 4, with padding ---- */
 

@@ -1,14 +1,18 @@
 """Things, types, groups, principals, tags and events of the local IoT Core: botocore and Debian's CLI, every
 answer and every error held against AWS's service model."""
+import contextlib
 import itertools
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg2
 import pytest
+import requests
 from botocore.exceptions import ClientError
 from harness.botomodel import Checked
 from harness.iotcore import ACCOUNT, READER, READER_SECRET, REGION, LocalCore
+from harness.stack import wait_until
 
 ARN = f"arn:aws:iot:{REGION}:{ACCOUNT}:"
 NUMBERS = itertools.count(1)
@@ -546,6 +550,56 @@ def test_many_at_once_follow_each_other(core):
                              "ResourceAlreadyExistsException"}
     assert outcomes.count("OK") > len(outcomes) / 2
     assert not [one for one in core.events() if one.get("level") == "error"]
+
+
+def behind_a_lock(core, calls):
+    """Holds the account until all calls wait for it; their outcomes, in order."""
+    def outcome(parameters):
+        try:
+            core.client().create_thing(**parameters)
+            return "OK"
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        with contextlib.closing(psycopg2.connect(core.database_url)) as holder:
+            holder.cursor().execute("SELECT FROM iotcore.account FOR UPDATE")
+            waiting = [pool.submit(outcome, one) for one in calls]
+            # The first waits in the database, the others for it: the last of them has arrived some moments later.
+            wait_until(lambda: core.query("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] > 0, "a waiting call")
+            wait_until(lambda: in_flight(core) > len(calls), "all calls")
+        return [one.result() for one in waiting]
+
+
+def in_flight(core):
+    """Requests that are not answered yet: these metrics' own is one of them."""
+    text = requests.get(f"{core.url}/metrics", timeout=10).text
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("jitrca_http_in_flight "))
+
+
+def transactions_of(core, prefix):
+    return core.query("SELECT count(DISTINCT xmin::text), count(*) FROM iotcore.thing WHERE name LIKE %s", prefix + "%")[0]
+
+
+def test_who_waits_for_the_same_is_committed_together(core):
+    prefix = name("together")
+    outcomes = behind_a_lock(core, [{"thingName": f"{prefix}-{n}"} for n in range(7)])
+    assert outcomes == ["OK"] * 7
+    transactions, things = transactions_of(core, prefix)
+    assert things == 7 and transactions <= 3
+
+
+def test_one_refused_among_many_harms_no_other(core, api):
+    prefix = name("apart")
+    api("CreateThing", thingName=f"{prefix}-0")
+    calls = [{"thingName": f"{prefix}-{n}"} for n in range(1, 4)]
+    calls += [{"thingName": f"{prefix}-0", "attributePayload": {"attributes": {"other": "1"}}}]
+    calls += [{"thingName": f"{prefix}-{n}"} for n in range(4, 7)]
+    outcomes = behind_a_lock(core, calls)
+    assert outcomes == ["OK"] * 3 + ["ResourceAlreadyExistsException"] + ["OK"] * 3
+    assert transactions_of(core, prefix)[1] == 7
+    seqs = [row[0] for row in core.query("SELECT seq FROM iotcore.change ORDER BY seq")]
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
 # ---- tags ------------------------------------------------------------------------------------------------------
