@@ -381,24 +381,43 @@ lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
 }
 
 static enum status
+read_access(struct der *list, struct view *method, struct view *url, struct err *err)
+{
+	struct der access;
+
+	TRY(der_enter(list, DER_SEQUENCE, "4.2.2.1: AccessDescription", &access, err));
+	TRY(der_oid(&access, "4.2.2.1: accessMethod", method, err));
+	TRY(der_take(&access, DER_CONTEXT(6), "4.2.2.1: accessLocation", url, err));
+	return der_end(&access, "4.2.2.1: AccessDescription", err);
+}
+
+static enum status
 lint_aia(const struct ca_lint *lint, struct der *value, struct err *err)
 {
-	struct der list, access;
 	struct view oid, url;
+	struct der list;
 	char wanted[640];
 
 	TRY(der_enter(value, DER_SEQUENCE, "4.2.2.1: authorityInfoAccess", &list, err));
-	TRY(der_enter(&list, DER_SEQUENCE, "4.2.2.1: AccessDescription", &access, err));
-	TRY(der_end(&list, "4.2.2.1: one AccessDescription", err));
-	TRY(der_oid(&access, "4.2.2.1: accessMethod", &oid, err));
-	TRY(der_take(&access, DER_CONTEXT(6), "4.2.2.1: accessLocation", &url, err));
-	TRY(der_end(&access, "4.2.2.1: AccessDescription", err));
+	TRY(read_access(&list, &oid, &url, err));
+	(void)snprintf(wanted, sizeof(wanted), "%s/ocsp", lint->public_http_url);
+	if (!DER_OID_IS(oid, "\x2b\x06\x01\x05\x05\x07\x30\x01") || !view_equal_text(url, wanted))
+		return der_refuse(value, err,
+			"RFC 5280 4.2.2.1: authorityInfoAccess: not our OCSP responder");
+	TRY(read_access(&list, &oid, &url, err));
 	(void)snprintf(wanted, sizeof(wanted), "%s/v1/cas/%s/certificate", lint->public_http_url,
 		lint->ca_id);
 	if (!DER_OID_IS(oid, "\x2b\x06\x01\x05\x05\x07\x30\x02") || !view_equal_text(url, wanted))
 		return der_refuse(value, err,
 			"RFC 5280 4.2.2.1: authorityInfoAccess: not the issuer's certificate");
-	return OK;
+	return der_end(&list, "4.2.2.1: two AccessDescriptions", err);
+}
+
+static enum status
+lint_nocheck(const struct ca_lint *lint, struct der *value, struct err *err)
+{
+	(void)lint;
+	return der_null(value, "RFC 6960 4.2.2.2.1: ocsp-nocheck", err);
 }
 
 static enum ca_san_type
@@ -467,6 +486,16 @@ has_aia(const struct ca_lint *lint)
 	return lint->profile->authority_information_access;
 }
 
+/* Who may sign OCSP answers, and nobody else. */
+static bool
+is_responder(const struct ca_lint *lint)
+{
+	for (size_t i = 0; i < lint->profile->eku_count; i++)
+		if (strcmp(lint->profile->eku[i], "1.3.6.1.5.5.7.3.9") == 0)
+			return true;
+	return false;
+}
+
 static bool
 must_have_san(const struct ca_lint *lint)
 {
@@ -489,6 +518,8 @@ static const struct extension_rule EXTENSIONS[] = {
 	{ "cRLDistributionPoints", OID("\x55\x1d\x1f"), false, lint_cdp, has_cdp },
 	{ "authorityInfoAccess", OID("\x2b\x06\x01\x05\x05\x07\x01\x01"), false, lint_aia,
 		has_aia },
+	{ "ocsp-nocheck", OID("\x2b\x06\x01\x05\x05\x07\x30\x01\x05"), false, lint_nocheck,
+		is_responder },
 	{ "subjectAltName", OID("\x55\x1d\x11"), false, lint_san, must_have_san },
 };
 

@@ -337,6 +337,34 @@ check_verification(const struct ca_profile *p, struct err *err)
 	return OK;
 }
 
+bool
+ca_profile_is_responder(const struct ca_profile *profile)
+{
+	for (size_t i = 0; i < profile->eku_count; i++)
+		if (strcmp(profile->eku[i], CA_OID_OCSP_SIGNING) == 0)
+			return true;
+	return false;
+}
+
+static enum status
+check_responder(const struct ca_profile *p, struct err *err)
+{
+	if (!ca_profile_is_responder(p))
+		return OK;
+	if (p->issuable_by != ASKER_SERVER || p->role != CA_ROLE_NONE)
+		return refuse(p, err, "issuable_by, role: [\"server\"], none wanted for ocsp_signing");
+	if (p->eku_count != 1 || p->san_count != 0 || p->policy_count != 0)
+		return refuse(p, err,
+			"ocsp_signing alone, no subject_alt_names, no iot.policies wanted");
+	if (p->key_types != KEY_EC_P256 || p->key_usage != KU_DIGITAL_SIGNATURE)
+		return refuse(p, err,
+			"key_types, key_usage: ec-p256, digital_signature wanted for ocsp_signing");
+	/* It cannot be revoked in the eyes of who is told not to look (RFC 6960 4.2.2.2.1). */
+	if (p->validity_max_s > 31 * DAY_S)
+		return refuse(p, err, "validity.max: at most 31d wanted for ocsp_signing");
+	return OK;
+}
+
 enum status
 ca_profile_check(const struct ca_profile *profile, struct err *err)
 {
@@ -346,5 +374,6 @@ ca_profile_check(const struct ca_profile *profile, struct err *err)
 	TRY(check_names(profile, err));
 	TRY(check_times(profile, err));
 	TRY(check_policy(profile, err));
+	TRY(check_responder(profile, err));
 	return check_verification(profile, err);
 }

@@ -117,6 +117,16 @@ struct ca_profile {
 bool ca_is_registration_code(const char *text); /* exactly 64 hex digits */
 
 /*
+ * A profile with the usage OCSPSigning makes delegated responders (RFC 6960 4.2.2.2): what bears their
+ * certificate is believed about every certificate of the CA. So it must be narrow (ca_profile_check), the
+ * certificate says that it is not to be looked up in turn (id-pkix-ocsp-nocheck), and the signer takes
+ * only keys that it made itself (ca/responder.h).
+ */
+#define CA_PROFILE_OCSP "ocsp" /* the one that the server asks for */
+#define CA_OID_OCSP_SIGNING "1.3.6.1.5.5.7.3.9"
+bool ca_profile_is_responder(const struct ca_profile *profile);
+
+/*
  * Checks that a profile makes sense as a whole (RFC 5280 and our own rules): the text names field and
  * rule. ERR_ARGUMENT (profile_invalid).
  */

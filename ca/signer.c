@@ -60,6 +60,22 @@ ca_signer_block_key(struct ca_signer *signer, const uint8_t spki_sha256[32], str
 }
 
 enum status
+ca_signer_ocsp_key(
+	struct ca_signer *signer, const char *ca_id, struct bytes *spki, struct err *err)
+{
+	*spki = (struct bytes){ NULL, 0 };
+	return signer->ops->ocsp_key(signer, ca_id, spki, err);
+}
+
+enum status
+ca_signer_ocsp_sign(
+	struct ca_signer *signer, struct ca_ocsp_item *items, size_t count, struct err *err)
+{
+	TRY(check_batch(count, err));
+	return signer->ops->ocsp_sign(signer, items, count, err);
+}
+
+enum status
 ca_signer_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err)
 {
 	enum status status;

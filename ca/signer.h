@@ -79,6 +79,31 @@ MUST_USE enum status ca_signer_crl_end(struct ca_signer *signer, struct bytes *t
 MUST_USE enum status ca_signer_block_key(struct ca_signer *signer, const uint8_t spki_sha256[32],
 	struct err *err);
 
+/*
+ * OCSP (ca/ocsp.h). Makes a key for a delegated responder of that CA, in the signer's memory alone; the
+ * caller has it certified through ca_signer_prepare and ca_signer_sign (a profile with the OCSP signing
+ * usage takes no other key) and owns *spki. A new signer has none. ERR_DENIED ca_unknown.
+ */
+MUST_USE enum status ca_signer_ocsp_key(struct ca_signer *signer, const char *ca_id,
+	struct bytes *spki, struct err *err);
+
+#define CA_OCSP_SIGNATURE_MAX_BYTES 72 /* ECDSA over P-256 */
+struct ca_ocsp_item {
+	/* In; borrowed for the call. */
+	const char *ca_id;     /* whose responder */
+	uint8_t key_hash[20];  /* which of its keys: ca_ocsp_key_hash */
+	struct view data;      /* ResponseData, DER */
+	/* Out. ERR_NOT_FOUND ocsp_key_unknown: make a new key; ERR_ARGUMENT ocsp_* (ca/ocsp_check.h);
+	 * ERR_DENIED ca_unknown. */
+	enum status status;
+	struct err refusal;
+	uint8_t signature[CA_OCSP_SIGNATURE_MAX_BYTES];
+	size_t signature_len;
+};
+/* Checks and signs each. All data together: at most 512 KiB. */
+MUST_USE enum status ca_signer_ocsp_sign(struct ca_signer *signer, struct ca_ocsp_item *items,
+	size_t count, struct err *err);
+
 struct ca_signer_ca {
 	char ca_id[CA_ID_BYTES];
 	bool is_root;         /* a root without key here: only its certificate is known */

@@ -11,6 +11,7 @@
 #include "ca/key.h"
 #include "ca/keystore.h"
 #include "ca/lint.h"
+#include "ca/responder.h"
 #include "ca/signer_ops.h"
 #include "ca/spki.h"
 #include "ca/tbs.h"
@@ -47,6 +48,7 @@ struct ca_signer_shared {
 	struct ca_signer_setup setup;
 	struct issuer issuers[ISSUERS_MAX];
 	size_t issuer_count;
+	struct ca_responders *responders;
 
 	pthread_mutex_t lock; /* guards what follows */
 	struct key_set blocked;
@@ -195,6 +197,7 @@ ca_signer_shared_free(struct ca_signer_shared *shared)
 	for (size_t i = 0; i < shared->issuer_count; i++)
 		for (size_t j = 0; j < CA_PROFILES_MAX; j++)
 			ca_tbs_template_free(shared->issuers[i].templates[j]);
+	ca_responders_free(shared->responders);
 	mem_free(shared->blocked.keys);
 	(void)pthread_mutex_destroy(&shared->lock);
 	mem_free(shared);
@@ -230,6 +233,7 @@ add_issuer(struct ca_signer_shared *shared, const struct ca_keystore_entry *entr
 	/* A CA's key is its own: nobody gets a certificate for it here. */
 	ca_sha256(digest, view.spki);
 	TRY(key_set_add(&shared->blocked, digest, err));
+	TRY(ca_responders_add_issuer(shared->responders, view_of(&entry->certificate), err));
 	if (entry->key == NULL)
 		return OK;
 	if (view.ski.len == 0)
@@ -253,6 +257,7 @@ fill_shared(struct ca_signer_shared *shared, struct err *err)
 		return err_set(err, ERR_TOO_LARGE, "signer_setup",
 			"signer: at most %d CAs and %d profiles wanted", ISSUERS_MAX,
 			CA_PROFILES_MAX);
+	TRY(ca_responders_new(&shared->responders, setup->clock, err));
 	for (size_t i = 0; i < setup->profile_count; i++)
 		TRY(ca_profile_check(&setup->profiles[i], err));
 	for (size_t i = 0; i < count; i++)
@@ -293,6 +298,7 @@ struct prepared {
 	uint64_t handle; /* 0: free */
 	size_t issuer, profile;
 	int64_t since_ms;
+	int64_t not_after_s;
 	uint8_t spki_sha256[32];
 	struct bytes tbs;
 };
@@ -308,6 +314,7 @@ struct local {
 	struct ca_signer_shared *shared;
 	struct ca_key *keys[ISSUERS_MAX];
 	struct ca_verifier *verifier;
+	struct ca_responder_signers *responders;
 	struct der_writer writer; /* work space */
 	struct crl_session crl;
 	uint64_t turn;
@@ -529,9 +536,15 @@ prepare_one(struct local *local, struct ca_prepare_item *item, struct err *err)
 		return err_set(err, ERR_DENIED, "ca_unknown",
 			"ca %s: a root issues no certificates", issuer->entry->ca_id);
 	TRY(check_key(local, profile, item->spki, &key_type, slot.spki_sha256, err));
+	/* Who speaks for the CA about revocation has a key that never left this process. */
+	if (ca_profile_is_responder(profile) &&
+		!ca_responders_have(shared->responders, slot.issuer, slot.spki_sha256))
+		return err_set(err, ERR_DENIED, "profile_not_allowed",
+			"profile %s: only for keys that the signer made for it", profile->name);
 	TRY(decide_validity(local, &issuer->tbs, profile, item, err));
 	TRY(serial_draw(&item->serial, item->not_after_s, shared->setup.entropy, err));
 	TRY(build_and_lint(local, issuer, slot.profile, key_type, item, err));
+	slot.not_after_s = item->not_after_s;
 	TRY(cap_take(shared, slot.profile, minute_of(slot.since_ms), err));
 	status = keep(local, &slot, item, err);
 	if (status != OK)
@@ -601,6 +614,10 @@ sign_one(struct local *local, struct ca_sign_item *item, int64_t now_ms, struct 
 			"this public key is never certified again");
 	}
 	status = sign_tbs(local, slot, item, err);
+	if (status == OK &&
+		ca_profile_is_responder(&local->shared->setup.profiles[slot->profile]))
+		ca_responders_certified(local->shared->responders, slot->issuer, slot->spki_sha256,
+			slot->not_after_s);
 	vacate(local, slot); /* once, whatever came of it */
 	return status;
 }
@@ -731,6 +748,36 @@ local_crl_end(struct ca_signer *signer, struct bytes *tail, struct err *err)
 	return status;
 }
 
+/* ---- OCSP ---- */
+
+static enum status
+local_ocsp_key(struct ca_signer *signer, const char *ca_id, struct bytes *spki, struct err *err)
+{
+	struct local *local = local_of(signer);
+	size_t issuer;
+
+	TRY(find_issuer(local, ca_id, &issuer, err));
+	return ca_responders_make(local->shared->responders, issuer, spki, err);
+}
+
+static enum status
+ocsp_sign_one(struct local *local, struct ca_ocsp_item *item, struct err *err)
+{
+	size_t issuer;
+
+	TRY(find_issuer(local, item->ca_id, &issuer, err));
+	return ca_responder_sign(local->responders, issuer, item, err);
+}
+
+static enum status
+local_ocsp_sign(struct ca_signer *signer, struct ca_ocsp_item *items, size_t count, struct err *err)
+{
+	(void)err; /* every refusal is an item's own */
+	for (size_t i = 0; i < count; i++)
+		items[i].status = ocsp_sign_one(local_of(signer), &items[i], &items[i].refusal);
+	return OK;
+}
+
 /* ---- the rest ---- */
 
 static enum status
@@ -781,6 +828,7 @@ local_free(struct ca_signer *signer)
 	for (size_t i = 0; i < ISSUERS_MAX; i++)
 		ca_key_free(local->keys[i]);
 	ca_verifier_free(local->verifier);
+	ca_responder_signers_free(local->responders);
 	der_writer_free(&local->writer);
 	mem_free(local);
 }
@@ -793,6 +841,8 @@ static const struct ca_signer_ops LOCAL_OPS = {
 	.crl_add = local_crl_add,
 	.crl_end = local_crl_end,
 	.block_key = local_block_key,
+	.ocsp_key = local_ocsp_key,
+	.ocsp_sign = local_ocsp_sign,
 	.info = local_info,
 	.end = local_free,
 };
@@ -803,6 +853,7 @@ fill_local(struct local *local, struct err *err)
 	const struct ca_signer_shared *shared = local->shared;
 
 	TRY(ca_verifier_new(&local->verifier, err));
+	TRY(ca_responder_signers_new(&local->responders, shared->responders, err));
 	for (size_t i = 0; i < shared->issuer_count; i++)
 		if (shared->issuers[i].entry->key != NULL)
 			TRY(ca_key_dup(&local->keys[i], shared->issuers[i].entry->key, err));

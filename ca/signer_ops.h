@@ -17,6 +17,10 @@ struct ca_signer_ops {
 	enum status (*crl_end)(struct ca_signer *signer, struct bytes *tail, struct err *err);
 	enum status (*block_key)(
 		struct ca_signer *signer, const uint8_t spki_sha256[32], struct err *err);
+	enum status (*ocsp_key)(
+		struct ca_signer *signer, const char *ca_id, struct bytes *spki, struct err *err);
+	enum status (*ocsp_sign)(struct ca_signer *signer, struct ca_ocsp_item *items, size_t count,
+		struct err *err);
 	enum status (*info)(struct ca_signer *signer, struct ca_signer_info *out, struct err *err);
 	void (*end)(struct ca_signer *signer);
 };

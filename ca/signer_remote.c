@@ -215,6 +215,41 @@ remote_block_key(struct ca_signer *signer, const uint8_t spki_sha256[32], struct
 }
 
 static enum status
+remote_ocsp_key(
+	struct ca_signer *signer, const char *ca_id, struct bytes *spki, struct err *err)
+{
+	struct remote *remote = remote_of(signer);
+	struct wire_reader answer;
+	enum status status;
+
+	wire_begin(&remote->out, WIRE_OCSP_KEY);
+	wire_put_text(&remote->out, ca_id);
+	TRY(ask(remote, WIRE_OCSP_KEY, &answer, err));
+	TRY(bytes_copy(spki, wire_get_view(&answer, WIRE_SPKI_MAX_BYTES), err));
+	status = finish(remote, &answer, err);
+	if (status != OK)
+		bytes_free(spki);
+	return status;
+}
+
+static enum status
+remote_ocsp_sign(
+	struct ca_signer *signer, struct ca_ocsp_item *items, size_t count, struct err *err)
+{
+	struct remote *remote = remote_of(signer);
+	struct wire_reader answer;
+
+	wire_begin(&remote->out, WIRE_OCSP_SIGN);
+	wire_put_u16(&remote->out, count);
+	for (size_t i = 0; i < count; i++)
+		wire_put_ocsp(&remote->out, &items[i]);
+	TRY(ask(remote, WIRE_OCSP_SIGN, &answer, err));
+	for (size_t i = 0; i < count; i++)
+		wire_get_ocsp_signed(&answer, &items[i]);
+	return finish(remote, &answer, err);
+}
+
+static enum status
 remote_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err)
 {
 	struct remote *remote = remote_of(signer);
@@ -251,6 +286,8 @@ static const struct ca_signer_ops REMOTE_OPS = {
 	.crl_add = remote_crl_add,
 	.crl_end = remote_crl_end,
 	.block_key = remote_block_key,
+	.ocsp_key = remote_ocsp_key,
+	.ocsp_sign = remote_ocsp_sign,
 	.info = remote_info,
 	.end = remote_free,
 };

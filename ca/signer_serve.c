@@ -16,6 +16,7 @@ struct ca_signer_server {
 	char ca_ids[SIGNER_BATCH_MAX][CA_ID_BYTES];
 	struct ca_sign_item sign[SIGNER_BATCH_MAX];
 	uint64_t handles[SIGNER_BATCH_MAX];
+	struct ca_ocsp_item ocsp[SIGNER_BATCH_MAX];
 };
 
 /*
@@ -162,6 +163,40 @@ on_block(struct ca_signer_server *server, struct err *err)
 }
 
 static enum status
+on_ocsp_key(struct ca_signer_server *server, struct err *err)
+{
+	own_struct(bytes) spki = { NULL, 0 };
+	char ca_id[CA_ID_BYTES];
+	enum status status;
+	struct err why;
+
+	wire_get_text(&server->question, ca_id, sizeof(ca_id));
+	TRY(wire_done(&server->question, err));
+	status = ca_signer_ocsp_key(server->signer, ca_id, &spki, &why);
+	if (put_outcome(server, status, &why))
+		wire_put_view(&server->answer, view_of(&spki));
+	return OK;
+}
+
+static enum status
+on_ocsp_sign(struct ca_signer_server *server, struct err *err)
+{
+	size_t count = wire_get_count(&server->question, SIGNER_BATCH_MAX);
+	enum status status;
+	struct err why;
+
+	for (size_t i = 0; i < count; i++)
+		wire_get_ocsp(&server->question, &server->ocsp[i], server->ca_ids[i]);
+	TRY(wire_done(&server->question, err));
+	status = ca_signer_ocsp_sign(server->signer, server->ocsp, count, &why);
+	if (!put_outcome(server, status, &why))
+		return OK;
+	for (size_t i = 0; i < count; i++)
+		wire_put_ocsp_signed(&server->answer, &server->ocsp[i]);
+	return OK;
+}
+
+static enum status
 on_info(struct ca_signer_server *server, struct err *err)
 {
 	own_struct(ca_signer_info) info = { .ca_count = 0 };
@@ -185,6 +220,8 @@ static handle_fn *const HANDLERS[] = {
 	[WIRE_CRL_END] = on_crl_end,
 	[WIRE_BLOCK] = on_block,
 	[WIRE_INFO] = on_info,
+	[WIRE_OCSP_KEY] = on_ocsp_key,
+	[WIRE_OCSP_SIGN] = on_ocsp_sign,
 };
 
 static enum status

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "ca/ocsp.h"
 
 /* ---- writing ---- */
 
@@ -338,6 +339,48 @@ wire_get_signed(struct wire_reader *r, struct ca_sign_item *item, struct err *er
 	der = wire_get_view(r, CERTIFICATE_MAX_BYTES);
 	wire_get_octets(r, item->sha256, sizeof(item->sha256));
 	return bytes_copy(&item->der, der, err);
+}
+
+/* ---- OCSP ---- */
+
+void
+wire_put_ocsp(struct wire_writer *w, const struct ca_ocsp_item *item)
+{
+	wire_put_text(w, item->ca_id);
+	wire_put_octets(w, item->key_hash, sizeof(item->key_hash));
+	wire_put_view(w, item->data);
+}
+
+void
+wire_get_ocsp(struct wire_reader *r, struct ca_ocsp_item *item, char ca_id[CA_ID_BYTES])
+{
+	wire_get_text(r, ca_id, CA_ID_BYTES);
+	item->ca_id = ca_id;
+	wire_get_octets(r, item->key_hash, sizeof(item->key_hash));
+	item->data = wire_get_view(r, OCSP_DATA_MAX_BYTES);
+}
+
+void
+wire_put_ocsp_signed(struct wire_writer *w, const struct ca_ocsp_item *item)
+{
+	wire_put_err(w, item->status, &item->refusal);
+	if (item->status == OK)
+		wire_put_view(w, (struct view){ item->signature, item->signature_len });
+}
+
+void
+wire_get_ocsp_signed(struct wire_reader *r, struct ca_ocsp_item *item)
+{
+	struct view signature;
+
+	item->signature_len = 0;
+	item->status = wire_get_err(r, &item->refusal);
+	if (item->status != OK)
+		return;
+	signature = wire_get_view(r, sizeof(item->signature));
+	if (signature.len > 0)
+		memcpy(item->signature, signature.data, signature.len);
+	item->signature_len = signature.len;
 }
 
 /* ---- info ---- */

@@ -12,6 +12,8 @@
  *   CRL_ADD    piece                     ->
  *   CRL_END                              -> tail
  *   BLOCK      SHA-256 of a public key   ->
+ *   OCSP_KEY   ca_id                     -> SubjectPublicKeyInfo
+ *   OCSP_SIGN  count, items              -> an outcome an item
  *   INFO                                 -> struct ca_signer_info
  *
  * The first message must be HELLO. A message that is too long, of an unknown type, or whose fields
@@ -46,6 +48,8 @@ enum wire_type {
 	WIRE_CRL_END,
 	WIRE_BLOCK,
 	WIRE_INFO,
+	WIRE_OCSP_KEY,
+	WIRE_OCSP_SIGN,
 };
 
 /* ---- fields ---- */
@@ -101,6 +105,12 @@ void wire_put_signed(struct wire_writer *w, const struct ca_sign_item *item);
 /* The caller frees item->der. */
 MUST_USE enum status wire_get_signed(
 	struct wire_reader *r, struct ca_sign_item *item, struct err *err);
+void wire_put_ocsp(struct wire_writer *w, const struct ca_ocsp_item *item);
+/* Fills item's In half; the ca_id to *ca_id, data borrows from r. */
+void wire_get_ocsp(
+	struct wire_reader *r, struct ca_ocsp_item *item, char ca_id[CA_ID_BYTES]);
+void wire_put_ocsp_signed(struct wire_writer *w, const struct ca_ocsp_item *item);
+void wire_get_ocsp_signed(struct wire_reader *r, struct ca_ocsp_item *item);
 void wire_put_info(struct wire_writer *w, const struct ca_signer_info *info);
 MUST_USE enum status wire_get_info(
 	struct wire_reader *r, struct ca_signer_info *info, struct err *err);

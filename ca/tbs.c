@@ -78,23 +78,36 @@ extension_close(struct der_writer *w)
 	der_close(w);
 }
 
-/* RFC 5280 4.2.2.1: where the issuer's own certificate is. */
+/* Where things of an issuer are. */
+struct addresses {
+	char ca[TBS_URL_MAX_BYTES];   /* its own certificate */
+	char ocsp[TBS_URL_MAX_BYTES]; /* its OCSP responder */
+};
+
 static void
-put_aia(struct der_writer *w, const char *url)
+put_access(struct der_writer *w, const char *method, const char *url)
+{
+	der_open(w, DER_SEQUENCE);
+	der_put_oid(w, method);
+	der_put(w, DER_CONTEXT(6), view_text(url));
+	der_close(w);
+}
+
+/* RFC 5280 4.2.2.1: where to ask about the certificate, and where its issuer's is. */
+static void
+put_aia(struct der_writer *w, const struct addresses *addresses)
 {
 	extension_open(w, "1.3.6.1.5.5.7.1.1", false);
 	der_open(w, DER_SEQUENCE);
-	der_open(w, DER_SEQUENCE);
-	der_put_oid(w, "1.3.6.1.5.5.7.48.2");
-	der_put(w, DER_CONTEXT(6), view_text(url));
-	der_close(w);
+	put_access(w, "1.3.6.1.5.5.7.48.1", addresses->ocsp);
+	put_access(w, "1.3.6.1.5.5.7.48.2", addresses->ca);
 	der_close(w);
 	extension_close(w);
 }
 
 static enum status
 write_fixed_extensions(struct der_writer *w, const struct ca_profile *profile,
-	const struct ca_tbs_issuer *issuer, const char *ca_url, enum ca_key_type type,
+	const struct ca_tbs_issuer *issuer, const struct addresses *addresses, enum ca_key_type type,
 	struct err *err)
 {
 	der_writer_reset(w);
@@ -123,7 +136,12 @@ write_fixed_extensions(struct der_writer *w, const struct ca_profile *profile,
 	extension_close(w);
 
 	if (profile->authority_information_access)
-		put_aia(w, ca_url);
+		put_aia(w, addresses);
+	if (ca_profile_is_responder(profile)) { /* RFC 6960 4.2.2.2.1: id-pkix-ocsp-nocheck */
+		extension_open(w, "1.3.6.1.5.5.7.48.1.5", false);
+		der_put_null(w);
+		extension_close(w);
+	}
 	return der_finish(w, err);
 }
 
@@ -131,17 +149,19 @@ static enum status
 make_extensions(struct ca_tbs_template *template, struct der_writer *w,
 	const struct ca_tbs_issuer *issuer, const char *public_http_url, struct err *err)
 {
-	char ca_url[TBS_URL_MAX_BYTES];
-	int len = snprintf(
-		ca_url, sizeof(ca_url), "%s/v1/cas/%s/certificate", public_http_url, issuer->ca_id);
+	struct addresses addresses;
+	int len = snprintf(addresses.ca, sizeof(addresses.ca), "%s/v1/cas/%s/certificate",
+		public_http_url, issuer->ca_id);
 
-	if (len < 0 || (size_t)len >= sizeof(ca_url))
+	if (len < 0 || (size_t)len >= sizeof(addresses.ca))
 		return err_set(err, ERR_TOO_LARGE, "url_too_long",
 			"certificate url of %.64s: at most %d octets wanted", issuer->ca_id,
 			TBS_URL_MAX_BYTES - 1);
+	/* Shorter than the one before. */
+	(void)snprintf(addresses.ocsp, sizeof(addresses.ocsp), "%s/ocsp", public_http_url);
 	for (size_t kind = 0; kind < KIND_COUNT; kind++) {
 		TRY(write_fixed_extensions(
-			w, template->profile, issuer, ca_url, KIND_EXAMPLE[kind], err));
+			w, template->profile, issuer, &addresses, KIND_EXAMPLE[kind], err));
 		TRY(bytes_copy(&template->extensions[kind], buf_view(&w->buf), err));
 	}
 	return OK;
