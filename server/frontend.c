@@ -79,10 +79,11 @@ take_channels(struct frontend *it)
 		log_event(LOG_ERROR, "supervisor_gone", NULL);
 		_exit(1);
 	}
-	if (word == PROCESS_CHANNELS && count == 2) {
+	if (word == PROCESS_CHANNELS && count == SIGNER_CHANNELS) {
 		metric_add(METRIC_SIGNER_STARTS, 1);
 		signer_link_connect(it->app.signer_issue, fds[0]);
 		signer_link_connect(it->app.signer_crl, fds[1]);
+		signer_link_connect(it->app.signer_ocsp, fds[2]);
 		return OK;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -535,7 +536,8 @@ prepare(struct frontend *it, struct err *err)
 		(unsigned)app->config.database_connections, err));
 	TRY(auth_start(app, err));
 	TRY(signer_link_new(&app->signer_issue, err));
-	return signer_link_new(&app->signer_crl, err);
+	TRY(signer_link_new(&app->signer_crl, err));
+	return signer_link_new(&app->signer_ocsp, err);
 }
 
 /*
@@ -627,6 +629,7 @@ stop(struct frontend *it)
 	crl_cache_free(app->crls);
 	signer_link_free(app->signer_issue);
 	signer_link_free(app->signer_crl);
+	signer_link_free(app->signer_ocsp);
 	auth_stop(app);
 	db_pool_free(app->pool);
 	forget_cas(app);

@@ -37,7 +37,7 @@ struct signer_process {
 	size_t profile_count;
 	struct ca_keystore *keystore;
 	struct ca_signer_shared *shared;
-	struct channel channels[2];
+	struct channel channels[SIGNER_CHANNELS];
 
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t changed;
@@ -236,7 +236,7 @@ confine(struct signer_process *process, struct err *err)
 {
 	confine_lock_memory();
 	TRY(start_channels(process, err));
-	TRY(confine_descriptors(SIGNER_CRL_FD, err));
+	TRY(confine_descriptors(SIGNER_OCSP_FD, err));
 	return confine_system_calls(err);
 }
 
@@ -276,6 +276,7 @@ signer_main(int argc, char **argv)
 	(void)mallopt(M_ARENA_MAX, 1);
 	process->channels[0] = (struct channel){ process, "issue", SIGNER_ISSUE_FD, NULL };
 	process->channels[1] = (struct channel){ process, "crl", SIGNER_CRL_FD, NULL };
+	process->channels[2] = (struct channel){ process, "ocsp", SIGNER_OCSP_FD, NULL };
 	status = prepare(process, &err);
 	if (status != OK) {
 		log_error(LOG_ERROR, "signer_not_started", NULL, &err);

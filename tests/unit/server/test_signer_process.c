@@ -28,7 +28,7 @@
 struct running {
 	char dir[256];
 	pid_t pid;
-	int control, issue, crl;
+	int control, issue, crl, ocsp;
 	int log; /* the reading end of its stderr */
 	struct signer_handover handover;
 	struct ca_profile profiles[CA_PROFILES_MAX];
@@ -85,12 +85,12 @@ static NORETURN void
 become_signer(const int *fds, int log)
 {
 	char *argv[] = { NULL };
-	int high[4];
+	int high[1 + SIGNER_CHANNELS + 1];
 
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < COUNT_OF(high); i++)
 		high[i] = fcntl(fds[i], F_DUPFD, 100);
 	(void)dup2(fcntl(log, F_DUPFD, 100), STDERR_FILENO);
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < COUNT_OF(high); i++)
 		(void)dup2(high[i], PROCESS_CONTROL_FD + (int)i);
 	_exit(signer_main(0, argv));
 }
@@ -98,26 +98,29 @@ become_signer(const int *fds, int log)
 static void
 running_start(struct running *r)
 {
-	int control[2], issue[2], crl[2], log[2], profiles;
+	int control[2], issue[2], crl[2], ocsp[2], log[2], profiles;
 	struct err err;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, issue), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ocsp), 0);
 	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
 	assert_ok(process_profiles_keep(&profiles, r->profiles, r->profile_count, &err));
 	r->pid = fork();
 	assert_true(r->pid >= 0);
 	if (r->pid == 0)
-		become_signer((const int[]){ control[1], issue[1], crl[1], profiles }, log[1]);
+		become_signer((const int[]){ control[1], issue[1], crl[1], ocsp[1], profiles }, log[1]);
 	(void)close(profiles);
 	(void)close(control[1]);
 	(void)close(issue[1]);
 	(void)close(crl[1]);
+	(void)close(ocsp[1]);
 	(void)close(log[1]);
 	r->control = control[0];
 	r->issue = issue[0];
 	r->crl = crl[0];
+	r->ocsp = ocsp[0];
 	r->log = log[0];
 	assert_ok(process_send(r->control, &r->handover, sizeof(r->handover), NULL, 0, &err));
 }
@@ -164,6 +167,7 @@ running_end(struct running *r)
 	if (r->issue >= 0)
 		(void)close(r->issue);
 	(void)close(r->crl);
+	(void)close(r->ocsp);
 	if (r->pid > 0)
 		(void)wait_end(r);
 	(void)close(r->log);
@@ -366,7 +370,7 @@ nothing_is_left_to_it_but_its_sockets(void **state)
 		while ((entry = readdir(dir)) != NULL)
 			fds += entry->d_name[0] != '.';
 		(void)closedir(dir);
-		assert_int_equal(fds, SIGNER_CRL_FD + 1);
+		assert_int_equal(fds, SIGNER_OCSP_FD + 1);
 	}
 	running_end(&r);
 }
