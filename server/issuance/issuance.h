@@ -11,6 +11,7 @@
 #include "db/issuance.h"
 
 struct app;
+struct app_ca;
 struct issuance;
 
 MUST_USE enum status issuance_start(struct issuance **out, struct app *app, struct err *err);
@@ -25,6 +26,7 @@ struct issuance_item {
 	struct ca_csr *csr;
 	int64_t validity_s;
 	enum ca_asker asker;
+	const struct app_ca *ca; /* NULL: the CA that issues */
 	const char *actor;
 	const char *request_id;
 	const char *idempotency_key; /* NULL: none */

@@ -128,6 +128,12 @@ signer_lost(enum status status, const struct err *err)
 	return status != OK && view_equal_text(view_text(err->code), "signer_away");
 }
 
+static const struct app_ca *
+ca_of(const struct app *app, const struct issuance_item *item)
+{
+	return item->ca != NULL ? item->ca : app->issuing;
+}
+
 static void
 fill_prepare(struct issuance *issuance)
 {
@@ -138,7 +144,7 @@ fill_prepare(struct issuance *issuance)
 
 		round->slots[i].prepared = i;
 		round->prepare[i] = (struct ca_prepare_item){
-			.ca_id = issuance->app->issuing->ca_id,
+			.ca_id = ca_of(issuance->app, item)->ca_id,
 			.spki = view_of(&item->csr->spki),
 			.request = &item->request,
 			.validity_s = item->validity_s,
@@ -219,7 +225,7 @@ fill_admit(struct issuance *issuance)
 			.thing_type = item->request.thing_type,
 			.attributes = item->attributes_json,
 			.predecessor = item->predecessor,
-			.ref = { issuance->app->issuing->issuer_id, prepared->serial },
+			.ref = { ca_of(issuance->app, item)->issuer_id, prepared->serial },
 			.not_after_s = prepared->not_after_s,
 		};
 		if (admit->role_identity)
@@ -431,7 +437,7 @@ fill_certificate(const struct app *app, struct round *round, struct slot *slot,
 		c->revoked_at_s = record->issued_at_s;
 	}
 	made->der = (struct bytes){ NULL, 0 };
-	(void)snprintf(c->ca_id, sizeof(c->ca_id), "%s", app->issuing->ca_id);
+	(void)snprintf(c->ca_id, sizeof(c->ca_id), "%s", ca_of(app, item)->ca_id);
 	(void)snprintf(c->profile, sizeof(c->profile), "%s", item->profile->name);
 	(void)snprintf(c->device_id, sizeof(c->device_id), "%s", item->request.device_id);
 	(void)snprintf(c->subject, sizeof(c->subject), "%s", record->subject);
