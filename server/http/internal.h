@@ -265,6 +265,7 @@ struct request {
 	struct MHD_Connection *mhd;
 	atomic_uint references; /* the connection's, the worker's, the parker's */
 	_Atomic bool parked;
+	bool on_lane; /* its handler runs on libmicrohttpd's thread */
 	enum request_phase phase;
 	struct work work;
 	char id[REQUEST_ID_BYTES];

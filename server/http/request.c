@@ -480,6 +480,11 @@ request_park(struct request *request)
 {
 	atomic_fetch_add(&request->references, 1);
 	atomic_store(&request->parked, true);
+	if (!request->on_lane)
+		return; /* it is suspended */
+	connection_enter(request->connection, CONNECTION_WORKING, 0);
+	request->phase = PHASE_ANSWER;
+	MHD_suspend_connection(request->mhd);
 }
 
 void

@@ -89,7 +89,10 @@ MUST_USE enum status request_reply_fd(struct request *request, unsigned status,
 MUST_USE enum status request_reply_header(struct request *request, const char *name, const char *value,
 	struct err *err);
 
-/* The handler will answer later; it returns OK after this. */
+/*
+ * The handler will answer later; it returns OK after this. Another thread may finish the request only once
+ * this has returned.
+ */
 void request_park(struct request *request);
 /*
  * Ends a parked request: status OK (a reply was given by request_reply_*) or a failure (err becomes the
