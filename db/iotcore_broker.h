@@ -14,7 +14,10 @@
 
 #define DB_IOTCORE_KEY_BYTES 129 /* names: 128 and NUL */
 
-/* A connection that listens on iotcore_change and iotcore_registry_event. When its link breaks, end it and begin anew. */
+/*
+ * A connection that listens on iotcore_change and iotcore_registry_event. When its link breaks, end it and
+ * begin anew.
+ */
 struct db_broker;
 MUST_USE enum status db_broker_begin(struct db_broker **out, const char *conninfo, struct err *err);
 /* For who sends what rules have to send: listens on iotcore_rule (db/iotcore_rule.h) instead. */

@@ -23,6 +23,7 @@ enum {
 	RETRY_ALL,
 	PENDING,
 	DEPTH,
+	DEPTH_TAKES,
 	STATEMENTS,
 };
 
@@ -143,6 +144,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE o.failed_at IS NULL GROUP BY o.priority"
 		       " UNION ALL SELECT -1, count(*), 0 FROM jitrca.outbox o"
 		       " WHERE o.failed_at IS NOT NULL",
+	},
+	[DEPTH_TAKES] = { /* outbox_due, by its first column; outbox_failed */
+		.name = "outbox_takes", .params = 1, .columns = 2, .rows = ROWS_ONE,
+		.sql = "SELECT (SELECT count(*) FROM jitrca.outbox o WHERE o.failed_at IS NULL"
+		       " AND o.priority = 0 AND ($1::bigint = 0 OR o.created_at <= "
+		       SQL_AT_S("$1 + 1") ")), (SELECT count(*) FROM jitrca.outbox o"
+		       " WHERE o.failed_at IS NOT NULL AND o.priority = 0"
+		       " AND ($1::bigint = 0 OR o.created_at <= " SQL_AT_S("$1 + 1") "))",
 	},
 };
 
@@ -344,4 +353,17 @@ db_outbox_depth(struct db_tx *tx, struct db_outbox_depth *out, struct err *err)
 		}
 	}
 	return OK;
+}
+
+enum status
+db_outbox_takes(struct db_tx *tx, int64_t until_s, struct db_outbox_takes *out, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[DEPTH_TAKES], DB_PARAMS(db_int64(until_s)), &rows, err));
+	row = db_row(rows, 0);
+	out->waiting = db_row_int64(&row);
+	out->dead = db_row_int64(&row);
+	return db_row_end(&row, err);
 }

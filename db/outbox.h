@@ -104,5 +104,11 @@ struct db_outbox_depth {
 	int64_t dead;
 };
 MUST_USE enum status db_outbox_depth(struct db_tx *tx, struct db_outbox_depth *out, struct err *err);
+/* Of what takes something away, how much was there at until_s (0: now) and is there still. */
+struct db_outbox_takes {
+	int64_t waiting, dead;
+};
+MUST_USE enum status db_outbox_takes(struct db_tx *tx, int64_t until_s, struct db_outbox_takes *out,
+	struct err *err);
 
 #endif

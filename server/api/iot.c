@@ -11,6 +11,7 @@
 #include "server/auth.h"
 #include "server/http/fields.h"
 #include "server/iot/aws_breaker.h"
+#include "server/iot/forecast.h"
 #include "server/iot/mqtt.h"
 #include "server/iot/register_ca.h"
 #include "server/iot/room.h"
@@ -53,7 +54,7 @@ render_ca(const struct app *app, const struct db_iot_ca *ca)
 		render_time(ca->registered_at_s), "observed_at", render_time(ca->observed_at_s));
 }
 
-/* How long what waits takes at the account's quotas, at best: each certificate needs one of these. */
+/* How long what waits takes at the account's quotas, at best. */
 static int64_t
 forecast_s(const struct iot_target *target, int64_t takes, int64_t gives)
 {
@@ -62,8 +63,10 @@ forecast_s(const struct iot_target *target, int64_t takes, int64_t gives)
 	double attach = aws_quota_find(target->quotas, target->quota_count,
 		"AttachPolicy").per_second;
 	double slower = update < attach ? update : attach;
+	struct iot_forecast forecast;
 
-	return (int64_t)((double)takes / update + (double)gives / slower + 0.999);
+	iot_forecast_make(&forecast, target, &(struct iot_forecast_ask){ .ahead = takes });
+	return forecast.seconds + (int64_t)((double)gives / slower + 0.999);
 }
 
 static json_t *

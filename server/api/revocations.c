@@ -3,12 +3,15 @@
 
 #include "base/entropy.h"
 #include "base/mem.h"
+#include "db/outbox.h"
 #include "db/revocation.h"
 #include "server/api/api.h"
 #include "server/api/render.h"
 #include "server/app.h"
 #include "server/auth.h"
 #include "server/http/fields.h"
+#include "server/iot/forecast.h"
+#include "server/iot/room.h"
 #include "server/jobs/jobs.h"
 #include "server/selector.h"
 
@@ -66,27 +69,93 @@ render_lines(const char *name, const struct db_blast_line *lines, size_t count)
 	return give(list);
 }
 
-static enum status
-reply_radius(struct request *request, const struct ask *ask, const struct db_blast_radius *radius,
-	struct err *err)
+/* ---- what IoT Core costs ---- */
+
+static bool
+has_targets(const struct app *app)
 {
-	json_t *json = json_pack("{s:b, s:s, s:O, s:I, s:I, s:I, s:o, s:o}", "dry_run", 1, "reason",
+	return app->iot != NULL && app->iot->site_count > 0;
+}
+
+/* At each target; NULL: memory. */
+static json_t *
+render_forecast(const struct app *app, const struct iot_forecast_ask *ask)
+{
+	own(json_t) list = json_array();
+
+	for (size_t i = 0; has_targets(app) && i < app->iot->site_count; i++) {
+		const struct iot_target *target = app->iot->sites[i].target;
+		struct iot_forecast forecast;
+
+		iot_forecast_make(&forecast, target, ask);
+		if (json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "target", target->name,
+			"calls", (json_int_t)forecast.calls, "minutes",
+			(json_int_t)((forecast.seconds + 59) / 60))) != 0)
+			return NULL;
+	}
+	return give(list);
+}
+
+static size_t
+policies_most(const struct app *app)
+{
+	size_t most = 0;
+
+	for (size_t i = 0; i < app->profile_count; i++)
+		if (app->profiles[i].policy_count > most)
+			most = app->profiles[i].policy_count;
+	return most;
+}
+
+/* By profile where the lines tell; others may have as many policies as any profile. */
+static void
+ask_of_radius(struct iot_forecast_ask *out, const struct app *app, const struct db_blast_radius *radius)
+{
+	int64_t left = radius->certificates;
+	size_t most = policies_most(app);
+
+	for (size_t i = 0; i < radius->by_profile_count; i++) {
+		const struct ca_profile *profile = app_profile(app, radius->by_profile[i].key);
+		int64_t count = radius->by_profile[i].count;
+
+		left -= count;
+		if (profile != NULL && profile->policy_count == 0)
+			continue; /* never in IoT Core: stations, servers */
+		out->certificates += count;
+		out->policies += count * (int64_t)(profile != NULL ? profile->policy_count : most);
+	}
+	out->certificates += left;
+	out->policies += left * (int64_t)most;
+}
+
+static enum status
+reply_radius(struct app *app, struct request *request, const struct ask *ask,
+	const struct db_blast_radius *radius, const struct db_outbox_takes *takes, struct err *err)
+{
+	struct iot_forecast_ask cost = { .ahead = takes->waiting,
+		.hold = ask->reason == REASON_CERTIFICATE_HOLD };
+	json_t *json;
+
+	ask_of_radius(&cost, app, radius);
+	json = json_pack("{s:b, s:s, s:O, s:I, s:I, s:I, s:o, s:o, s:o}", "dry_run", 1, "reason",
 		ask->reason_name, "selector", ask->selector_json, "certificates",
 		(json_int_t)radius->certificates, "devices", (json_int_t)radius->devices, "stations",
 		(json_int_t)radius->stations, "by_station",
 		render_lines("station", radius->by_station, radius->by_station_count), "by_profile",
-		render_lines("profile", radius->by_profile, radius->by_profile_count));
-
+		render_lines("profile", radius->by_profile, radius->by_profile_count), "iot",
+		render_forecast(app, &cost));
 	return json != NULL ? request_reply_json(request, 200, json, err) : err_memory(err);
 }
 
 static enum status
-read_radius(struct app *app, const struct ask *ask, struct db_blast_radius *radius, struct err *err)
+read_radius(struct app *app, const struct ask *ask, struct db_blast_radius *radius,
+	struct db_outbox_takes *takes, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_revocation_blast_radius(&tx, &ask->selector.filter, radius, err));
+	TRY(db_outbox_takes(&tx, 0, takes, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -99,22 +168,44 @@ state_of(bool done)
 }
 
 /*
- * Each target and whether all of it has taken effect there. Our own listeners and answers read the rows,
- * so they follow each step at once; OCSP has no responder yet, and IoT Core is not connected.
+ * What is left to be done in IoT Core. Devices share their row in the outbox among causes, so what others
+ * took away meanwhile counts as well.
  */
 static json_t *
-render_targets(const struct db_bulk *bulk)
+render_iot(const struct app *app, const struct db_bulk *bulk, const struct db_outbox_takes *takes)
+{
+	bool running = strcmp(bulk->state, "done") != 0;
+	int64_t left = takes->waiting;
+	struct iot_forecast_ask cost = { .hold = bulk->reason == REASON_CERTIFICATE_HOLD };
+
+	if (!has_targets(app))
+		return json_pack("{s:s}", "state", "not_configured");
+	if (running && bulk->matched > bulk->revoked)
+		left += bulk->matched - bulk->revoked;
+	cost.certificates = left;
+	cost.policies = left * (int64_t)policies_most(app);
+	return json_pack("{s:s, s:I, s:I, s:o}", "state",
+		state_of(!running && takes->waiting + takes->dead == 0), "pending", (json_int_t)left,
+		"dead_letters", (json_int_t)takes->dead, "forecast", render_forecast(app, &cost));
+}
+
+/*
+ * Each target and whether all of it has taken effect there. Our own listeners and answers read the rows,
+ * so they follow each step at once; OCSP has no responder yet.
+ */
+static json_t *
+render_targets(const struct app *app, const struct db_bulk *bulk, const struct db_outbox_takes *takes)
 {
 	bool done = strcmp(bulk->state, "done") == 0;
 
-	return json_pack("{s:{s:s, s:I}, s:{s:s}, s:{s:s}, s:{s:s}, s:{s:s}}", "crl", "state",
+	return json_pack("{s:{s:s, s:I}, s:{s:s}, s:{s:s}, s:{s:s}, s:o}", "crl", "state",
 		state_of(done && bulk->crl_pending == 0), "pending", (json_int_t)bulk->crl_pending,
 		"ocsp", "state", "not_configured", "rest", "state", state_of(done), "session", "state",
-		state_of(done), "iot", "state", "not_configured");
+		state_of(done), "iot", render_iot(app, bulk, takes));
 }
 
 static json_t *
-render_bulk(const struct db_bulk *bulk)
+render_bulk(const struct app *app, const struct db_bulk *bulk, const struct db_outbox_takes *takes)
 {
 	own(json_t) selector = json_loads(bulk->selector, 0, NULL);
 
@@ -123,7 +214,7 @@ render_bulk(const struct db_bulk *bulk)
 		revocation_reason_name(bulk->reason), "comment", bulk->comment, "selector", selector,
 		"matched", (json_int_t)bulk->matched, "revoked", (json_int_t)bulk->revoked, "created_at",
 		render_time(bulk->created_at_s), "finished_at", render_time(bulk->finished_at_s),
-		"targets", render_targets(bulk));
+		"targets", render_targets(app, bulk, takes));
 }
 
 static enum status
@@ -175,9 +266,10 @@ begin_bulk(struct app *app, struct request *request, const struct db_bulk *bulk,
 }
 
 static enum status
-reply_bulk(struct request *request, unsigned status, const struct db_bulk *bulk, struct err *err)
+reply_bulk(struct app *app, struct request *request, unsigned status, const struct db_bulk *bulk,
+	const struct db_outbox_takes *takes, struct err *err)
 {
-	json_t *json = render_bulk(bulk);
+	json_t *json = render_bulk(app, bulk, takes);
 
 	return json != NULL ? request_reply_json(request, status, json, err) : err_memory(err);
 }
@@ -188,6 +280,7 @@ create(struct app *app, struct request *request, struct err *err)
 	own(db_blast_radius) radius = mem_zalloc(sizeof(*radius));
 	own(json_t) body = NULL;
 	struct ask ask = { .comment = "" };
+	struct db_outbox_takes takes;
 	struct db_bulk bulk;
 	char location[64];
 
@@ -195,14 +288,14 @@ create(struct app *app, struct request *request, struct err *err)
 		return err_memory(err);
 	TRY(request_json(request, &body, err));
 	TRY(read_ask(&ask, app, body, err));
-	TRY(read_radius(app, &ask, radius, err));
+	TRY(read_radius(app, &ask, radius, &takes, err));
 	if (ask.dry_run)
-		return reply_radius(request, &ask, radius, err);
+		return reply_radius(app, request, &ask, radius, &takes, err);
 	TRY(fill_bulk(&bulk, app, request, &ask, radius->certificates, err));
 	TRY(begin_bulk(app, request, &bulk, err));
 	(void)snprintf(location, sizeof(location), "/v1/revocations/%s", bulk.revocation_id);
 	TRY(request_reply_header(request, "Location", location, err));
-	return reply_bulk(request, 202, &bulk, err);
+	return reply_bulk(app, request, 202, &bulk, &takes, err);
 }
 
 static enum status
@@ -211,6 +304,7 @@ show(struct app *app, struct request *request, struct err *err)
 	own_struct(db_tx) tx = { NULL, NULL };
 	const char *id = request_param(request, "id");
 	uint8_t octets[ID_OCTETS];
+	struct db_outbox_takes takes;
 	struct db_bulk bulk;
 
 	if (!hex_decode(octets, sizeof(octets), id, strlen(id)))
@@ -218,8 +312,9 @@ show(struct app *app, struct request *request, struct err *err)
 			"there is no revocation of that id");
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_bulk_find(&tx, id, &bulk, err));
+	TRY(db_outbox_takes(&tx, bulk.finished_at_s, &takes, err));
 	TRY(db_tx_commit(&tx, err));
-	return reply_bulk(request, 200, &bulk, err);
+	return reply_bulk(app, request, 200, &bulk, &takes, err);
 }
 
 const struct route REVOCATION_ROUTES[] = {

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from harness.aws_double import ACCOUNT, KEYS, REGION, AwsDouble, arn
-from harness.client import admin, new_key
+from harness.client import admin, new_key, station
 from harness.jitr import WEBHOOK_SECRET
 from harness.stack import Stack, wait_until
 
@@ -360,3 +360,38 @@ def test_what_a_list_has_skipped_is_not_deleted(cluster):
         site.wait(lambda: site.boss.get("/v1/iot/reconcile").json()["walks"][0]["state"] == "done", "the walk")
         assert site.boss.get("/v1/iot/reconcile").json()["walks"][0]["drift"] == {}
         assert site.double.count("DescribeCertificate") == 1 and site.rows() == []
+
+
+def test_a_bulk_revocation_costs_what_was_forecast(cluster):
+    with Site(cluster) as site:
+        devices = site.issue(*[f"bulk-{n}" for n in range(12)])
+        site.show(*devices)
+        site.deliver(*[device.event() for device in devices])
+        site.wait(lambda: all(site.status(device) == "ACTIVE" for device in devices), "all of them")
+        site.wait_drained()
+        ask = {"selector": {"profile": "device"}, "reason": "cessationOfOperation"}
+        dry = site.boss.post("/v1/revocations", json={**ask, "dry_run": True}).json()
+        # Status, thing, list of policies, one policy; DetachPolicy has five a second.
+        assert dry["certificates"] == 12 and dry["iot"] == [{"target": "double", "calls": 48, "minutes": 1}]
+        # Stations have no business in IoT Core.
+        with station(site.stack, "st-forecast"):
+            assert site.boss.post("/v1/revocations", json={
+                "selector": {"issued_before": "2100-01-01T00:00:00Z"}, "reason": "superseded", "dry_run": True}).json()["iot"] \
+                == dry["iot"]
+        before = len(site.double.journal)
+        real = site.boss.post("/v1/revocations", json=ask)
+        assert real.status_code == 202, real.text
+        begun = real.json()["targets"]["iot"]
+        assert begun["state"] == "running" and begun["pending"] == 12 and begun["forecast"] == dry["iot"]
+
+        def receipt():
+            return site.boss.get(real.headers["Location"]).json()["targets"]["iot"]
+
+        site.wait(lambda: receipt()["state"] == "done", "the receipt to say done")
+        assert receipt() == {"state": "done", "pending": 0, "dead_letters": 0,
+                             "forecast": [{"target": "double", "calls": 0, "minutes": 0}]}
+        assert len(site.updates("REVOKED")) == 12 and site.rows() == []
+        counted = collections.Counter(call.operation for call in site.double.journal[before:])
+        calls = {name: counted[name] for name in ("UpdateCertificate", "DetachThingPrincipal", "ListAttachedPolicies",
+                                                  "DetachPolicy")}
+        assert set(calls.values()) == {12}, counted

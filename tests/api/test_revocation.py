@@ -138,6 +138,7 @@ def test_bulk_revocation_shows_first_whom_it_cuts_off(stack):
                                                  "dry_run": True})
         assert dry.status_code == 200, dry.text
         assert dry.json()["certificates"] == 12 and dry.json()["devices"] == 12
+        assert dry.json()["iot"] == []  # no target is configured
         assert boss.get(f"/v1/certificates/{bodies[0]['certificate_id']}").json()["status"] == "active"
         real = boss.post("/v1/revocations", json={"selector": {"station": "st-bulk"}, "reason": "keyCompromise",
                                                   "dry_run": False})
