@@ -9,8 +9,6 @@
 enum {
 	OF_DEVICE,
 	FIND,
-	PENDING_LOCK,
-	PENDING_PUT,
 	RECORD,
 	ANNOUNCE,
 	VIEWS,
@@ -78,25 +76,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM (SELECT * FROM jitrca.iot_certificate x WHERE x.target = $1::text"
 		       " AND x.sha256 = $2::bytea) x FULL JOIN (SELECT * FROM jitrca.certificate c"
 		       " WHERE c.sha256 = $2::bytea LIMIT 1) c ON x.sha256 = c.sha256 LIMIT 1",
-	},
-	[PENDING_LOCK] = { /* iot_certificate_pkey, outbox_pkey */
-		.name = "iot_pending_lock", .params = 3, .columns = 4, .rows = ROWS_MAYBE,
-		.sql = "SELECT x.status, coalesce(" SQL_US("x.event_at") ", 0),"
-		       " " SQL_US("x.observed_at") ","
-		       " EXISTS (SELECT FROM jitrca.outbox o WHERE o.device_id = $3::text)"
-		       " FROM jitrca.iot_certificate x WHERE x.target = $1::text AND x.sha256 = $2::bytea"
-		       " FOR NO KEY UPDATE",
-	},
-	[PENDING_PUT] = { /* iot_certificate_pkey */
-		.name = "iot_pending_put", .params = 6, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
-		       " device_id, status, event_at) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
-		       " $5::text, 'PENDING_ACTIVATION', " SQL_AT_US("$6") ")"
-		       " ON CONFLICT (target, sha256) DO UPDATE SET status = EXCLUDED.status,"
-		       " issuer_id = coalesce(EXCLUDED.issuer_id, x.issuer_id),"
-		       " serial = coalesce(EXCLUDED.serial, x.serial),"
-		       " device_id = coalesce(EXCLUDED.device_id, x.device_id),"
-		       " event_at = greatest(x.event_at, EXCLUDED.event_at), observed_at = now()",
 	},
 	[RECORD] = { /* iot_certificate_pkey */
 		.name = "iot_certificate_record", .params = 7, .columns = 1, .rows = ROWS_MAYBE,
@@ -281,52 +260,6 @@ db_iot_certificate_find(struct db_tx *tx, const char *target, const uint8_t sha2
 		return OK;
 	row = db_row(rows, 0);
 	return read_certificate(&row, out, err);
-}
-
-static bool
-needs_work(const PGresult *rows, int64_t at_us, struct err *err, enum status *status)
-{
-	struct db_row row = db_row(rows, 0);
-	char seen[DB_IOT_STATUS_BYTES];
-	int64_t event_at_us;
-	int64_t observed_at_us;
-	bool queued;
-
-	db_row_text(&row, seen, sizeof(seen));
-	event_at_us = db_row_int64(&row);
-	observed_at_us = db_row_int64(&row);
-	queued = db_row_bool(&row);
-	*status = db_row_end(&row, err);
-	if (*status != OK)
-		return false;
-	/* The device knocks again while we are at it, or while a dead letter waits for people. */
-	if (strcmp(seen, "PENDING_ACTIVATION") == 0)
-		return !queued;
-	/* Said before we did what we did: a replay, or an event that was overtaken. */
-	return at_us > event_at_us && at_us > observed_at_us;
-}
-
-enum status
-db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pending, bool *work,
-	struct err *err)
-{
-	own(PGresult) rows = NULL;
-
-	TRY(db_run(tx, &SQL[PENDING_LOCK], DB_PARAMS(db_text(pending->target),
-		db_octets(pending->sha256, DB_SHA256_BYTES), db_text(pending->outbox_key)), &rows, err));
-	*work = true;
-	if (db_rows(rows) > 0) {
-		enum status status;
-
-		*work = needs_work(rows, pending->at_us, err, &status);
-		TRY(status);
-	}
-	if (!*work)
-		return OK;
-	return db_run(tx, &SQL[PENDING_PUT], DB_PARAMS(db_text(pending->target),
-		db_octets(pending->sha256, DB_SHA256_BYTES), db_int64_or_null(pending->issuer_id),
-		pending->ref.issuer_id != 0 ? db_serial(&pending->ref.serial) : db_null(),
-		db_text(pending->device_id), db_int64(pending->at_us)), NULL, err);
 }
 
 enum status

@@ -42,24 +42,6 @@ MUST_USE enum status db_iot_certificate_find(struct db_tx *tx, const char *targe
 	struct err *err);
 
 /*
- * An event, or a list, says that the target holds it as PENDING_ACTIVATION. at_us: when that was so.
- * *work: somebody has to look at it. false: it is known and in the outbox already, or it was said before
- * what we know by now, and nothing is left to do.
- */
-struct db_iot_pending {
-	const char *target;
-	uint8_t sha256[DB_SHA256_BYTES];
-	/* issuer_id 0: none of ours; issuer alone: of our CA, but not in the books */
-	struct db_cert_ref ref;
-	int32_t issuer_id;         /* of the CA that the event names */
-	const char *device_id;     /* NULL: of no device */
-	const char *outbox_key;
-	int64_t at_us;
-};
-MUST_USE enum status db_iot_certificate_pending(struct db_tx *tx, const struct db_iot_pending *pending,
-	bool *work, struct err *err);
-
-/*
  * What the target answered; that settles what was announced. asked_us: 0, or when it was asked in
  * passing (a list): what was recorded since is newer and stays, and nothing is settled. latency_us: from
  * the latest event until now; 0: there was none.

@@ -150,7 +150,7 @@ take_one(struct iot_site *site, const json_t *payload, struct err *err)
 	enum status status = jitr_read(&event, site, payload, err);
 
 	if (status == OK)
-		return jitr_accept(site, &event, JITR_WEBHOOK, err);
+		return jitr_accept(site, &event, 1, JITR_WEBHOOK, err);
 	metric_count(METRIC_JITR_EVENTS, "webhook", "refused", 1);
 	return status;
 }

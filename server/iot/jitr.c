@@ -1,11 +1,11 @@
 #include "server/iot/jitr.h"
 
-#include <stdio.h>
+#include <assert.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "ca/digest.h"
-#include "db/certificate.h"
+#include "db/iot_pending.h"
 #include "server/http/request.h"
 #include "server/metrics.h"
 #include "server/retry.h"
@@ -85,85 +85,94 @@ jitr_read(struct jitr_event *out, const struct iot_site *site, const json_t *pay
 	return OK;
 }
 
+/* Each certificate once: a device that knocks again says nothing new. */
 static enum status
-accept_once(struct iot_site *site, const struct jitr_event *event, bool *work, struct err *err)
+gather(struct db_iot_pending *out, size_t *out_count, const struct app *app,
+	const struct jitr_event *events, size_t count, struct err *err)
 {
-	struct app *app = site->room->app;
-	const struct app_ca *ca = ca_of(app, event->ca_certificate_id);
 	int64_t latest_us = clock_wall_s(app->clock) * 1000000 + AHEAD_MAX_US;
-	own_struct(db_certificate) row = { .issued_at_s = 0 };
-	own_struct(db_tx) tx = { NULL, NULL };
-	char key[DB_OUTBOX_KEY_BYTES];
-	struct db_iot_pending pending = { .target = site->target->name, .outbox_key = key,
-		.issuer_id = ca != NULL ? ca->issuer_id : 0,
-		.at_us = event->at_us < latest_us ? event->at_us : latest_us };
-	bool of_device = false;
-	enum status status;
 
-	if (!hex_decode(pending.sha256, DB_SHA256_BYTES, event->certificate_id, 64))
-		return malformed("certificateId: 64 hex digits wanted", err);
-	(void)snprintf(key, sizeof(key), "certificate/%s", event->certificate_id);
-	TRY(db_tx_begin(&tx, app->pool, err));
-	status = db_certificate_by_sha256(&tx, pending.sha256, &row, err);
-	if (status != OK && status != ERR_NOT_FOUND)
-		return status;
-	if (status == OK) {
-		pending.ref = row.ref;
-		pending.issuer_id = row.ref.issuer_id;
-		of_device = row.device_status[0] != '\0';
+	*out_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct db_iot_pending *one = &out[*out_count];
+		const struct app_ca *ca = ca_of(app, events[i].ca_certificate_id);
+		size_t same = 0;
+
+		*one = (struct db_iot_pending){ .issuer_id = ca != NULL ? ca->issuer_id : 0,
+			.at_us = events[i].at_us < latest_us ? events[i].at_us : latest_us };
+		if (!hex_decode(one->sha256, DB_SHA256_BYTES, events[i].certificate_id, 64))
+			return malformed("certificateId: 64 hex digits wanted", err);
+		while (memcmp(out[same].sha256, one->sha256, DB_SHA256_BYTES) != 0)
+			same++;
+		if (same == *out_count)
+			++*out_count;
+		else if (out[same].at_us < one->at_us)
+			out[same].at_us = one->at_us;
 	}
-	if (of_device) {
-		pending.device_id = row.device_id;
-		(void)snprintf(key, sizeof(key), "%s", row.device_id);
-	}
-	TRY(db_iot_certificate_pending(&tx, &pending, work, err));
-	if (!*work)
+	return OK;
+}
+
+static enum status
+accept_once(struct iot_site *site, struct db_iot_pending *list, size_t count, size_t *work,
+	struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	*work = 0;
+	TRY(db_tx_begin(&tx, site->room->app->pool, err));
+	TRY(db_iot_pending(&tx, site->target->name, list, count, "registered", err));
+	for (size_t i = 0; i < count; i++)
+		*work += list[i].work;
+	if (*work == 0)
 		return OK;
-	if (of_device)
-		TRY(db_outbox_put_device(&tx, key, "registered", OUTBOX_GIVES, err));
-	else
-		TRY(db_outbox_put_certificate(&tx, event->certificate_id, "registered", OUTBOX_GIVES,
-			err));
 	TRY(db_outbox_notify(&tx, err));
 	return db_tx_commit(&tx, err);
 }
 
 enum status
-jitr_accept(struct iot_site *site, const struct jitr_event *event, enum jitr_source source,
-	struct err *err)
+jitr_accept(struct iot_site *site, const struct jitr_event *events, size_t count,
+	enum jitr_source source, struct err *err)
 {
-	bool work = false;
+	struct db_iot_pending list[JITR_EVENTS_MAX];
+	size_t distinct;
+	size_t work = 0;
 	unsigned tries = 0;
 	enum status status;
 
+	assert(count > 0 && count <= JITR_EVENTS_MAX);
+	TRY(gather(list, &distinct, site->room->app, events, count, err));
 	do
-		status = accept_once(site, event, &work, err);
+		status = accept_once(site, list, distinct, &work, err);
 	while (retry_due(&tries, status, err));
 	TRY(status);
 	site->last_event_s = clock_wall_s(site->room->app->clock);
-	metric_count(METRIC_JITR_EVENTS, source_name(source), work ? "accepted" : "known", 1);
-	log_event(LOG_DEBUG, "jitr_event", NULL, LOG_STR("certificate", event->certificate_id),
+	if (work > 0)
+		metric_count(METRIC_JITR_EVENTS, source_name(source), "accepted", (int64_t)work);
+	if (work < count)
+		metric_count(METRIC_JITR_EVENTS, source_name(source), "known", (int64_t)(count - work));
+	log_event(LOG_DEBUG, "jitr_events", NULL, LOG_STR("certificate", events[0].certificate_id),
 		LOG_STR("target", site->target->name), LOG_STR("source", source_name(source)),
-		LOG_BOOL("work", work));
-	if (work)
+		LOG_INT("events", (int64_t)count), LOG_INT("work", (int64_t)work));
+	if (work > 0)
 		iot_room_wake(site->room);
 	return OK;
 }
 
-enum status
-jitr_take(struct iot_site *site, struct view payload, enum jitr_source source, struct err *err)
+bool
+jitr_hear(struct jitr_event *out, const struct iot_site *site, struct view payload,
+	enum jitr_source source)
 {
 	own(json_t) json = NULL;
-	struct jitr_event event;
+	struct err err;
 	enum status status;
 
 	if (payload.len <= JITR_PAYLOAD_MAX_BYTES)
 		json = json_loadb((const char *)payload.data, payload.len, JSON_REJECT_DUPLICATES, NULL);
-	status = json == NULL ? malformed("JSON of at most 4096 octets wanted", err) :
-		jitr_read(&event, site, json, err);
+	status = json == NULL ? malformed("JSON of at most 4096 octets wanted", &err) :
+		jitr_read(out, site, json, &err);
 	if (status == OK)
-		return jitr_accept(site, &event, source, err);
+		return true;
 	metric_count(METRIC_JITR_EVENTS, source_name(source), "refused", 1);
-	log_error(LOG_WARN, "jitr_event_refused", NULL, err);
-	return status;
+	log_error(LOG_WARN, "jitr_event_refused", NULL, &err);
+	return false;
 }

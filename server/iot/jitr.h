@@ -28,12 +28,15 @@ struct jitr_event {
 MUST_USE enum status jitr_read(struct jitr_event *out, const struct iot_site *site,
 	const json_t *payload, struct err *err);
 
-/* Commits before it returns OK: the event may then be acknowledged. */
-MUST_USE enum status jitr_accept(struct iot_site *site, const struct jitr_event *event,
+/* So many at once. */
+#define JITR_EVENTS_MAX 64
+
+/* All of them, or none. Commits before it returns OK: the events may then be acknowledged. */
+MUST_USE enum status jitr_accept(struct iot_site *site, const struct jitr_event *events, size_t count,
 	enum jitr_source source, struct err *err);
 
-/* Both, for octets. A refusal is counted and logged; it cannot be cured by hearing it again. */
-MUST_USE enum status jitr_take(struct iot_site *site, struct view payload, enum jitr_source source,
-	struct err *err);
+/* Reads octets. False: refused, counted and logged; it cannot be cured by hearing it again. */
+MUST_USE bool jitr_hear(struct jitr_event *out, const struct iot_site *site, struct view payload,
+	enum jitr_source source);
 
 #endif

@@ -23,7 +23,7 @@
 #define REFRESH_MS 10000   /* the lead's transaction is kept from being idle; certificates end */
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MOST_MS 30000
-/* An event that cannot be committed is tried again in place so often: after that, the sweep finds it. */
+/* Events that cannot be committed are tried again in place so often: after that, the sweep finds them. */
 #define COMMIT_TRIES 20
 #define COMMIT_PAUSE_MS 250
 #define STATE_BYTES 200
@@ -38,6 +38,8 @@ struct iot_mqtt {
 	bool has_identity;
 	bool subscribed; /* of the callbacks, on the same thread */
 	bool lost;
+	struct jitr_event heard[JITR_EVENTS_MAX]; /* acknowledged, and not on record yet */
+	size_t heard_count;
 	int64_t backoff_ms;
 	uint64_t wakes;
 	pthread_mutex_t lock; /* for state */
@@ -124,9 +126,44 @@ on_disconnect(struct mosquitto *client, void *arg, int rc)
 	mqtt->lost = true;
 }
 
+/* Until it is committed; what then is not, the sweep finds. */
+static enum status
+insist(struct iot_mqtt *mqtt, const struct jitr_event *events, size_t count, struct err *err)
+{
+	enum status status = OK;
+
+	for (unsigned tries = 0; tries < COMMIT_TRIES; tries++) {
+		status = jitr_accept(mqtt->site, events, count, JITR_MQTT, err);
+		if (status != ERR_UNAVAILABLE || !pause_ms(mqtt, COMMIT_PAUSE_MS))
+			break;
+	}
+	return status;
+}
+
 /*
- * libmosquitto 2.0 has sent the PUBACK by now and offers no way to hold it back: so the event is tried
- * until it is committed. What a crash in between loses, the device's next knock or the sweep brings.
+ * What was heard meanwhile, in one transaction: a fleet that comes to life is hundreds a second. One that
+ * cannot be recorded takes no other with it.
+ */
+static void
+accept_heard(struct iot_mqtt *mqtt)
+{
+	size_t count = mqtt->heard_count;
+	struct err err;
+	enum status status;
+
+	mqtt->heard_count = 0;
+	if (count == 0)
+		return;
+	status = insist(mqtt, mqtt->heard, count, &err);
+	for (size_t i = 0; status != OK && i < count; i++)
+		if ((count == 1 || status == ERR_UNAVAILABLE ||
+			    insist(mqtt, &mqtt->heard[i], 1, &err) != OK))
+			log_error(LOG_ERROR, "jitr_event_lost", NULL, &err);
+}
+
+/*
+ * libmosquitto 2.0 has sent the PUBACK by now and offers no way to hold it back: so the events are tried
+ * until they are committed. What a crash in between loses, the device's next knock or the sweep brings.
  */
 static void
 on_message(struct mosquitto *client, void *arg, const struct mosquitto_message *message)
@@ -136,14 +173,10 @@ on_message(struct mosquitto *client, void *arg, const struct mosquitto_message *
 		message->payloadlen > 0 ? (size_t)message->payloadlen : 0 };
 
 	(void)client;
-	for (unsigned tries = 0; tries < COMMIT_TRIES; tries++) {
-		struct err err;
-
-		if (jitr_take(mqtt->site, payload, JITR_MQTT, &err) != ERR_UNAVAILABLE ||
-		    !pause_ms(mqtt, COMMIT_PAUSE_MS))
-			return;
-	}
-	log_event(LOG_ERROR, "jitr_event_lost", NULL, LOG_STR("target", mqtt->site->target->name));
+	if (mqtt->heard_count == COUNT_OF(mqtt->heard))
+		accept_heard(mqtt);
+	if (jitr_hear(&mqtt->heard[mqtt->heard_count], mqtt->site, payload, JITR_MQTT))
+		mqtt->heard_count++;
 }
 
 /* ---- being let in ---- */
@@ -251,8 +284,12 @@ converse(struct iot_mqtt *mqtt, bool (*refresh)(struct iot_mqtt *mqtt, void *arg
 	int64_t refresh_ms = clock_mono_ms(clock) + REFRESH_MS;
 
 	while (!mqtt->stopping && !mqtt->lost) {
-		int rc = mosquitto_loop(mqtt->client, LOOP_MS, 1);
+		size_t before = mqtt->heard_count;
+		/* One packet a call; with some in hand it only looks whether there are more. */
+		int rc = mosquitto_loop(mqtt->client, before > 0 ? 0 : LOOP_MS, 1);
 
+		if (rc != MOSQ_ERR_SUCCESS || mqtt->heard_count == before)
+			accept_heard(mqtt);
 		if (rc != MOSQ_ERR_SUCCESS) {
 			if (mqtt->subscribed)
 				set_state(mqtt, mosquitto_strerror(rc));
@@ -261,9 +298,10 @@ converse(struct iot_mqtt *mqtt, bool (*refresh)(struct iot_mqtt *mqtt, void *arg
 		if (clock_mono_ms(clock) < refresh_ms)
 			continue;
 		if (!refresh(mqtt, arg))
-			return;
+			break;
 		refresh_ms = clock_mono_ms(clock) + REFRESH_MS;
 	}
+	accept_heard(mqtt);
 }
 
 static void

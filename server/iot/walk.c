@@ -58,7 +58,7 @@ take_pending(struct iot_site *site, const struct db_iot_ca *ca, const struct pag
 			page->items[i].id);
 		(void)snprintf(event.ca_certificate_id, sizeof(event.ca_certificate_id), "%s",
 			ca->ca_certificate_id);
-		TRY(jitr_accept(site, &event, JITR_SWEEP, err));
+		TRY(jitr_accept(site, &event, 1, JITR_SWEEP, err));
 	}
 	return OK;
 }

@@ -1,6 +1,7 @@
 #include "db/iot.h"
 
 #include "db/event.h"
+#include "db/iot_pending.h"
 #include "tests/unit/db/world.h"
 
 #define TARGET "local"
@@ -13,19 +14,30 @@ id_of(uint8_t out[DB_SHA256_BYTES], const struct db_cert_ref *ref)
 	return out;
 }
 
+/* Two certificates at once are one transaction; the second may be NULL. */
 static bool
-pending(const char *device_id, const struct db_cert_ref *ref, int64_t at_us)
+pending_two(const struct db_cert_ref *ref, const struct db_cert_ref *other, int64_t at_us,
+	bool *other_work)
 {
 	own_struct(db_tx) tx = { 0 };
-	struct db_iot_pending it = { .target = TARGET, .ref = *ref, .issuer_id = 1,
-		.device_id = device_id, .outbox_key = device_id, .at_us = at_us };
-	bool work = false;
+	struct db_iot_pending list[2] = { { .issuer_id = 1, .at_us = at_us },
+		{ .issuer_id = 1, .at_us = at_us } };
 
-	id_of(it.sha256, ref);
+	id_of(list[0].sha256, ref);
+	if (other != NULL)
+		id_of(list[1].sha256, other);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_pending(&tx, &it, &work, err));
+	MUST(db_iot_pending(&tx, TARGET, list, other != NULL ? 2 : 1, "registered", err));
 	MUST(db_tx_commit(&tx, err));
-	return work;
+	if (other != NULL)
+		*other_work = list[1].work;
+	return list[0].work;
+}
+
+static bool
+pending(const struct db_cert_ref *ref, int64_t at_us)
+{
+	return pending_two(ref, NULL, at_us, NULL);
 }
 
 static void
@@ -61,20 +73,45 @@ a_replayed_or_overtaken_event_is_no_work(void **state)
 
 	(void)state;
 	(void)sql("DELETE FROM jitrca.outbox");
-	assert_true(pending("replay", &ref, t));
+	assert_true(pending(&ref, t));
+	assert_int_equal(count("outbox WHERE device_id = 'replay' AND cause = 'registered'"), 1);
+	assert_false(pending(&ref, t + 1));
 	/* Nothing is queued: whoever was to do it is gone. */
-	assert_true(pending("replay", &ref, t));
-	(void)sql("UPDATE jitrca.device SET version = version WHERE device_id = 'replay'");
-	(void)sql("INSERT INTO jitrca.outbox (device_id, cause) VALUES ('replay', 'x')");
-	assert_false(pending("replay", &ref, t + 1));
+	(void)sql("DELETE FROM jitrca.outbox");
+	assert_true(pending(&ref, t));
 	record_status("replay", &ref, "ACTIVE");
 	(void)sql("DELETE FROM jitrca.outbox");
-	assert_false(pending("replay", &ref, t));
-	assert_false(pending("replay", &ref, t + 2));
+	assert_false(pending(&ref, t));
+	assert_false(pending(&ref, t + 2));
 	/* Said after we activated it: it was deleted there, and came again. */
-	assert_true(pending("replay", &ref, (world_now + 60) * INT64_C(1000000)));
+	assert_true(pending(&ref, (world_now + 60) * INT64_C(1000000)));
 	assert_int_equal(count("iot_certificate WHERE device_id = 'replay'"
 		" AND status = 'PENDING_ACTIVATION'"), 1);
+}
+
+static void
+many_events_are_each_looked_at(void **state)
+{
+	struct db_cert_ref known = issue(ask("heard"));
+	struct db_cert_ref fresh = issue(ask("unheard"));
+	struct db_cert_ref stranger = { .issuer_id = 1, .serial.octets = { 1, 2, 3 } };
+	int64_t t = world_now * INT64_C(1000000) - 5000000;
+	bool work;
+
+	(void)state;
+	(void)sql("DELETE FROM jitrca.outbox");
+	assert_true(pending(&known, t));
+	assert_false(pending_two(&known, &fresh, t, &work));
+	assert_true(work);
+	assert_int_equal(count("iot_certificate WHERE device_id = 'unheard' AND serial IS NOT NULL"), 1);
+	assert_int_equal(count("outbox WHERE device_id IN ('heard', 'unheard')"), 2);
+	/* Of our CA, but not in the books. */
+	assert_true(pending(&stranger, t));
+	assert_int_equal(count("iot_certificate WHERE device_id IS NULL AND serial IS NULL"
+		" AND issuer_id = 1"), 1);
+	assert_int_equal(count("outbox WHERE device_id LIKE 'certificate/010203%%'"), 1);
+	assert_false(pending(&stranger, t + 1));
+	(void)sql("DELETE FROM jitrca.outbox");
 }
 
 static void
@@ -362,6 +399,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_replayed_or_overtaken_event_is_no_work),
+		cmocka_unit_test(many_events_are_each_looked_at),
 		cmocka_unit_test(a_device_shows_what_was_seen_and_what_it_should_have),
 		cmocka_unit_test(a_list_never_overwrites_what_was_recorded_since),
 		cmocka_unit_test(what_was_announced_is_in_doubt_until_it_is_recorded),
