@@ -27,6 +27,8 @@ struct db_conn {
 	PGconn *pg;
 	bool broken;    /* not to be used again */
 	bool trust_changed; /* by the transaction that runs on it */
+	bool reused;    /* it had been idle: it may have died meanwhile */
+	bool unbegun;   /* a transaction's BEGIN is yet to be sent, with its first statement */
 	bool *prepared; /* of all statements, in the order of DB_TABLES */
 };
 
@@ -43,6 +45,9 @@ OWNER(db_conn, db_conn_close)
 /* A constant text without parameters (BEGIN, SET …); what names it in errors. out may be NULL. */
 MUST_USE enum status db_conn_exec(struct db_conn *conn, const char *what, const char *sql,
 	PGresult **out, struct err *err);
+
+/* Takes another connection for a transaction whose own was found dead before anything ran on it. */
+MUST_USE enum status db_tx_renew(struct db_tx *tx, struct err *err);
 
 /* Prepares every statement of DB_TABLES that is not prepared yet. */
 MUST_USE enum status db_conn_prepare_all(struct db_conn *conn, struct err *err);

@@ -61,10 +61,15 @@ struct db_tx {
 };
 
 /*
- * Takes a connection (waiting up to 5 s for one to come free) and begins; READ COMMITTED.
- * ERR_UNAVAILABLE: database_away, or database_busy when none came free.
+ * Takes a connection (waiting up to 5 s for one to come free) and begins; READ COMMITTED. BEGIN goes out
+ * with the first statement, in one round trip: there it shows when the connection had died while it was
+ * idle, and another takes its place. ERR_UNAVAILABLE: database_away, or database_busy when none came free.
  */
 MUST_USE enum status db_tx_begin(struct db_tx *tx, struct db_pool *pool, struct err *err);
+/* Rolls back and begins anew on the same connection. */
+MUST_USE enum status db_tx_restart(struct db_tx *tx, struct err *err);
+/* Nothing was asked in it yet. */
+bool db_tx_is_fresh(const struct db_tx *tx);
 /*
  * ERR_UNAVAILABLE (commit_unknown) when the link broke during COMMIT: it may have happened or not.
  * The connection goes back either way.

@@ -203,23 +203,15 @@ take(struct db_pool *pool, struct db_conn **conn, bool *reused, struct err *err)
 	return status;
 }
 
-/* One attempt; *again when a connection that had been idle turned out to be dead. */
 static enum status
-begin_once(struct db_tx *tx, struct db_pool *pool, bool *again, struct err *err)
+begin_on(struct db_tx *tx, struct db_pool *pool, struct err *err)
 {
 	struct db_conn *conn;
 	bool reused;
-	enum status status;
 
-	*again = false;
 	TRY(take(pool, &conn, &reused, err));
-	status = db_conn_exec(conn, "begin", "BEGIN", NULL, err);
-	if (status != OK) {
-		conn->broken = true;
-		*again = reused;
-		give_back(pool, conn);
-		return status;
-	}
+	conn->reused = reused;
+	conn->unbegun = true;
 	conn->trust_changed = false;
 	*tx = (struct db_tx){ pool, conn };
 	return OK;
@@ -228,15 +220,39 @@ begin_once(struct db_tx *tx, struct db_pool *pool, bool *again, struct err *err)
 enum status
 db_tx_begin(struct db_tx *tx, struct db_pool *pool, struct err *err)
 {
-	bool again = true;
-	enum status status = OK;
-
-	/* After a restart of the server every idle connection is dead, and each is found out here:
-	 * nothing was asked on it, so to ask again on another is safe. */
 	assert(tx->conn == NULL);
-	for (unsigned i = 0; again && i <= pool->stats.max; i++)
-		status = begin_once(tx, pool, &again, err);
-	return status;
+	return begin_on(tx, pool, err);
+}
+
+/* After a restart of the server every idle connection is dead. Each that is found out leaves the pool, so
+ * there is an end to it: one that was just opened is not renewed. */
+enum status
+db_tx_renew(struct db_tx *tx, struct err *err)
+{
+	struct db_pool *pool = tx->pool;
+
+	assert(pool != NULL && tx->conn->broken && tx->conn->reused);
+	give_back(pool, give(tx->conn));
+	return begin_on(tx, pool, err);
+}
+
+enum status
+db_tx_restart(struct db_tx *tx, struct err *err)
+{
+	struct db_conn *conn = tx->conn;
+
+	assert(conn != NULL);
+	if (!conn->unbegun)
+		TRY(db_conn_exec(conn, "rollback", "ROLLBACK", NULL, err));
+	conn->unbegun = true;
+	conn->trust_changed = false;
+	return OK;
+}
+
+bool
+db_tx_is_fresh(const struct db_tx *tx)
+{
+	return tx->conn != NULL && tx->conn->unbegun;
 }
 
 enum status
@@ -246,7 +262,7 @@ db_read(struct db_pool *pool,
 	enum status status = OK;
 	bool again = true;
 
-	/* As above: what breaks here on a used connection broke before, or while only reading. */
+	/* What breaks here on a used connection broke before, or while only reading. */
 	for (unsigned i = 0; again && i <= pool->stats.max; i++) {
 		struct db_tx tx = { pool, NULL };
 		bool reused;
@@ -267,6 +283,10 @@ db_tx_commit(struct db_tx *tx, struct err *err)
 	enum status status;
 
 	assert(conn != NULL);
+	if (conn->unbegun) { /* nothing was asked */
+		db_tx_end(tx);
+		return OK;
+	}
 	status = db_conn_exec(conn, "commit", "COMMIT", &result, err);
 	/* The link broke, or the server went down, somewhere around the commit record. */
 	if (status != OK && conn->broken)
@@ -291,6 +311,7 @@ db_tx_end(struct db_tx *tx)
 
 	if (conn == NULL)
 		return;
+	conn->unbegun = false;
 	switch (PQtransactionStatus(conn->pg)) {
 	case PQTRANS_IDLE:
 		break;

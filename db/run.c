@@ -361,6 +361,155 @@ check_shape(const struct db_statement *statement, const PGresult *result, struct
 	return OK;
 }
 
+static enum status
+check_result(struct db_conn *conn, const struct db_statement *statement, const PGresult *result,
+	struct err *err)
+{
+	if (PQresultStatus(result) !=
+		(statement->rows == ROWS_NONE ? PGRES_COMMAND_OK : PGRES_TUPLES_OK))
+		return err_libpq(err, conn, result, statement->name);
+	TRY(check_shape(statement, result, err));
+	conn->trust_changed |= statement->trust;
+	return OK;
+}
+
+/*
+ * Several in one round trip
+ */
+
+#define STEPS_MAX 32
+
+/* Sends a step. *prepares: where it is noted that its statement is prepared, if that goes with it. */
+static enum status
+send_step(struct db_conn *conn, const struct db_step *step, bool **prepares, struct err *err)
+{
+	const struct db_statement *statement = step->statement;
+	own_struct(buf) sql = { .limit_bytes = 64 * 1024 };
+	struct libpq_params p;
+	size_t index;
+	int count = (int)step->params.count;
+	int sent = 1;
+
+	*prepares = NULL;
+	TRY(libpq_params(&p, statement, step->params, err));
+	if (statement->unprepared) {
+		sent = PQsendQueryParams(conn->pg, statement->sql, count, NULL, p.values, p.lengths,
+			p.formats, 1);
+		return sent == 1 ? OK : err_libpq(err, conn, NULL, statement->name);
+	}
+	if (!statement_index(statement, &index))
+		return err_set(err, ERR_INTERNAL, "database_shape", "%s: its table is not in db/tables.c",
+			statement->name);
+	if (!conn->prepared[index]) {
+		TRY(statement_sql(statement, &sql, err));
+		sent = PQsendPrepare(conn->pg, statement->name, (const char *)sql.data, 0, NULL);
+		*prepares = &conn->prepared[index];
+		conn->prepared[index] = true;
+	}
+	if (sent == 1)
+		sent = PQsendQueryPrepared(conn->pg, statement->name, count, p.values, p.lengths,
+			p.formats, 1);
+	return sent == 1 ? OK : err_libpq(err, conn, NULL, statement->name);
+}
+
+static enum status
+send_steps(struct db_conn *conn, const struct db_step *steps, bool **prepares, size_t count,
+	struct err *err)
+{
+	if (PQenterPipelineMode(conn->pg) != 1)
+		return err_libpq(err, conn, NULL, "pipeline");
+	if (conn->unbegun && PQsendQueryParams(conn->pg, "BEGIN", 0, NULL, NULL, NULL, NULL, 1) != 1)
+		return err_libpq(err, conn, NULL, "begin");
+	for (size_t i = 0; i < count; i++)
+		TRY(send_step(conn, &steps[i], &prepares[i], err));
+	return PQpipelineSync(conn->pg) == 1 ? OK : err_libpq(err, conn, NULL, "pipeline");
+}
+
+/* The next answer; NULL: the link broke. */
+static PGresult *
+receive(struct db_conn *conn)
+{
+	PGresult *result = PQgetResult(conn->pg);
+
+	for (PGresult *rest; result != NULL && (rest = PQgetResult(conn->pg)) != NULL;)
+		PQclear(rest);
+	return result;
+}
+
+/* An answer without rows, that of BEGIN or of a preparation. */
+static enum status
+receive_command(struct db_conn *conn, const char *what, struct err *err)
+{
+	own(PGresult) result = receive(conn);
+
+	return PQresultStatus(result) == PGRES_COMMAND_OK ? OK : err_libpq(err, conn, result, what);
+}
+
+/* Every answer is read, whatever became of the first ones; the first failure is told. */
+static enum status
+receive_steps(struct db_conn *conn, struct db_step *steps, bool **prepares, size_t count,
+	struct err *err)
+{
+	enum status status = OK;
+	struct err later;
+
+	if (conn->unbegun)
+		status = receive_command(conn, "begin", err);
+	conn->unbegun = conn->unbegun && status != OK;
+	for (size_t i = 0; i < count; i++) {
+		const char *name = steps[i].statement->name;
+
+		if (prepares[i] != NULL) {
+			enum status prepared = receive_command(conn, name, status == OK ? err : &later);
+
+			*prepares[i] = prepared == OK;
+			if (status == OK && prepared != OK)
+				status = err_wrap(err, "prepare");
+		}
+		steps[i].rows = receive(conn);
+		if (status == OK)
+			status = check_result(conn, steps[i].statement, steps[i].rows, err);
+	}
+	own(PGresult) end = PQgetResult(conn->pg);
+	if (PQresultStatus(end) != PGRES_PIPELINE_SYNC || PQexitPipelineMode(conn->pg) != 1)
+		conn->broken = true;
+	return status;
+}
+
+static enum status
+run_steps(struct db_conn *conn, struct db_step *steps, size_t count, struct err *err)
+{
+	bool *prepares[STEPS_MAX] = { NULL };
+	enum status status = send_steps(conn, steps, prepares, count, err);
+
+	if (status != OK)
+		conn->broken = true; /* half a pipeline is of no use */
+	else
+		status = receive_steps(conn, steps, prepares, count, err);
+	if (status != OK)
+		for (size_t i = 0; i < count; i++)
+			PQclear(give(steps[i].rows));
+	return status;
+}
+
+enum status
+db_run_all(struct db_tx *tx, struct db_step *steps, size_t count, struct err *err)
+{
+	assert(tx->conn != NULL && count > 0 && count <= STEPS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		steps[i].rows = NULL;
+		assert(steps[i].statement->rows != ROWS_STREAM && steps[i].statement->rows != ROWS_COPY);
+	}
+	for (;;) { /* as often as there are dead connections in the pool */
+		enum status status = run_steps(tx->conn, steps, count, err);
+
+		/* Not even BEGIN was answered: it had died before. */
+		if (status == OK || !tx->conn->unbegun || !tx->conn->broken || !tx->conn->reused)
+			return status;
+		TRY(db_tx_renew(tx, err));
+	}
+}
+
 enum status
 db_run(struct db_tx *tx, const struct db_statement *statement, struct db_params params,
 	PGresult **out, struct err *err)
@@ -370,14 +519,34 @@ db_run(struct db_tx *tx, const struct db_statement *statement, struct db_params 
 	assert(tx->conn != NULL);
 	assert(statement->rows == ROWS_NONE || statement->rows == ROWS_ONE ||
 		statement->rows == ROWS_MAYBE || statement->rows == ROWS_ANY);
-	TRY(execute(tx->conn, statement, params, &result, err));
-	if (PQresultStatus(result) !=
-		(statement->rows == ROWS_NONE ? PGRES_COMMAND_OK : PGRES_TUPLES_OK))
-		return err_libpq(err, tx->conn, result, statement->name);
-	TRY(check_shape(statement, result, err));
-	tx->conn->trust_changed |= statement->trust;
+	if (tx->conn->unbegun) {
+		struct db_step step = { .statement = statement, .params = params };
+
+		TRY(db_run_all(tx, &step, 1, err));
+		result = step.rows;
+	} else {
+		TRY(execute(tx->conn, statement, params, &result, err));
+		TRY(check_result(tx->conn, statement, result, err));
+	}
 	if (out != NULL)
 		*out = give(result);
+	return OK;
+}
+
+/* For what cannot be sent together with a BEGIN. */
+static enum status
+begin_now(struct db_tx *tx, struct err *err)
+{
+	while (tx->conn->unbegun) { /* as often as there are dead connections in the pool */
+		enum status status = db_conn_exec(tx->conn, "begin", "BEGIN", NULL, err);
+
+		if (status == OK)
+			tx->conn->unbegun = false;
+		else if (tx->conn->broken && tx->conn->reused)
+			TRY(db_tx_renew(tx, err));
+		else
+			return status;
+	}
 	return OK;
 }
 
@@ -676,6 +845,7 @@ db_stream(struct db_tx *tx, const struct db_statement *statement, struct db_para
 	enum status status = OK;
 
 	assert(tx->conn != NULL && statement->rows == ROWS_STREAM && !statement->unprepared);
+	TRY(begin_now(tx, err));
 	TRY(execute(tx->conn, statement, params, &declared, err));
 	if (PQresultStatus(declared) != PGRES_COMMAND_OK)
 		return err_libpq(err, tx->conn, declared, statement->name);
@@ -750,6 +920,7 @@ db_copy(struct db_tx *tx, const struct db_statement *statement,
 	enum status status;
 
 	assert(tx->conn != NULL && statement->rows == ROWS_COPY);
+	TRY(begin_now(tx, err));
 	TRY(execute(tx->conn, statement, DB_NO_PARAMS, &begun, err));
 	if (PQresultStatus(begun) != PGRES_COPY_IN)
 		return err_libpq(err, tx->conn, begun, statement->name);

@@ -67,7 +67,8 @@ struct db_table {
 /* db/tables.c: the tables of all entity files, in no order that matters. Each file defines its own. */
 extern const struct db_table DB_TABLE_POOL, DB_TABLE_PRINCIPAL, DB_TABLE_MANIFEST, DB_TABLE_AUDIT,
 	DB_TABLE_ISSUER, DB_TABLE_ADMIT, DB_TABLE_ADMIT_CHARGE, DB_TABLE_RECORD, DB_TABLE_REAP,
-	DB_TABLE_MONTH, DB_TABLE_CERTIFICATE, DB_TABLE_IDENTITY, DB_TABLE_REVOCATION, DB_TABLE_CRL, DB_TABLE_OCSP,
+	DB_TABLE_MONTH, DB_TABLE_CERTIFICATE, DB_TABLE_IDENTITY, DB_TABLE_REVOCATION, DB_TABLE_CRL,
+	DB_TABLE_OCSP,
 	DB_TABLE_DEVICE, DB_TABLE_OUTBOX, DB_TABLE_IOT, DB_TABLE_IOT_PENDING, DB_TABLE_IOT_MISSING,
 	DB_TABLE_EVENT,
 	DB_TABLE_IOTCORE_BROKER, DB_TABLE_IOTCORE_ACCOUNT,
@@ -172,6 +173,18 @@ struct db_params {
  */
 MUST_USE enum status db_run(struct db_tx *tx, const struct db_statement *statement,
 	struct db_params params, PGresult **out, struct err *err);
+
+/*
+ * Several statements in one round trip, in their order; none may be a stream or COPY, and their answers
+ * are small (they wait in the link until all is sent). Nothing can be decided between them: the first that
+ * fails ends the transaction, with its error. On OK the caller owns each step's rows.
+ */
+struct db_step {
+	const struct db_statement *statement;
+	struct db_params params;
+	PGresult *rows; /* out */
+};
+MUST_USE enum status db_run_all(struct db_tx *tx, struct db_step *steps, size_t count, struct err *err);
 
 int db_rows(const PGresult *rows);         /* how many rows */
 int64_t db_affected(PGresult *rows);       /* rows that a command inserted, changed or deleted */

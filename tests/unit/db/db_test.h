@@ -116,6 +116,10 @@ tx_end(void **state)
 UNUSED static void
 sql(struct db_tx *tx, const char *text)
 {
+	if (tx->conn->unbegun) { /* what goes by the door of statements */
+		assert_ok(db_conn_exec(tx->conn, "begin", "BEGIN", NULL, err));
+		tx->conn->unbegun = false;
+	}
 	assert_ok(db_conn_exec(tx->conn, text, text, NULL, err));
 }
 

@@ -67,6 +67,8 @@ plans_begin(struct plans *plans)
 {
 	*plans = (struct plans){ .rows = 0 };
 	MUST(db_tx_begin(&plans->tx, world_pool, err));
+	MUST(db_conn_exec(plans->tx.conn, "begin", "BEGIN", NULL, err));
+	plans->tx.conn->unbegun = false;
 	(void)PQsetNoticeReceiver(plans->tx.conn->pg, plan_read, plans);
 	MUST(db_conn_exec(plans->tx.conn, "auto_explain", "LOAD 'auto_explain';"
 		" SET LOCAL auto_explain.log_analyze = on; SET LOCAL auto_explain.log_buffers = on;"

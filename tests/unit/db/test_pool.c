@@ -63,6 +63,7 @@ a_failed_transaction_cannot_be_committed(void **state)
 
 	(void)state;
 	assert_ok(db_tx_begin(&tx, POOL, err));
+	sql(&tx, "SELECT 1");
 	assert_int_not_equal(db_conn_exec(tx.conn, "test", "SELECT 1/0", NULL, &said), OK);
 	assert_refused(db_tx_commit(&tx, err), ERR_INTERNAL, "commit_rolled_back");
 	assert_null(tx.conn);
@@ -303,6 +304,7 @@ the_pool_survives_a_restart_of_the_server(void **state)
 		assert_ok(db_tx_begin(&all[i], POOL, err));
 	for (size_t i = 1; i < CONNECTIONS; i++)
 		db_tx_end(&all[i]); /* idle, and each dead after the restart */
+	sql(&all[0], "SELECT 1");
 	cluster("restart");
 	assert_refused(db_run(&all[0], &SLEEP, DB_NO_PARAMS, NULL, err), ERR_UNAVAILABLE, "database_away");
 	db_tx_end(&all[0]);
@@ -311,6 +313,7 @@ the_pool_survives_a_restart_of_the_server(void **state)
 
 	/* A COMMIT whose answer is lost may have happened or not. */
 	assert_ok(db_tx_begin(&open, POOL, err));
+	sql(&open, "SELECT 1");
 	cluster("restart");
 	assert_refused(db_tx_commit(&open, err), ERR_UNAVAILABLE, "commit_unknown");
 	assert_null(open.conn);

@@ -432,6 +432,40 @@ all_statements_fit_the_schema_and_have_names_of_their_own(void **state)
 }
 
 static void
+several_go_in_one_round_trip_and_the_first_failure_is_told(void **state)
+{
+	static const struct db_statement MAKE = STATEMENT("CREATE TEMP TABLE steps (n int PRIMARY KEY)", 0, 0,
+		ROWS_NONE);
+	static const struct db_statement ADD = STATEMENT("INSERT INTO pg_temp.steps VALUES ($1::int)", 1, 0,
+		ROWS_NONE);
+	static const struct db_statement SUM = STATEMENT("SELECT sum(n) FROM pg_temp.steps", 0, 1, ROWS_ONE);
+	struct db_tx tx = { NULL, NULL };
+	struct db_step steps[] = { { &MAKE, DB_NO_PARAMS, NULL }, { &ADD, DB_PARAMS(db_int64(2)), NULL },
+		{ &ADD, DB_PARAMS(db_int64(3)), NULL }, { &SUM, DB_NO_PARAMS, NULL } };
+	struct db_step twice[] = { { &ADD, DB_PARAMS(db_int64(4)), NULL },
+		{ &ADD, DB_PARAMS(db_int64(3)), NULL }, { &SUM, DB_NO_PARAMS, NULL } };
+
+	(void)state;
+	assert_ok(db_tx_begin(&tx, POOL, err));
+	assert_true(db_tx_is_fresh(&tx));
+	assert_ok(db_run_all(&tx, steps, COUNT_OF(steps), err));
+	assert_false(db_tx_is_fresh(&tx));
+	struct db_row row = db_row(steps[3].rows, 0);
+	assert_int_equal(db_row_int64(&row), 5);
+	for (size_t i = 0; i < COUNT_OF(steps); i++)
+		PQclear(steps[i].rows);
+
+	assert_refused(db_run_all(&tx, twice, COUNT_OF(twice), err), ERR_CONFLICT, "database_conflict");
+	for (size_t i = 0; i < COUNT_OF(twice); i++)
+		assert_null(twice[i].rows);
+	/* All of the transaction is gone; the connection lives on. */
+	assert_ok(db_tx_restart(&tx, err));
+	assert_true(db_tx_is_fresh(&tx));
+	assert_refused(db_run(&tx, &SUM, DB_NO_PARAMS, NULL, err), ERR_INTERNAL, "database_error");
+	db_tx_end(&tx);
+}
+
+static void
 a_schema_that_does_not_fit_shows_in_the_check(void **state)
 {
 	struct db_tx *tx = *state;
@@ -467,6 +501,7 @@ main(void)
 		in_tx(names_outside_our_schema_are_not_looked_up),
 		in_tx(copy_carries_any_text),
 		in_tx(all_statements_fit_the_schema_and_have_names_of_their_own),
+		cmocka_unit_test(several_go_in_one_round_trip_and_the_first_failure_is_told),
 		in_tx(a_schema_that_does_not_fit_shows_in_the_check),
 	};
 
