@@ -7,8 +7,10 @@ enum { FIND, STATEMENTS };
 static const struct db_statement SQL[STATEMENTS] = {
 	[FIND] = { /* certificate_pkey, in the one partition that the serial names; revocation_pkey */
 		.name = "ocsp_find", .params = 3, .columns = 5, .rows = ROWS_ANY,
-		.sql = "SELECT a.idx, coalesce(c.status, ''), " SQL_S("coalesce(c.not_after, to_timestamp(0))")
-		       ", coalesce(r.reason, CASE WHEN c.status IN ('held', 'revoked') THEN 0 ELSE -1 END)::int,"
+		.sql = "SELECT a.idx, coalesce(c.status, ''),"
+		       " " SQL_S("coalesce(c.not_after, to_timestamp(0))") ","
+		       " coalesce(r.reason,"
+		       " CASE WHEN c.status IN ('held', 'revoked') THEN 0 ELSE -1 END)::int,"
 		       " " SQL_S("coalesce(r.revoked_at, c.status_at)")
 		       " FROM unnest($1::int[], $2::int[], $3::bytea[]) AS a(idx, issuer, serial)"
 		       " LEFT JOIN LATERAL (SELECT x.status, x.not_after, x.status_at"

@@ -21,6 +21,7 @@ struct auth_cache; /* server/auth_cache.h */
 struct http;
 struct issuance;
 struct crl_cache; /* server/protocol/crl.h */
+struct ocsp;      /* server/protocol/ocsp.h */
 struct jobs;      /* server/jobs/jobs.h */
 struct iot_room;  /* server/iot/room.h */
 struct signer_link; /* server/signer/link.h */
@@ -56,6 +57,7 @@ struct app {
 	struct http *http;
 	struct issuance *issuance;
 	struct crl_cache *crls;
+	struct ocsp *ocsp;
 	struct jobs *jobs;
 	struct iot_room *iot;
 	_Atomic bool stopping;

@@ -262,6 +262,23 @@ static const struct key KEYS[] = {
 		.about = "A full list above that is published by crl_refresh only; shards always "
 			 "at once." },
 
+	{ .section = "OCSP",
+		.name = "ocsp_validity",
+		.kind = KIND_DURATION_S,
+		AT(ocsp_validity_s),
+		.standard = "1h",
+		.least = 60,
+		.most = 7 * DAY,
+		.about = "From thisUpdate to nextUpdate of an answer: who caches it believes it so "
+			 "long." },
+	{ .name = "ocsp_cache",
+		.kind = KIND_SIZE,
+		AT(ocsp_cache_bytes),
+		.standard = "32MiB",
+		.least = 1 << 20,
+		.most = INT64_C(64) << 30,
+		.about = "Signed answers in memory, at most; one takes about 1.2 KiB." },
+
 	{ .section = "Retention",
 		.name = "idempotency_retention",
 		.kind = KIND_DURATION_S,

@@ -29,6 +29,7 @@
 #include "server/metrics.h"
 #include "server/process.h"
 #include "server/protocol/crl.h"
+#include "server/protocol/ocsp.h"
 #include "server/routes.h"
 #include "server/signer/link.h"
 #include "server/tls_identity.h"
@@ -356,7 +357,8 @@ notified(void *arg, const char *channel, const char *payload)
 {
 	struct app *app = arg;
 
-	(void)payload;
+	if (strcmp(channel, "jitrca_revocation") == 0)
+		ocsp_changed(app->ocsp, payload);
 	if (strcmp(channel, "jitrca_trust") == 0) {
 		freshness_changed(app);
 		return;
@@ -445,6 +447,7 @@ session_main(void *arg)
 		app->instance_id = db_session_instance_id(session);
 		log_event(LOG_INFO, "session_begun", NULL, LOG_INT("instance", app->instance_id));
 		/* What was notified while nobody listened. */
+		ocsp_forget_all(app->ocsp);
 		jobs_wake(app->jobs, "jitrca_revocation");
 		jobs_wake(app->jobs, "jitrca_wake");
 		iot_room_wake(app->iot);
@@ -574,6 +577,7 @@ start(struct frontend *it, struct err *err)
 		log_error(LOG_WARN, "crl_cache_not_filled", NULL, err);
 	TRY(issuance_start(&app->issuance, app, err));
 	TRY(jobs_start(&app->jobs, app, err));
+	TRY(ocsp_start(&app->ocsp, app, err));
 	TRY(thread(&it->session_thread, &it->session_started, session_main, it, err));
 	TRY(insist(it, "session_away", session_up, err));
 	TRY(iot_room_start(app->iot, err));
@@ -619,11 +623,13 @@ stop(struct frontend *it)
 	/* Jobs tell the pipeline of blocked keys. */
 	jobs_stop(app->jobs);
 	iot_room_stop(app->iot);
+	ocsp_stop(app->ocsp);
 	issuance_stop(app->issuance);
 	/* Then the session: its lock covers the intents, and it wakes the jobs, of which nothing runs. */
 	if (it->session_started)
 		(void)pthread_join(it->session_thread, NULL);
 	jobs_free(app->jobs);
+	ocsp_free(app->ocsp);
 	iot_room_free(app->iot);
 	tls_identity_free(it->tls);
 	crl_cache_free(app->crls);

@@ -5,6 +5,7 @@
 #include "server/api/api.h"
 #include "server/api/health.h"
 #include "server/protocol/crl.h"
+#include "server/protocol/ocsp.h"
 
 const struct route *const ROUTES[] = {
 	CERTIFICATE_ROUTES,
@@ -19,9 +20,10 @@ const struct route *const ROUTES[] = {
 	IOT_ROUTES,
 	IOT_WEBHOOK_ROUTES,
 	CRL_ROUTES,
+	OCSP_ROUTES,
 	HEALTH_ROUTES,
 	OPENAPI_ROUTES,
 	NULL,
 };
 
-const struct route *const ROUTES_STARTING[] = { HEALTH_ROUTES, CRL_ROUTES, NULL };
+const struct route *const ROUTES_STARTING[] = { HEALTH_ROUTES, CRL_ROUTES, OCSP_ROUTES, NULL };

@@ -13,6 +13,7 @@
 #include "server/issuance/issuance.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
+#include "server/protocol/ocsp.h"
 #include "server/signer/link.h"
 
 #define METRICS_MAX_BYTES (1024 * 1024)
@@ -51,7 +52,7 @@ static void
 check_signer(struct app *app, char why[WHY_BYTES])
 {
 	if (app->signer_issue == NULL || !signer_link_up(app->signer_issue) ||
-		!signer_link_up(app->signer_crl))
+		!signer_link_up(app->signer_crl) || !signer_link_up(app->signer_ocsp))
 		(void)snprintf(why, WHY_BYTES, "is being restarted");
 }
 
@@ -79,6 +80,14 @@ check_crl(struct app *app, char why[WHY_BYTES])
 	}
 }
 
+/* A responder is made when somebody asks. */
+static void
+check_ocsp(struct app *app, char why[WHY_BYTES])
+{
+	if (app->issuance != NULL && app->ocsp != NULL)
+		ocsp_trouble(app->ocsp, why, WHY_BYTES);
+}
+
 static const struct {
 	const char *name;
 	void (*check)(struct app *app, char why[WHY_BYTES]);
@@ -87,6 +96,7 @@ static const struct {
 	{ "database", check_database },
 	{ "signer", check_signer },
 	{ "crl", check_crl },
+	{ "ocsp", check_ocsp },
 };
 
 static enum status
@@ -268,6 +278,8 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 	TRY(metrics_print(&out, err));
 	if (app->issuance != NULL)
 		TRY(iot_metrics_print(app->iot, &out, err));
+	if (app->issuance != NULL && app->ocsp != NULL)
+		TRY(ocsp_metrics_print(app->ocsp, &out, err));
 	if (app->http != NULL)
 		TRY(http_metrics(app->http, &out, err));
 	return request_reply_bytes(

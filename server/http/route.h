@@ -37,7 +37,7 @@ struct route {
 	size_t body_max_bytes;    /* 0: no body is taken */
 	bool spool;               /* the body goes to a file; limit config.upload_max_bytes */
 	const char *const *query; /* NULL-terminated names of allowed query parameters; NULL: none */
-	bool inline_ok;           /* runs on the libmicrohttpd thread: answers from memory or parks, never blocks */
+	bool inline_ok;           /* on the libmicrohttpd thread: answers from memory or parks, never blocks */
 	/*
 	 * As foreign clients expect it: unknown query parameters are ignored, and where a narrower path
 	 * has not the method, this one may.
