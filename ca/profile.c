@@ -311,6 +311,15 @@ check_policy(const struct ca_profile *p, struct err *err)
 			!is_word(p->policies[i], sizeof(p->policies[i]), POLICY))
 			return refuse(
 				p, err, "policies[%zu]: 1 to 128 of a-z A-Z 0-9 _+=,.@- wanted", i);
+	if (p->thing_group_count > COUNT_OF(p->thing_groups))
+		return refuse(p, err, "thing_groups: at most %zu wanted", COUNT_OF(p->thing_groups));
+	if (p->thing_group_count > 0 && p->policy_count == 0)
+		return refuse(p, err, "thing_groups: none wanted without policies");
+	for (size_t i = 0; i < p->thing_group_count; i++)
+		if (p->thing_groups[i][0] == '\0' ||
+			!is_word(p->thing_groups[i], sizeof(p->thing_groups[i]), THING_TYPE))
+			return refuse(p, err,
+				"thing_groups[%zu]: 1 to 128 of a-z A-Z 0-9 : _ - wanted", i);
 	return OK;
 }
 

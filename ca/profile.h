@@ -103,6 +103,8 @@ struct ca_profile {
 	char thing_type[CA_TEXT_BYTES]; /* default of IoT Core; empty: none */
 	char policies[4][CA_TEXT_BYTES];
 	size_t policy_count;
+	char thing_groups[4][CA_TEXT_BYTES]; /* the thing is in; only with policies */
+	size_t thing_group_count;
 	bool preregister;
 };
 

@@ -10,6 +10,7 @@ enum {
 	WINDOW_END,
 	FIND,
 	GONE,
+	FORGET,
 	STATEMENTS,
 };
 
@@ -42,6 +43,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "UPDATE jitrca.iot_certificate x SET status = 'DELETED', observed_at = now()"
 		       " WHERE x.target = $1::text AND x.sha256 = $2::bytea AND x.status = 'ACTIVE'"
 		       " AND x.observed_at < " SQL_AT_S("$3"),
+	},
+	[FORGET] = { /* iot_device_pkey */
+		.name = "iot_device_forget", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.iot_device d WHERE d.target = $1::text"
+		       " AND d.device_id = $2::text",
 	},
 };
 
@@ -113,4 +119,10 @@ db_iot_missing_gone(struct db_tx *tx, const char *target, const struct db_iot_mi
 		db_octets(missing->sha256, DB_SHA256_BYTES), db_int64(walk_started_s)), &done, err));
 	*changed = db_affected(done) == 1;
 	return OK;
+}
+
+enum status
+db_iot_device_forget(struct db_tx *tx, const char *target, const char *device_id, struct err *err)
+{
+	return db_run(tx, &SQL[FORGET], DB_PARAMS(db_text(target), db_text(device_id)), NULL, err);
 }

@@ -37,5 +37,8 @@ MUST_USE enum status db_iot_missing_find(struct db_tx *tx, const struct db_iot_m
 /* It is not there any more. *changed false: it has been seen, or changed, since the walk began. */
 MUST_USE enum status db_iot_missing_gone(struct db_tx *tx, const char *target,
 	const struct db_iot_missing *missing, int64_t walk_started_s, bool *changed, struct err *err);
+/* What was applied to the device is not to be trusted any more. */
+MUST_USE enum status db_iot_device_forget(struct db_tx *tx, const char *target, const char *device_id,
+	struct err *err);
 
 #endif

@@ -190,6 +190,79 @@ release_thing(struct iot_apply *apply, struct err *err)
 	return status == ERR_NOT_FOUND ? OK : status;
 }
 
+/* ---- the groups that profiles name ---- */
+
+struct groups {
+	const char *at[IOT_PLAN_CERTIFICATES_MAX * 4];
+	size_t count;
+};
+
+static bool
+is_live(const struct iot_apply *apply, size_t i)
+{
+	return apply->certificates[i].status == CERT_ACTIVE ||
+		apply->certificates[i].status == CERT_PENDING_CONFIRMATION;
+}
+
+/* Of its live certificates' profiles, or of all that it has had. */
+static void
+groups_of(struct groups *out, const struct iot_apply *apply, bool live)
+{
+	out->count = 0;
+	for (size_t i = 0; i < apply->count; i++) {
+		const struct ca_profile *profile = profile_of(apply, i);
+
+		for (size_t k = 0; profile != NULL && k < profile->thing_group_count; k++) {
+			bool known = live && !is_live(apply, i);
+
+			for (size_t n = 0; n < out->count && !known; n++)
+				known = strcmp(out->at[n], profile->thing_groups[k]) == 0;
+			if (!known)
+				out->at[out->count++] = profile->thing_groups[k];
+		}
+	}
+}
+
+/* Others that it is in are not ours to touch. */
+static enum status
+join_groups(struct iot_apply *apply, struct err *err)
+{
+	struct groups groups;
+
+	groups_of(&groups, apply, true);
+	for (size_t i = 0; i < groups.count; i++) {
+		enum status status;
+
+		TRY(iot_ensure_group(apply->site, &apply->iot, groups.at[i], err));
+		TRY(go_on(apply, err));
+		status = iot_add_thing_to_thing_group(&apply->iot, groups.at[i],
+			apply->device->device_id, err);
+		if (status == ERR_NOT_FOUND) /* somebody deleted it: make it again, next time */
+			iot_forget_ensured(apply->site);
+		TRY(status);
+	}
+	return OK;
+}
+
+/* They may have policies of their own: in quarantine there is quarantine's alone. */
+static enum status
+leave_groups(struct iot_apply *apply, struct err *err)
+{
+	struct groups groups;
+
+	groups_of(&groups, apply, false);
+	for (size_t i = 0; i < groups.count; i++) {
+		enum status status;
+
+		TRY(go_on(apply, err));
+		status = iot_remove_thing_from_thing_group(&apply->iot, groups.at[i],
+			apply->device->device_id, err);
+		if (status != OK && status != ERR_NOT_FOUND)
+			return status;
+	}
+	return OK;
+}
+
 /* Whoever is attached: a thing with principals cannot be deleted. */
 static enum status
 detach_all(struct iot_apply *apply, struct err *err)
@@ -438,9 +511,10 @@ make_things(struct iot_apply *apply, struct err *err)
 	if (!apply->plan->thing_changes && !any_attach(apply))
 		return OK;
 	TRY(make_thing(apply, err));
-	if (thing == PLAN_THING_QUARANTINED)
-		TRY(quarantine_thing(apply, err));
-	return OK;
+	if (thing == PLAN_THING_ACTIVE)
+		return join_groups(apply, err);
+	TRY(quarantine_thing(apply, err));
+	return leave_groups(apply, err);
 }
 
 enum status

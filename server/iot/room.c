@@ -198,22 +198,35 @@ iot_ensure_type(struct iot_site *site, struct iot *iot, const char *name, struct
 	return OK;
 }
 
+static enum status
+make_group(struct iot *iot, const char *name, const char *description, struct err *err)
+{
+	struct iot_made made;
+	enum status status = iot_create_thing_group(iot, name, NULL, description, &made, err);
+
+	return status == ERR_CONFLICT && iot->failure.error == AWS_ERROR_EXISTS ? OK : status;
+}
+
+enum status
+iot_ensure_group(struct iot_site *site, struct iot *iot, const char *name, struct err *err)
+{
+	if (is_ensured(site, "of", name)) /* "group" has its policy as well */
+		return OK;
+	TRY(make_group(iot, name, NULL, err));
+	note_ensured(site, "of", name);
+	return OK;
+}
+
 enum status
 iot_ensure_quarantine(struct iot_site *site, struct iot *iot, struct err *err)
 {
 	const struct iot_target *target = site->target;
 	char arn[IOT_ARN_BYTES];
-	struct iot_made made;
-	enum status status;
 
 	if (is_ensured(site, "group", target->quarantine_group))
 		return OK;
 	TRY(iot_ensure_policy(site, iot, target->quarantine_policy, err));
-	status = iot_create_thing_group(iot, target->quarantine_group, NULL,
-		"Devices that jitrca has quarantined", &made, err);
-	if (status == ERR_CONFLICT && iot->failure.error == AWS_ERROR_EXISTS)
-		status = OK;
-	TRY(status);
+	TRY(make_group(iot, target->quarantine_group, "Devices that jitrca has quarantined", err));
 	iot_target_group_arn(arn, target, target->quarantine_group);
 	TRY(iot_attach_policy(iot, target->quarantine_policy, arn, err));
 	note_ensured(site, "group", target->quarantine_group);

@@ -85,6 +85,8 @@ MUST_USE enum status iot_ensure_policy(struct iot_site *site, struct iot *iot, c
 MUST_USE enum status iot_ensure_type(struct iot_site *site, struct iot *iot, const char *name,
 	struct err *err);
 /* With its policy attached. */
+MUST_USE enum status iot_ensure_group(struct iot_site *site, struct iot *iot, const char *name,
+	struct err *err);
 MUST_USE enum status iot_ensure_quarantine(struct iot_site *site, struct iot *iot, struct err *err);
 /* It was said not to be there after all. */
 void iot_forget_ensured(struct iot_site *site);

@@ -9,6 +9,7 @@
 #include "db/device.h"
 #include "db/iot_missing.h"
 #include "server/http/request.h"
+#include "server/iot/astray.h"
 #include "server/iot/jitr.h"
 #include "server/iot/missing.h"
 #include "server/iot/plan.h"
@@ -20,12 +21,15 @@
 /* Lists are in order of creation, by clocks that are not ours: a sweep looks so far behind its mark. */
 #define OVERLAP_S 600
 #define PAGE 100
+/* Where each may lead to a call of its own: the walk is led by an open transaction. */
+#define PAGE_OF_CALLS 10
 /* A sweep's pages at most: 10 million certificates; then it begins again at the newest. */
 #define PAGES_MAX 100000
 #define KINDS_MAX 40
 
 struct page {
 	struct iot_certificate items[PAGE];
+	bool astray[PAGE]; /* its thing lacks a group */
 	size_t count;
 	int64_t asked_us; /* before the call: what it shows is not older */
 };
@@ -33,13 +37,13 @@ typedef struct page page_t;
 OWNER(page_t, mem_free)
 
 static enum status
-read_page(struct iot_site *site, const char *ca_id, bool newest_first, struct iot_cursor *cursor,
-	struct page *page, struct err *err)
+read_page(struct iot_site *site, const char *ca_id, bool newest_first, size_t max,
+	struct iot_cursor *cursor, struct page *page, struct err *err)
 {
 	struct iot iot = iot_site_calls(site, AWS_PRIORITY_NORMAL);
 
 	page->asked_us = clock_wall_s(site->room->app->clock) * 1000000;
-	return iot_list_certificates_by_ca(&iot, ca_id, newest_first, cursor, page->items, PAGE,
+	return iot_list_certificates_by_ca(&iot, ca_id, newest_first, cursor, page->items, max,
 		&page->count, err);
 }
 
@@ -117,7 +121,7 @@ sweep(struct iot_site *site, const struct db_iot_ca *ca, struct err *err)
 	walk.started_at_s = now_s;
 	TRY(put_walk(site, &walk, err));
 	for (unsigned pages = 0; !cursor.done && pages < PAGES_MAX && !site->room->stopping; pages++) {
-		TRY(read_page(site, ca->ca_certificate_id, true, &cursor, page, err));
+		TRY(read_page(site, ca->ca_certificate_id, true, PAGE, &cursor, page, err));
 		TRY(take_pending(site, ca, page, err));
 		walk.seen += (int64_t)page->count;
 		if (behind(page, walk.mark_s))
@@ -199,14 +203,15 @@ put_repair(struct db_tx *tx, const struct db_iot_certificate *row, const char *i
 
 /* What is seen is written down, so that whoever looks next (the outbox too) knows it. */
 static enum status
-compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *item,
-	int64_t asked_us, const struct db_iot_walk *walk, json_t *drift, struct err *err)
+compare(struct iot_site *site, struct db_tx *tx, const struct page *page, size_t i,
+	const struct db_iot_walk *walk, json_t *drift, struct err *err)
 {
+	const struct iot_certificate *item = &page->items[i];
 	struct db_iot_certificate row;
 	uint8_t sha256[DB_SHA256_BYTES];
 	enum iot_status wanted;
 	char kind[64];
-	int64_t latency_us;
+	struct db_iot_record record = { .certificate = &row };
 	bool found;
 
 	if (!hex_decode(sha256, sizeof(sha256), item->id, strlen(item->id)) ||
@@ -221,8 +226,13 @@ compare(struct iot_site *site, struct db_tx *tx, const struct iot_certificate *i
 	if (strcmp(row.seen, iot_status_name(item->status)) != 0) {
 		if (row.seen[0] != '\0')
 			count_drift(drift, "changed_there");
-		TRY(db_iot_certificate_record(tx, site->target->name, &row,
-			iot_status_name(item->status), asked_us, &latency_us, err));
+		record.status = iot_status_name(item->status);
+		TRY(db_iot_certificates_record(tx, site->target->name, &record, 1, page->asked_us,
+			err));
+	}
+	if (wanted == IOT_STATUS_UNKNOWN && page->astray[i]) {
+		count_drift(drift, "thing_group_missing");
+		return walk->repair ? iot_astray_repair(site, tx, row.device_id, err) : OK;
 	}
 	if (wanted == IOT_STATUS_UNKNOWN)
 		return OK;
@@ -258,7 +268,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 		drift = json_object();
 	TRY(db_tx_begin(&tx, site->room->app->pool, err));
 	for (size_t i = 0; i < page->count; i++)
-		TRY(compare(site, &tx, &page->items[i], page->asked_us, walk, drift, err));
+		TRY(compare(site, &tx, page, i, walk, drift, err));
 	TRY(mark_met(site, &tx, page, walk, err));
 	walk->seen += (int64_t)page->count;
 	len = json_dumpb(drift, walk->drift, sizeof(walk->drift) - 1, JSON_COMPACT | JSON_SORT_KEYS);
@@ -294,7 +304,9 @@ list_step(struct iot_site *site, const struct db_iot_ca *ca, struct db_iot_walk 
 	if (page == NULL)
 		return err_memory(err);
 	(void)snprintf(cursor.token, sizeof(cursor.token), "%s", walk->cursor);
-	TRY(read_page(site, ca->ca_certificate_id, false, &cursor, page, err));
+	TRY(read_page(site, ca->ca_certificate_id, false,
+		iot_astray_asks(site->room->app) ? PAGE_OF_CALLS : PAGE, &cursor, page, err));
+	TRY(iot_astray_find(site, page->items, page->count, page->astray, err));
 	(void)snprintf(walk->cursor, sizeof(walk->cursor), "%s", cursor.token);
 	if (cursor.done)
 		iot_missing_begin(walk);

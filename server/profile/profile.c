@@ -520,6 +520,22 @@ READER(read_policies)
 		&profile->policy_count, err);
 }
 
+static enum status
+read_thing_group(
+	void *into, size_t index, const json_t *value, const struct place *at, struct err *err)
+{
+	return read_text(
+		((struct ca_profile *)into)->thing_groups[index], CA_TEXT_BYTES, value, at, err);
+}
+
+READER(read_thing_groups)
+{
+	struct ca_profile *profile = into;
+
+	return read_list(profile, value, COUNT_OF(profile->thing_groups), at, read_thing_group,
+		&profile->thing_group_count, err);
+}
+
 READER(read_preregister)
 {
 	return read_bool(&((struct ca_profile *)into)->preregister, value, at, err);
@@ -528,7 +544,9 @@ READER(read_preregister)
 READER(read_iot)
 {
 	static const struct member MEMBERS[] = { { "thing_type", false, read_thing_type },
-		{ "policies", false, read_policies }, { "preregister", false, read_preregister },
+		{ "policies", false, read_policies },
+		{ "thing_groups", false, read_thing_groups },
+		{ "preregister", false, read_preregister },
 		{ NULL, false, NULL } };
 
 	return read_object(into, value, MEMBERS, at, err);

@@ -447,13 +447,16 @@ def test_a_ca_is_adopted_switched_off_and_deleted(deaf):
 
 @pytest.mark.parametrize("mode", ["DEFAULT", "SNI_ONLY"])
 def test_what_is_registered_beforehand_gets_in_at_once(cluster, mode):
-    profiles = {"device": {"iot": {"policies": ["jitrca-device"], "preregister": True}}}
+    profiles = {"device": {"iot": {"policies": ["jitrca-device"], "thing_groups": ["early", "all:meters"], "preregister": True}}}
     with Loop(cluster, mqtt=False, profiles=profiles, target={"certificate_mode": mode}) as loop:
         identity = loop.issue("early-1")
         assert loop.cert_status(identity) == "ACTIVE"  # before the answer came
         with loop.device(identity) as device:
             device.connect()
             assert device.publish("devices/early-1/up")
+        loop.wait_drained()
+        groups = loop.iot.list_thing_groups_for_thing(thingName="early-1")["thingGroups"]
+        assert {one["groupName"] for one in groups} == {"early", "all:meters"}
         # IoT Core away: the answer waits for a while, not for ever.
         loop.core.stop()
         begin = time.monotonic()

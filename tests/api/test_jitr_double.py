@@ -395,3 +395,53 @@ def test_a_bulk_revocation_costs_what_was_forecast(cluster):
         calls = {name: counted[name] for name in ("UpdateCertificate", "DetachThingPrincipal", "ListAttachedPolicies",
                                                   "DetachPolicy")}
         assert set(calls.values()) == {12}, counted
+
+
+def test_a_thing_is_in_the_groups_of_its_profile(cluster):
+    profiles = {"device": {"iot": {"policies": [POLICY], "thing_groups": ["fleet", "line:7"]}}}
+    with Site(cluster, profiles=profiles) as site:
+        device, lost, other = site.issue("grouped", "grouped-lost", "grouped-other")
+        site.show(device, lost, other)
+        site.double.fault("AddThingToThingGroup", "throttle", times=2)
+        site.deliver(*[one.event() for one in (device, lost, other)])
+        site.wait(lambda: all(site.status(one) == "ACTIVE" for one in (device, lost, other)), "all of them")
+        site.wait_drained()
+
+        def groups(one):
+            with site.double.lock:
+                return sorted(site.double.state.things[one.name]["groups"])
+
+        assert [groups(one) for one in (device, lost, other)] == [["fleet", "line:7"]] * 3
+        with site.double.lock:
+            site.double.state.things[device.name]["groups"].append("by-hand")
+        # In quarantine no group but quarantine's is of use; what others put it in stays.
+        assert site.boss.post("/v1/devices/grouped/quarantine", json={"reason": "odd"}).status_code == 200
+        site.wait_drained()
+        assert groups(device) == ["by-hand", "jitrca-quarantine"]
+        assert site.boss.post("/v1/devices/grouped/release").status_code == 200
+        site.wait_drained()
+        assert groups(device) == ["by-hand", "fleet", "line:7"]
+
+        def walk(**body):
+            assert site.boss.post("/v1/iot/reconcile", json=body).status_code == 202
+            return site.wait(lambda: next((one for one in site.boss.get("/v1/iot/reconcile").json()["walks"]
+                                           if one["state"] == "done"), None), "the walk")["drift"]
+
+        assert walk() == {}
+        with site.double.lock:
+            site.double.state.things[device.name]["groups"].remove("fleet")
+            site.double.state.things.pop(lost.name)
+            # Somebody deleted the group as well: it is made again.
+            site.double.state.groups.pop("fleet")
+            site.double.state.things[other.name]["groups"].remove("fleet")
+        assert walk() == {"thing_group_missing": 3}
+        assert groups(device) == ["by-hand", "line:7"] and site.rows() == []
+        assert walk(repair=True) == {"thing_group_missing": 3}
+        site.wait_drained()
+        assert groups(device) == ["by-hand", "fleet", "line:7"] and groups(lost) == groups(other) == ["fleet", "line:7"]
+        assert site.double.state.things[lost.name]["principals"] == [lost.arn]
+        assert walk() == {}
+        assert site.boss.post("/v1/devices/grouped/decommission", json={"reason": "scrapped"}).status_code == 200
+        site.wait_drained()
+        assert device.name not in site.double.state.things
+        assert walk() == {}

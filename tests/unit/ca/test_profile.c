@@ -293,6 +293,29 @@ empty_policy(struct ca_profile *p)
 {
 	p->policies[0][0] = '\0';
 }
+static void
+many_groups(struct ca_profile *p)
+{
+	p->thing_group_count = 5;
+}
+static void
+odd_group(struct ca_profile *p)
+{
+	p->thing_group_count = 1;
+	memcpy(p->thing_groups[0], "a/b", 4);
+}
+static void
+empty_group(struct ca_profile *p)
+{
+	p->thing_group_count = 1;
+}
+static void
+group_without_policy(struct ca_profile *p)
+{
+	p->policy_count = 0;
+	p->thing_group_count = 1;
+	memcpy(p->thing_groups[0], "a", 2);
+}
 
 static void
 each_rule_of_a_profile_refuses(void **state)
@@ -356,6 +379,10 @@ each_rule_of_a_profile_refuses(void **state)
 		{ many_policies, "policies" },
 		{ odd_policy, "policies[0]" },
 		{ empty_policy, "policies[0]" },
+		{ many_groups, "thing_groups" },
+		{ odd_group, "thing_groups[0]" },
+		{ empty_group, "thing_groups[0]" },
+		{ group_without_policy, "thing_groups: none" },
 	};
 
 	(void)state;

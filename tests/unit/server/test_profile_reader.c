@@ -26,7 +26,8 @@ static const char GOOD[] =
 	"\"renewal\":{\"before\":\"60d\",\"overlap\":\"7d\",\"grace\":\"0s\"},"
 	"\"on_confirm\":\"supersede\",\"csr_extensions\":\"ignore\",\"one_live\":true,"
 	"\"crl_distribution_point\":true,\"authority_information_access\":true,\"hourly_cap\":0,"
-	"\"iot\":{\"thing_type\":\"pump\",\"policies\":[\"p\"],\"preregister\":false}}";
+	"\"iot\":{\"thing_type\":\"pump\",\"policies\":[\"p\"],"
+	"\"thing_groups\":[\"all\",\"a:b\"],\"preregister\":false}}";
 
 static int
 make_dir(void **state)
@@ -97,6 +98,8 @@ a_whole_profile_is_read(void **state)
 	assert_int_equal(profiles[0].validity_max_s, 730 * 86400);
 	assert_int_equal(profiles[0].grace_s, 0);
 	assert_string_equal(profiles[0].policies[0], "p");
+	assert_int_equal(profiles[0].thing_group_count, 2);
+	assert_string_equal(profiles[0].thing_groups[1], "a:b");
 	ca_blake2b(want_hash, view_text(GOOD));
 	assert_memory_equal(profiles[0].hash, want_hash, 32);
 }
@@ -158,6 +161,8 @@ every_refusal_names_file_field_and_rule(void **state)
 		{ "\"hourly_cap\":0", "\"hourly_cap\":-1", "hourly_cap", "whole number" },
 		{ "\"hourly_cap\":0", "\"hourly_cap\":1.5", "hourly_cap", "whole number" },
 		{ "[\"p\"]", "[\"p\",\"p\",\"p\",\"p\",\"p\"]", "iot.policies", "at most 4" },
+		{ "[\"all\",", "[\"all\",\"b\",\"c\",\"d\",", "iot.thing_groups", "at most 4" },
+		{ "[\"all\",", "[\"a/b\",", "thing_groups[0]", "wanted" },
 		{ "\"preregister\":false", "\"preregister\":null", "iot.preregister",
 			"null found" },
 		/* The signer's own rules (ca_profile_check) come with the file's name as well. */
