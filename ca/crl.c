@@ -1,39 +1,38 @@
 #include "ca/crl.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "ca/cert.h"
 #include "ca/der.h"
+#include "ca/digest.h"
 #include "ca/key.h"
 #include "ca/spki.h"
 #include "ca/tbs.h"
 
-/* Five million entries; a list that large goes out in shards. */
-#define CRL_MAX_BYTES ((size_t)256 << 20)
 /* Pieces of the TBSCertList on their way to the signer. */
 #define PIECE_BYTES ((size_t)256 << 10)
 /* Tag and at most five octets of length. */
 #define HEADER_MAX_BYTES 6
 
 /*
- * The list lies in one buffer as it will be: room for the headers, whose lengths are known last,
- * the fields in front, and the entries as they come. A million entries are neither copied nor held
- * twice.
+ * The lengths in front of the entries are known last, so the entries come first, into a pile. They are
+ * read twice then: for the signer, and into the list around which the last length is that of the signature.
  */
 struct ca_crl {
 	char ca_id[CA_ID_BYTES];
 	struct bytes front;      /* version to nextUpdate */
 	struct bytes extensions; /* [0] crlExtensions */
-	struct buf buf;
-	size_t entries_at;
+	struct pile entries;
+	struct buf head;         /* headers and front, once the entries are all there */
 	struct serial last;
-	size_t count;
+	uint64_t count;
+	bool delta;
 	bool closed;            /* ca_crl_sign has been called */
-	struct der_writer time; /* work space */
+	struct der_writer time; /* work space: the date of … */
+	int64_t time_s;         /* … INT64_MIN: none yet. Many were revoked in the same second */
+	uint8_t piece[PIECE_BYTES];
 };
 
 void
@@ -43,7 +42,8 @@ ca_crl_free(struct ca_crl *crl)
 		return;
 	bytes_free(&crl->front);
 	bytes_free(&crl->extensions);
-	buf_free(&crl->buf);
+	pile_free(&crl->entries);
+	buf_free(&crl->head);
 	der_writer_free(&crl->time);
 	mem_free(crl);
 }
@@ -103,6 +103,43 @@ make_front(struct ca_crl *crl, const struct ca_crl_head *head, const struct ca_c
 	return bytes_copy(&crl->front, buf_view(&w.buf), err);
 }
 
+/* A DistributionPointName of one URL, as it stands in IDP and freshestCRL. */
+static void
+put_point_name(struct der_writer *w, const char *url)
+{
+	der_open(w, DER_CONTEXT_CONSTRUCTED(0));
+	der_open(w, DER_CONTEXT_CONSTRUCTED(0));
+	der_put(w, DER_CONTEXT(6), view_text(url));
+	der_close(w);
+	der_close(w);
+}
+
+static void
+put_scope(struct der_writer *w, const struct ca_crl_head *head)
+{
+	if (head->delta) {
+		extension_open(w, "2.5.29.27", true); /* 5.2.4: deltaCRLIndicator */
+		der_put_number(w, head->base_number);
+		extension_close(w);
+	}
+	if (head->distribution_point != NULL) {
+		extension_open(w, "2.5.29.28", true); /* 5.2.5 */
+		der_open(w, DER_SEQUENCE);
+		put_point_name(w, head->distribution_point);
+		der_close(w);
+		extension_close(w);
+	}
+	if (head->freshest != NULL) {
+		extension_open(w, "2.5.29.46", false); /* 5.2.6 */
+		der_open(w, DER_SEQUENCE);
+		der_open(w, DER_SEQUENCE);
+		put_point_name(w, head->freshest);
+		der_close(w);
+		der_close(w);
+		extension_close(w);
+	}
+}
+
 static enum status
 make_extensions(struct ca_crl *crl, const struct ca_crl_head *head,
 	const struct ca_cert_view *issuer, struct err *err)
@@ -120,17 +157,7 @@ make_extensions(struct ca_crl *crl, const struct ca_crl_head *head,
 	extension_open(&w, "2.5.29.20", false); /* 5.2.3 */
 	der_put_number(&w, head->number);
 	extension_close(&w);
-	if (head->distribution_point != NULL) {
-		extension_open(&w, "2.5.29.28", true); /* 5.2.5 */
-		der_open(&w, DER_SEQUENCE);
-		der_open(&w, DER_CONTEXT_CONSTRUCTED(0));
-		der_open(&w, DER_CONTEXT_CONSTRUCTED(0));
-		der_put(&w, DER_CONTEXT(6), view_text(head->distribution_point));
-		der_close(&w);
-		der_close(&w);
-		der_close(&w);
-		extension_close(&w);
-	}
+	put_scope(&w, head);
 	der_close(&w);
 	der_close(&w);
 	TRY(der_finish(&w, err));
@@ -149,31 +176,34 @@ check_head(const struct ca_crl_head *head, const struct ca_cert_view *issuer, st
 	if (head->next_update_s <= head->this_update_s)
 		return err_set(
 			err, ERR_ARGUMENT, "crl_times", "crl: nextUpdate after thisUpdate wanted");
+	/* 5.2.4: a delta is of the full list's scope, and points to no other; 5.2.6: nor does a shard. */
+	if ((head->delta && (head->distribution_point != NULL || head->base_number > head->number)) ||
+		(head->freshest != NULL && (head->delta || head->distribution_point != NULL)))
+		return err_set(err, ERR_ARGUMENT, "crl_delta",
+			"crl: a full list, a shard, or a delta since a list not after it wanted");
 	if (head->number > INT64_MAX)
 		return err_set(err, ERR_ARGUMENT, "crl_number", "crl: cRLNumber under 2^63 wanted");
 	return OK;
 }
 
 enum status
-ca_crl_begin(struct ca_crl **out, const struct ca_crl_head *head, struct err *err)
+ca_crl_begin(struct ca_crl **out, const struct ca_crl_head *head, const char *dir, struct err *err)
 {
 	own(ca_crl) crl = mem_zalloc(sizeof(*crl));
 	struct ca_cert_view issuer;
 
 	if (crl == NULL)
 		return err_memory(err);
-	crl->buf.limit_bytes = CRL_MAX_BYTES;
+	pile_init(&crl->entries, dir, CRL_MEMORY_MAX_BYTES);
+	crl->head.limit_bytes = 8192;
+	crl->time_s = INT64_MIN;
+	crl->delta = head->delta;
 	der_writer_init(&crl->time, 32);
 	TRY(ca_cert_parse(&issuer, head->issuer_certificate, err));
 	TRY(check_head(head, &issuer, err));
 	(void)snprintf(crl->ca_id, sizeof(crl->ca_id), "%s", head->ca_id);
 	TRY(make_front(crl, head, &issuer, err));
 	TRY(make_extensions(crl, head, &issuer, err));
-	/* CertificateList, TBSCertList and revokedCertificates have a header each. */
-	crl->entries_at = 3 * HEADER_MAX_BYTES + crl->front.len;
-	TRY(buf_reserve(&crl->buf, crl->entries_at, err));
-	memset(crl->buf.data, 0, crl->entries_at);
-	crl->buf.len = crl->entries_at;
 	*out = give(crl);
 	return OK;
 }
@@ -201,7 +231,20 @@ put_entry(struct ca_crl *crl, const struct serial *serial, struct view time, int
 		entry[len++] = (uint8_t)reason;
 	}
 	entry[1] = (uint8_t)(len - 2);
-	return buf_add(&crl->buf, entry, len, err);
+	return pile_add(&crl->entries, entry, len, err);
+}
+
+static enum status
+encode_time(struct ca_crl *crl, int64_t time_s, struct err *err)
+{
+	if (crl->time_s == time_s)
+		return OK;
+	crl->time_s = INT64_MIN;
+	der_writer_reset(&crl->time);
+	der_put_time(&crl->time, time_s);
+	TRY(der_finish(&crl->time, err));
+	crl->time_s = time_s;
+	return OK;
 }
 
 enum status
@@ -210,273 +253,135 @@ ca_crl_add(struct ca_crl *crl, const struct serial *serial, int64_t revoked_at_s
 {
 	if (crl->closed)
 		return err_set(err, ERR_ARGUMENT, "crl_state", "crl: it is signed already");
-	if (reason < 0 || reason > 10 || reason == 7 || reason == 8)
+	if (reason < 0 || reason > 10 || reason == 7 || (reason == CRL_REASON_REMOVED && !crl->delta))
 		return err_set(err, ERR_ARGUMENT, "crl_reason",
 			"crl: RFC 5280 5.3.1: reasonCode %d is not for a list", reason);
 	if (serial->octets[0] < 0x01 || serial->octets[0] > 0x7f ||
 		memcmp(serial->octets, crl->last.octets, SERIAL_BYTES) <= 0)
 		return err_set(err, ERR_ARGUMENT, "crl_serial",
 			"crl: ascending serials of our form wanted");
-	der_writer_reset(&crl->time);
-	der_put_time(&crl->time, revoked_at_s);
-	TRY(der_finish(&crl->time, err));
+	TRY(encode_time(crl, revoked_at_s, err));
 	TRY(put_entry(crl, serial, buf_view(&crl->time.buf), reason, err));
 	crl->last = *serial;
 	crl->count++;
 	return OK;
 }
 
-size_t
+uint64_t
 ca_crl_entry_count(const struct ca_crl *crl)
 {
 	return crl->count;
 }
 
-/* Writes tag and length so that they end at `end`; where they begin. */
-static size_t
-put_header_before(uint8_t *data, size_t end, uint8_t tag, size_t len)
+/* Tag and length (X.690 10.1: as few octets as it takes). */
+static enum status
+put_header(struct buf *buf, uint8_t tag, uint64_t len, struct err *err)
 {
-	uint8_t octets = 0;
+	uint8_t header[HEADER_MAX_BYTES];
+	size_t end = sizeof(header), begin = end;
 
 	if (len < 0x80) {
-		data[--end] = (uint8_t)len;
+		header[--begin] = (uint8_t)len;
 	} else {
-		for (size_t rest = len; rest > 0; rest >>= 8, octets++)
-			data[--end] = (uint8_t)(rest & 255);
-		data[--end] = (uint8_t)(0x80 | octets);
+		for (uint64_t rest = len; rest > 0 && begin > 2; rest >>= 8)
+			header[--begin] = (uint8_t)(rest & 255);
+		header[begin - 1] = (uint8_t)(0x80 | (end - begin));
+		begin--;
 	}
-	data[--end] = tag;
-	return end;
+	header[--begin] = tag;
+	return buf_add(buf, header + begin, end - begin, err);
 }
 
-/* Puts front and headers before the entries, and extensions behind: the TBSCertList begins at *at.
- */
+/* More than twenty million entries, which the signer would refuse. */
+#define ENTRIES_MAX_BYTES (UINT64_C(1) << 30)
+
+/* What stands in front of the entries in the TBSCertList, its own header first. */
 static enum status
-close_tbs(struct ca_crl *crl, size_t *at, struct err *err)
+close_tbs(struct ca_crl *crl, struct err *err)
 {
-	size_t begin = crl->entries_at, entries_len = crl->buf.len - crl->entries_at;
+	own_struct(buf) revoked = { .limit_bytes = HEADER_MAX_BYTES };
+	uint64_t entries_len = pile_len(&crl->entries);
 
-	TRY(buf_add(&crl->buf, crl->extensions.data, crl->extensions.len, err));
+	TRY(pile_close(&crl->entries, err));
+	if (entries_len > ENTRIES_MAX_BYTES)
+		return err_set(err, ERR_TOO_LARGE, "crl_too_large",
+			"crl: entries of at most 1 GiB wanted");
 	if (crl->count > 0) /* 5.1.2.6: absent when there are none */
-		begin = put_header_before(crl->buf.data, begin, DER_SEQUENCE, entries_len);
-	begin -= crl->front.len;
-	memcpy(crl->buf.data + begin, crl->front.data, crl->front.len);
-	*at = put_header_before(crl->buf.data, begin, DER_SEQUENCE, crl->buf.len - begin);
-	return OK;
+		TRY(put_header(&revoked, DER_SEQUENCE, entries_len, err));
+	TRY(put_header(&crl->head, DER_SEQUENCE,
+		crl->front.len + revoked.len + entries_len + crl->extensions.len, err));
+	TRY(buf_add(&crl->head, crl->front.data, crl->front.len, err));
+	return buf_add(&crl->head, revoked.data, revoked.len, err);
+}
+
+/* The TBSCertList, piece by piece. */
+static enum status
+each_piece(struct ca_crl *crl, enum status (*each)(void *arg, struct view piece, struct err *err),
+	void *arg, struct err *err)
+{
+	uint64_t len = pile_len(&crl->entries);
+
+	TRY(each(arg, buf_view(&crl->head), err));
+	for (uint64_t at = 0; at < len;) {
+		size_t now = len - at < PIECE_BYTES ? (size_t)(len - at) : PIECE_BYTES;
+
+		TRY(pile_read(&crl->entries, at, crl->piece, now, err));
+		TRY(each(arg, (struct view){ crl->piece, now }, err));
+		at += now;
+	}
+	return each(arg, view_of(&crl->extensions), err);
 }
 
 static enum status
-send_tbs(struct ca_crl *crl, struct ca_signer *signer, size_t at, struct bytes *tail,
+to_signer(void *signer, struct view piece, struct err *err)
+{
+	return ca_signer_crl_add(signer, piece, err);
+}
+
+struct output {
+	struct pile *pile;
+	struct ca_sha256 hash;
+};
+
+static enum status
+to_output(void *arg, struct view piece, struct err *err)
+{
+	struct output *output = arg;
+
+	ca_sha256_add(&output->hash, piece);
+	return pile_add(output->pile, piece.data, piece.len, err);
+}
+
+/* CertificateList (5.1): the TBSCertList, and behind it what the signer gave. */
+static enum status
+write_list(struct ca_crl *crl, struct view tail, struct pile *out, uint8_t sha256[32],
 	struct err *err)
 {
-	TRY(ca_signer_crl_begin(signer, crl->ca_id, err));
-	while (at < crl->buf.len) {
-		size_t len = crl->buf.len - at < PIECE_BYTES ? crl->buf.len - at : PIECE_BYTES;
+	own_struct(buf) outer = { .limit_bytes = HEADER_MAX_BYTES };
+	struct output output = { .pile = out };
 
-		TRY(ca_signer_crl_add(signer, (struct view){ crl->buf.data + at, len }, err));
-		at += len;
-	}
-	return ca_signer_crl_end(signer, tail, err);
+	ca_sha256_begin(&output.hash);
+	TRY(put_header(&outer, DER_SEQUENCE,
+		crl->head.len + pile_len(&crl->entries) + crl->extensions.len + tail.len, err));
+	TRY(to_output(&output, buf_view(&outer), err));
+	TRY(each_piece(crl, to_output, &output, err));
+	TRY(to_output(&output, tail, err));
+	ca_sha256_end(&output.hash, sha256);
+	return pile_close(out, err);
 }
 
 enum status
-ca_crl_sign(struct ca_crl *crl, struct ca_signer *signer, struct bytes *der, struct err *err)
+ca_crl_sign(struct ca_crl *crl, struct ca_signer *signer, struct pile *out, uint8_t sha256[32],
+	struct err *err)
 {
 	own_struct(bytes) tail = { NULL, 0 };
-	size_t at = 0;
 
 	if (crl->closed)
 		return err_set(err, ERR_ARGUMENT, "crl_state", "crl: it is signed already");
 	crl->closed = true;
-	TRY(close_tbs(crl, &at, err));
-	TRY(send_tbs(crl, signer, at, &tail, err));
-	TRY(buf_add(&crl->buf, tail.data, tail.len, err));
-	at = put_header_before(crl->buf.data, at, DER_SEQUENCE, crl->buf.len - at);
-	memmove(crl->buf.data, crl->buf.data + at, crl->buf.len - at);
-	crl->buf.len -= at;
-	*der = buf_give(&crl->buf);
-	return OK;
-}
-
-/* ---- reading ---- */
-
-static struct der
-reader(struct view der)
-{
-	return der_of(der, "crl_malformed", "crl");
-}
-
-/* Looks for cRLNumber; the other extensions are for those who rely on the list. */
-static enum status
-read_extensions(struct der *tbs, uint64_t *number, struct err *err)
-{
-	struct der tagged, list;
-	bool found = false;
-
-	TRY(der_enter(
-		tbs, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.1.2.7: crlExtensions", &tagged, err));
-	TRY(der_enter(&tagged, DER_SEQUENCE, "RFC 5280 5.1.2.7: Extensions", &list, err));
-	TRY(der_end(&tagged, "RFC 5280 5.1.2.7: crlExtensions", err));
-	while (!der_at_end(&list)) { /* bounded by the list's length */
-		struct view oid, octets;
-		struct der one, value;
-		bool critical;
-
-		TRY(der_enter(&list, DER_SEQUENCE, "RFC 5280 5.2: Extension", &one, err));
-		TRY(der_oid(&one, "RFC 5280 5.2: extnID", &oid, err));
-		TRY(der_boolean_default_false(&one, "RFC 5280 5.2: critical", &critical, err));
-		TRY(der_octets(&one, "RFC 5280 5.2: extnValue", &octets, err));
-		TRY(der_end(&one, "RFC 5280 5.2: Extension", err));
-		if (!DER_OID_IS(oid, "\x55\x1d\x14"))
-			continue;
-		if (found)
-			return der_refuse(tbs, err, "RFC 5280 5.2.3: cRLNumber: stands twice");
-		found = true;
-		value = reader(octets);
-		TRY(der_number(&value, "RFC 5280 5.2.3: cRLNumber", number, err));
-		TRY(der_end(&value, "RFC 5280 5.2.3: cRLNumber", err));
-	}
-	if (!found)
-		return der_refuse(tbs, err, "RFC 5280 5.2.3: cRLNumber: wanted, not found");
-	return OK;
-}
-
-static enum status
-read_tbs(struct ca_crl_view *out, struct der *tbs, struct err *err)
-{
-	uint64_t version;
-	struct view skip;
-
-	TRY(der_number(tbs, "RFC 5280 5.1.2.1: version", &version, err));
-	if (version != 1)
-		return der_refuse(tbs, err, "RFC 5280 5.1.2.1: version 2 wanted");
-	TRY(der_take(tbs, DER_SEQUENCE, "RFC 5280 5.1.2.2: signature", &skip, err));
-	TRY(der_take(tbs, DER_SEQUENCE, "RFC 5280 5.1.2.3: issuer", &skip, err));
-	TRY(der_time(tbs, "RFC 5280 5.1.2.4: thisUpdate", &out->this_update_s, err));
-	TRY(der_time(tbs, "RFC 5280 5.1.2.5: nextUpdate", &out->next_update_s, err));
-	out->revoked = (struct view){ NULL, 0 };
-	if (der_next_is(tbs, DER_SEQUENCE))
-		TRY(der_take(tbs, DER_SEQUENCE, "RFC 5280 5.1.2.6: revokedCertificates",
-			&out->revoked, err));
-	TRY(read_extensions(tbs, &out->number, err));
-	return der_end(tbs, "RFC 5280 5.1.2: TBSCertList", err);
-}
-
-enum status
-ca_crl_parse(struct ca_crl_view *out, struct view der, struct err *err)
-{
-	struct der in = reader(der), list, tbs;
-	struct view skip;
-
-	TRY(der_enter(&in, DER_SEQUENCE, "RFC 5280 5.1: CertificateList", &list, err));
-	TRY(der_end(&in, "RFC 5280 5.1: CertificateList", err));
-	TRY(der_enter(&list, DER_SEQUENCE, "RFC 5280 5.1.1.1: tbsCertList", &tbs, err));
-	TRY(der_take(&list, DER_SEQUENCE, "RFC 5280 5.1.1.2: signatureAlgorithm", &skip, err));
-	TRY(der_bits(&list, "RFC 5280 5.1.1.3: signatureValue", &skip, err));
-	TRY(der_end(&list, "RFC 5280 5.1: CertificateList", err));
-	return read_tbs(out, &tbs, err);
-}
-
-/* 5.3: the one extension that our entries have. */
-static enum status
-read_reason(struct der *entry, int *reason, struct err *err)
-{
-	struct der list, one, value;
-	struct view oid, octets, number;
-	bool critical;
-
-	TRY(der_enter(entry, DER_SEQUENCE, "RFC 5280 5.3: crlEntryExtensions", &list, err));
-	TRY(der_enter(&list, DER_SEQUENCE, "RFC 5280 5.3: Extension", &one, err));
-	TRY(der_end(&list, "RFC 5280 5.3: crlEntryExtensions: reasonCode alone", err));
-	TRY(der_oid(&one, "RFC 5280 5.3: extnID", &oid, err));
-	TRY(der_boolean_default_false(&one, "RFC 5280 5.3: critical", &critical, err));
-	TRY(der_octets(&one, "RFC 5280 5.3: extnValue", &octets, err));
-	TRY(der_end(&one, "RFC 5280 5.3: Extension", err));
-	if (!DER_OID_IS(oid, "\x55\x1d\x15") || critical)
-		return der_refuse(
-			entry, err, "RFC 5280 5.3.1: a reasonCode that is not critical wanted");
-	value = reader(octets);
-	TRY(der_take(&value, DER_ENUMERATED, "RFC 5280 5.3.1: reasonCode", &number, err));
-	TRY(der_end(&value, "RFC 5280 5.3.1: reasonCode", err));
-	if (number.len != 1 || number.data[0] < 1 || number.data[0] > 10)
-		return der_refuse(entry, err, "RFC 5280 5.3.1: reasonCode: 1 to 10 wanted");
-	*reason = number.data[0];
-	return OK;
-}
-
-enum status
-ca_crl_next(struct view *revoked, struct ca_crl_entry *out, bool *more, struct err *err)
-{
-	struct der list = reader(*revoked), entry;
-
-	*more = revoked->len > 0;
-	if (!*more)
-		return OK;
-	TRY(der_enter(&list, DER_SEQUENCE, "RFC 5280 5.1.2.6: entry", &entry, err));
-	TRY(der_integer(&entry, "RFC 5280 5.1.2.6: userCertificate", &out->serial, err));
-	TRY(der_time(&entry, "RFC 5280 5.1.2.6: revocationDate", &out->revoked_at_s, err));
-	out->reason = 0;
-	if (!der_at_end(&entry))
-		TRY(read_reason(&entry, &out->reason, err));
-	TRY(der_end(&entry, "RFC 5280 5.1.2.6: entry", err));
-	*revoked = list.rest;
-	return OK;
-}
-
-/* ---- invariant 6 ---- */
-
-/* An entry with its serial in our form. */
-static enum status
-next_of_ours(struct view *revoked, struct ca_crl_entry *entry, struct serial *serial, bool *more,
-	struct err *err)
-{
-	TRY(ca_crl_next(revoked, entry, more, err));
-	if (!*more)
-		return OK;
-	if (entry->serial.len != SERIAL_BYTES)
-		return err_set(err, ERR_ARGUMENT, "crl_malformed",
-			"crl: a serial that is not of our form");
-	memcpy(serial->octets, entry->serial.data, SERIAL_BYTES);
-	return OK;
-}
-
-/* Was the month in which the certificate ends over at that time? Its last second is over when it has
- * begun, so a list of the very first second of the next month is one after it expired. */
-static bool
-has_expired(const struct serial *serial, int64_t time_s)
-{
-	int32_t next = serial_month(serial) + 1;
-	struct civil begin = { .year = next / 12, .month = (unsigned)(next % 12) + 1, .day = 1 };
-
-	return civil_to_s(begin) <= time_s;
-}
-
-enum status
-ca_crl_keeps(struct view previous, struct view next,
-	bool (*dropped)(void *arg, const struct serial *serial), void *arg, struct err *err)
-{
-	struct ca_crl_view before, after;
-	struct ca_crl_entry old, new = { .reason = 0 };
-	struct serial old_serial, new_serial = { { 0 } };
-	bool more = true, more_new = true;
-	char text[SERIAL_TEXT_BYTES];
-
-	TRY(ca_crl_parse(&before, previous, err));
-	TRY(ca_crl_parse(&after, next, err));
-	for (;;) { /* one turn an entry of previous */
-		TRY(next_of_ours(&before.revoked, &old, &old_serial, &more, err));
-		if (!more)
-			return OK;
-		while (more_new && memcmp(new_serial.octets, old_serial.octets, SERIAL_BYTES) < 0)
-			TRY(next_of_ours(&after.revoked, &new, &new_serial, &more_new, err));
-		if (more_new && serial_equal(&new_serial, &old_serial))
-			continue;
-		if (old.reason == 6 || has_expired(&old_serial, before.this_update_s) ||
-			(dropped != NULL && dropped(arg, &old_serial)))
-			continue;
-		serial_format(text, &old_serial);
-		return err_set(err, ERR_CONFLICT, "crl_lost_entry",
-			"crl %" PRIu64 ": serial %s was on list %" PRIu64 " and has not expired",
-			after.number, text, before.number);
-	}
+	TRY(close_tbs(crl, err));
+	TRY(ca_signer_crl_begin(signer, crl->ca_id, err));
+	TRY(each_piece(crl, to_signer, signer, err));
+	TRY(ca_signer_crl_end(signer, &tail, err));
+	return write_list(crl, view_of(&tail), out, sha256, err);
 }

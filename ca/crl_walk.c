@@ -29,8 +29,9 @@ ca_crl_walk_begin(struct ca_crl_walk *walk, const struct ca_tbs_issuer *issuer,
 	walk->last = (struct serial){ { 0 } };
 	walk->entries = 0;
 	walk->shard = 0;
-	walk->shards_differ = false;
-	walk->number = 0;
+	walk->shards_differ = walk->removed = false;
+	walk->has_idp = walk->has_delta = walk->has_freshest = false;
+	walk->number = walk->base_number = 0;
 	walk->scope = CRL_SCOPE_ALL;
 }
 
@@ -222,14 +223,15 @@ on_entry(struct ca_crl_walk *walk, struct view whole, struct err *err)
 	if (memcmp(serial.octets, walk->last.octets, SERIAL_BYTES) <= 0)
 		return err_set(err, ERR_ARGUMENT, "crl_serial",
 			"crl: userCertificate: ascending serials wanted");
-	/* 5.3.1: 7 is not used, removeFromCRL is for deltas. */
-	if (entry.reason == 7 || entry.reason == 8)
+	/* 5.3.1: 7 is not used; whether this is a delta, for removeFromCRL, is said behind the entries. */
+	if (entry.reason == 7)
 		return err_set(err, ERR_ARGUMENT, "crl_reason",
 			"crl: RFC 5280 5.3.1: reasonCode %d is not for a list", entry.reason);
 	if (walk->entries++ == 0)
 		walk->shard = serial_shard(&serial);
 	walk->shards_differ = walk->shards_differ || serial_shard(&serial) != walk->shard;
 	walk->last = serial;
+	walk->removed = walk->removed || entry.reason == CRL_REASON_REMOVED;
 	if (walk->entries_left == 0)
 		walk->state = CRL_WALK_EXTENSIONS;
 	return OK;
@@ -258,22 +260,32 @@ read_number(struct ca_crl_walk *walk, struct der *value, struct err *err)
 	return der_number(value, "RFC 5280 5.2.3: cRLNumber", &walk->number, err);
 }
 
+/* DistributionPointName: one URI as its fullName. */
+static enum status
+read_point_name(struct der *in, struct view *url, struct err *err)
+{
+	struct der name, full;
+
+	TRY(der_enter(in, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: distributionPoint", &name,
+		err));
+	TRY(der_end(in, "RFC 5280 5.2.5: distributionPoint alone", err));
+	TRY(der_enter(&name, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: fullName", &full, err));
+	TRY(der_end(&name, "RFC 5280 5.2.5: fullName", err));
+	TRY(der_take(&full, DER_CONTEXT(6), "RFC 5280 5.2.5: URI", url, err));
+	return der_end(&full, "RFC 5280 5.2.5: one URI", err);
+}
+
 /* The URL must be one of our own: it says which scope this list is for. */
 static enum status
 read_idp(struct ca_crl_walk *walk, struct der *value, struct err *err)
 {
-	struct der inside, name, full;
 	char own_url[TBS_URL_MAX_BYTES];
+	struct der inside;
 	struct view url;
 
 	TRY(der_enter(value, DER_SEQUENCE, "RFC 5280 5.2.5: IDP", &inside, err));
-	TRY(der_enter(&inside, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: distributionPoint",
-		&name, err));
-	TRY(der_end(&inside, "RFC 5280 5.2.5: distributionPoint alone", err));
-	TRY(der_enter(&name, DER_CONTEXT_CONSTRUCTED(0), "RFC 5280 5.2.5: fullName", &full, err));
-	TRY(der_end(&name, "RFC 5280 5.2.5: fullName", err));
-	TRY(der_take(&full, DER_CONTEXT(6), "RFC 5280 5.2.5: URI", &url, err));
-	TRY(der_end(&full, "RFC 5280 5.2.5: one URI", err));
+	TRY(read_point_name(&inside, &url, err));
+	walk->has_idp = true;
 	for (unsigned shard = 0; shard < CRL_SCOPE_SHARDS; shard++) {
 		TRY(ca_crl_url(
 			own_url, walk->public_http_url, walk->issuer.ca_id, (uint8_t)shard, err));
@@ -284,6 +296,32 @@ read_idp(struct ca_crl_walk *walk, struct der *value, struct err *err)
 	}
 	return err_set(err, ERR_ARGUMENT, "crl_idp",
 		"crl: RFC 5280 5.2.5: issuingDistributionPoint: not one of this CA's addresses");
+}
+
+static enum status
+read_delta(struct ca_crl_walk *walk, struct der *value, struct err *err)
+{
+	walk->has_delta = true;
+	return der_number(value, "RFC 5280 5.2.4: BaseCRLNumber", &walk->base_number, err);
+}
+
+static enum status
+read_freshest(struct ca_crl_walk *walk, struct der *value, struct err *err)
+{
+	char own_url[TBS_URL_MAX_BYTES];
+	struct der points, point;
+	struct view url;
+
+	TRY(der_enter(value, DER_SEQUENCE, "RFC 5280 5.2.6: freshestCRL", &points, err));
+	TRY(der_enter(&points, DER_SEQUENCE, "RFC 5280 5.2.6: DistributionPoint", &point, err));
+	TRY(der_end(&points, "RFC 5280 5.2.6: one DistributionPoint", err));
+	TRY(read_point_name(&point, &url, err));
+	walk->has_freshest = true;
+	TRY(ca_crl_delta_url(own_url, walk->public_http_url, walk->issuer.ca_id, err));
+	return view_equal_text(url, own_url)
+	               ? OK
+	               : err_set(err, ERR_ARGUMENT, "crl_delta",
+				"crl: RFC 5280 5.2.6: freshestCRL: not this CA's delta");
 }
 
 struct crl_extension {
@@ -300,6 +338,8 @@ static const struct crl_extension EXTENSIONS[] = {
 	{ OID("\x55\x1d\x23"), false, true, read_aki },
 	{ OID("\x55\x1d\x14"), false, true, read_number },
 	{ OID("\x55\x1d\x1c"), true, false, read_idp },
+	{ OID("\x55\x1d\x1b"), true, false, read_delta },
+	{ OID("\x55\x1d\x2e"), false, false, read_freshest },
 };
 
 static enum status
@@ -328,6 +368,29 @@ read_extension(struct ca_crl_walk *walk, struct der *list, unsigned *seen, struc
 	return der_end(&value, "RFC 5280 5.2: extnValue", err);
 }
 
+/* What the extensions say together, and with the entries. */
+static enum status
+decide_scope(struct ca_crl_walk *walk, struct err *err)
+{
+	/* 5.2.4: the scope of a delta is the full list's; 5.2.6: a delta leads to no other. */
+	if ((walk->has_delta && walk->has_idp) ||
+		(walk->has_freshest && (walk->has_delta || walk->has_idp)) ||
+		(walk->has_delta && walk->base_number > walk->number))
+		return err_set(err, ERR_ARGUMENT, "crl_delta",
+			"crl: RFC 5280 5.2.4: a delta of the full list, since a list not after it,"
+			" or freshestCRL on the full list wanted");
+	if (walk->has_delta)
+		walk->scope = CRL_SCOPE_DELTA;
+	if (walk->removed && !walk->has_delta)
+		return err_set(err, ERR_ARGUMENT, "crl_reason",
+			"crl: RFC 5280 5.3.1: removeFromCRL is for deltas");
+	if (walk->has_idp && walk->entries > 0 &&
+		(walk->shards_differ || walk->shard != walk->scope))
+		return err_set(err, ERR_ARGUMENT, "crl_shard",
+			"crl: an entry of another shard than the distribution point's");
+	return OK;
+}
+
 static enum status
 on_extensions(struct ca_crl_walk *walk, struct view whole, struct err *err)
 {
@@ -344,10 +407,7 @@ on_extensions(struct ca_crl_walk *walk, struct view whole, struct err *err)
 		if (EXTENSIONS[i].required && (seen & 1u << i) == 0)
 			return malformed(
 				err, "RFC 5280 5.2: authorityKeyIdentifier and cRLNumber wanted");
-	if (walk->scope != CRL_SCOPE_ALL && walk->entries > 0 &&
-		(walk->shards_differ || walk->shard != walk->scope))
-		return err_set(err, ERR_ARGUMENT, "crl_shard",
-			"crl: an entry of another shard than the distribution point's");
+	TRY(decide_scope(walk, err));
 	walk->state = CRL_WALK_DONE;
 	return OK;
 }

@@ -6,8 +6,9 @@
  * Refused, all ERR_ARGUMENT: crl_malformed (encoding, order of fields, unknown extensions, an empty
  * revokedCertificates), crl_version, crl_algorithm, crl_issuer, crl_times (thisUpdate in the future
  * or over an hour old; nextUpdate passed or over 31 days ahead), crl_serial (not of our form, or
- * not ascending), crl_reason, crl_aki, crl_idp, crl_shard (an entry of another shard than the
- * IDP's), crl_truncated.
+ * not ascending), crl_reason (also removeFromCRL on what is no delta), crl_aki, crl_idp, crl_delta (the
+ * delta indicator or freshestCRL where they are not to be, or a base after the delta), crl_shard (an
+ * entry of another shard than the IDP's), crl_truncated.
  */
 #ifndef CA_CRL_WALK_H
 #define CA_CRL_WALK_H
@@ -18,8 +19,9 @@
 #include "ca/tbs.h"
 
 #define CRL_SCOPE_SHARDS 256
-#define CRL_SCOPE_ALL 256 /* the full list: no IDP */
-#define CRL_SCOPE_COUNT 257
+#define CRL_SCOPE_ALL 256   /* the full list: no IDP */
+#define CRL_SCOPE_DELTA 257 /* what changed since a full list */
+#define CRL_SCOPE_COUNT 258
 
 /* Longer than any issuer's name and extensions; entries have 51 octets at most. */
 #define CRL_ELEMENT_MAX_BYTES 4096
@@ -54,10 +56,13 @@ struct ca_crl_walk {
 	uint64_t entries;
 	uint8_t shard;      /* of the first entry … */
 	bool shards_differ; /* … and whether another has another */
+	bool removed;       /* an entry is removeFromCRL */
+	bool has_idp, has_delta, has_freshest;
 
 	/* Good once ca_crl_walk_end said OK. */
 	uint64_t number;
-	unsigned scope; /* a shard, or CRL_SCOPE_ALL */
+	uint64_t base_number; /* of a delta */
+	unsigned scope; /* a shard, CRL_SCOPE_ALL or CRL_SCOPE_DELTA */
 };
 
 void ca_crl_walk_begin(struct ca_crl_walk *walk, const struct ca_tbs_issuer *issuer,

@@ -22,6 +22,37 @@ ca_sha256(uint8_t out[32], struct view data)
 	(void)SHA256_Final(out, &ctx);
 }
 
+static_assert(sizeof(SHA256_CTX) <= sizeof(struct ca_sha256), "room for the state");
+
+/* The state is copied in and out, for it is another type's; that is nothing beside a piece. */
+void
+ca_sha256_begin(struct ca_sha256 *hash)
+{
+	SHA256_CTX ctx;
+
+	(void)SHA256_Init(&ctx);
+	memcpy(hash->state, &ctx, sizeof(ctx));
+}
+
+void
+ca_sha256_add(struct ca_sha256 *hash, struct view piece)
+{
+	SHA256_CTX ctx;
+
+	memcpy(&ctx, hash->state, sizeof(ctx));
+	(void)SHA256_Update(&ctx, piece.data, piece.len);
+	memcpy(hash->state, &ctx, sizeof(ctx));
+}
+
+void
+ca_sha256_end(struct ca_sha256 *hash, uint8_t out[32])
+{
+	SHA256_CTX ctx;
+
+	memcpy(&ctx, hash->state, sizeof(ctx));
+	(void)SHA256_Final(out, &ctx);
+}
+
 void
 ca_blake2b(uint8_t out[32], struct view data)
 {

@@ -8,6 +8,13 @@
 #include "base/err.h"
 
 void ca_sha256(uint8_t out[32], struct view data);
+/* The same of what comes in pieces: begin, add …, end. */
+struct ca_sha256 {
+	uint64_t state[16]; /* room for the library's own */
+};
+void ca_sha256_begin(struct ca_sha256 *hash);
+void ca_sha256_add(struct ca_sha256 *hash, struct view piece);
+void ca_sha256_end(struct ca_sha256 *hash, uint8_t out[32]);
 void ca_blake2b(uint8_t out[32], struct view data);
 /* BLAKE2b-256 of several pieces, as if they were one. */
 void ca_blake2b_parts(uint8_t out[32], const struct view *parts, size_t count);

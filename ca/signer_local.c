@@ -697,24 +697,47 @@ local_crl_add(struct ca_signer *signer, struct view piece, struct err *err)
 	return status;
 }
 
-/* RFC 5280 5.2.3. The number counts as used before the key signs. */
+/*
+ * RFC 5280 5.2.3, 5.2.4: full lists and deltas share their numbers. A delta may have that of the full list
+ * made with it, before any later one; its base is a list that there was.
+ */
+static enum status
+check_number(const uint64_t numbers[CRL_SCOPE_COUNT], const struct ca_crl_walk *walk,
+	struct err *err)
+{
+	uint64_t above = numbers[walk->scope], full = numbers[CRL_SCOPE_ALL];
+
+	if (walk->scope == CRL_SCOPE_ALL && numbers[CRL_SCOPE_DELTA] > above)
+		above = numbers[CRL_SCOPE_DELTA];
+	if (walk->scope == CRL_SCOPE_DELTA && full > 0 && full - 1 > above)
+		above = full - 1;
+	if (walk->number <= above)
+		return err_set(err, ERR_ARGUMENT, "crl_number",
+			"crl: RFC 5280 5.2.3: cRLNumber above %" PRIu64 " wanted, %" PRIu64
+			" found",
+			above, walk->number);
+	if (walk->scope == CRL_SCOPE_DELTA && full > 0 && walk->base_number > full)
+		return err_set(err, ERR_ARGUMENT, "crl_delta",
+			"crl: RFC 5280 5.2.4: BaseCRLNumber up to %" PRIu64 " wanted, %" PRIu64
+			" found",
+			full, walk->base_number);
+	return OK;
+}
+
+/* The number counts as used before the key signs. */
 static enum status
 claim_number(struct ca_signer_shared *shared, size_t issuer, const struct ca_crl_walk *walk,
 	struct err *err)
 {
-	uint64_t *last = &shared->crl_numbers[issuer][walk->scope], before;
+	uint64_t *numbers = shared->crl_numbers[issuer];
+	enum status status;
 
 	(void)pthread_mutex_lock(&shared->lock);
-	before = *last;
-	if (walk->number > before)
-		*last = walk->number;
+	status = check_number(numbers, walk, err);
+	if (status == OK)
+		numbers[walk->scope] = walk->number;
 	(void)pthread_mutex_unlock(&shared->lock);
-	if (walk->number <= before)
-		return err_set(err, ERR_ARGUMENT, "crl_number",
-			"crl: RFC 5280 5.2.3: cRLNumber above %" PRIu64 " wanted, %" PRIu64
-			" found",
-			before, walk->number);
-	return OK;
+	return status;
 }
 
 static enum status

@@ -58,6 +58,18 @@ ca_crl_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url, const char 
 	return OK;
 }
 
+enum status
+ca_crl_delta_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url, const char *ca_id,
+	struct err *err)
+{
+	int len = snprintf(out, TBS_URL_MAX_BYTES, "%s/crl/%s/delta.crl", public_http_url, ca_id);
+
+	if (len < 0 || len >= TBS_URL_MAX_BYTES)
+		return err_set(err, ERR_TOO_LARGE, "url_too_long",
+			"delta url of %.64s: at most %d octets wanted", ca_id, TBS_URL_MAX_BYTES - 1);
+	return OK;
+}
+
 /* ---- what never changes ---- */
 
 /* Opens Extension and its extnValue; extension_close closes both. */

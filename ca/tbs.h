@@ -59,5 +59,8 @@ MUST_USE enum status ca_tbs_build(struct der_writer *w, const struct ca_tbs_temp
  * url_too_long. */
 MUST_USE enum status ca_crl_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url,
 	const char *ca_id, uint8_t shard, struct err *err);
+/* Where the delta of the full list is: <public_http_url>/crl/<ca_id>/delta.crl; the same failure. */
+MUST_USE enum status ca_crl_delta_url(char out[TBS_URL_MAX_BYTES], const char *public_http_url,
+	const char *ca_id, struct err *err);
 
 #endif

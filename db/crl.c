@@ -7,35 +7,57 @@
 enum {
 	SCOPES_ENSURE,
 	SCOPES_DUE,
+	SCOPE_LOCK,
 	RESERVE,
 	OVERTAKE,
+	OVERTAKE_DELTA,
+	BASES,
+	BASE_FORGET,
+	BASE_PUT,
+	BASE_CHANGES,
+	SNAPSHOT,
+	ENTRIES_DELTA,
 	ENTRIES_FULL,
 	ENTRIES_SHARD,
-	PUBLISH_LOCK,
 	PUBLISH_NEWEST,
 	PUBLISH_INSERT,
+	PUBLISH_PIECE,
 	PUBLISH_SCOPE,
 	PUBLISH_PRUNE,
 	PUBLISH_NOTIFY,
 	LATEST,
+	PIECES,
 	NUMBERS,
 	STATEMENTS,
 };
+
+/*
+ * Lock order: the scope of a delta before that of its full list, as who revokes takes them; both before
+ * crl_change.
+ */
+
+/* Rows that are in memory at once: a quarter of a megabyte. */
+#define ENTRIES_BATCH 2000
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[SCOPES_ENSURE] = {
 		.name = "crl_scopes_ensure", .params = 1, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.crl_scope (issuer_id, scope)"
-		       " SELECT $1::int, n FROM generate_series(-1, 255) n ORDER BY n"
+		       " SELECT $1::int, n FROM generate_series(-2, 255) n ORDER BY n"
 		       " ON CONFLICT DO NOTHING",
 	},
-	[SCOPES_DUE] = { /* crl_scope_pkey: 257 rows */
-		.name = "crl_scopes_due", .params = 3, .columns = 6, .rows = ROWS_ANY,
+	[SCOPES_DUE] = { /* crl_scope_pkey: 258 rows */
+		.name = "crl_scopes_due", .params = 4, .columns = 6, .rows = ROWS_ANY,
 		.sql = "SELECT s.issuer_id, s.scope, s.last_number, s.wanted, s.published, "
 		       SQL_S("s.next_update") " FROM jitrca.crl_scope s WHERE s.issuer_id = $1::int"
 		       " AND (s.wanted > s.published OR s.next_update IS NULL"
-		       " OR s.next_update <= to_timestamp($2::bigint))"
-		       " ORDER BY s.scope LIMIT $3::bigint",
+		       " OR s.next_update <= to_timestamp(CASE WHEN s.scope = -2 THEN $3::bigint"
+		       " ELSE $2::bigint END)) ORDER BY s.scope LIMIT $4::bigint",
+	},
+	[SCOPE_LOCK] = { /* crl_scope_pkey */
+		.name = "crl_scope_lock", .params = 2, .columns = 2, .rows = ROWS_MAYBE,
+		.sql = "SELECT s.last_number, s.wanted FROM jitrca.crl_scope s"
+		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint FOR NO KEY UPDATE",
 	},
 	[RESERVE] = {
 		/* The row lock waits for every revocation that has marked the scope and not yet committed:
@@ -51,33 +73,82 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint"
 		       " AND s.last_number < $3::bigint",
 	},
-	[ENTRIES_FULL] = { /* revocation_pkey */
+	[OVERTAKE_DELTA] = { /* crl_scope_pkey */
+		.name = "crl_overtake_delta", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.crl_scope s SET wanted = s.wanted + 1"
+		       " WHERE s.issuer_id = $1::int AND s.scope = -2",
+	},
+	[BASES] = { /* crl_base_pkey */
+		.name = "crl_bases", .params = 1, .columns = 3, .rows = ROWS_ANY,
+		.sql = "SELECT b.number, b.changes, " SQL_S("b.this_update") " FROM jitrca.crl_base b"
+		       " WHERE b.issuer_id = $1::int ORDER BY b.number LIMIT 2",
+	},
+	[BASE_FORGET] = { /* crl_base_pkey; all but the newest, or all */
+		.name = "crl_base_forget", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.crl_base b WHERE b.issuer_id = $1::int AND ($2::bool"
+		       " OR b.number < (SELECT max(x.number) FROM jitrca.crl_base x"
+		       " WHERE x.issuer_id = $1::int))",
+	},
+	[BASE_PUT] = {
+		.name = "crl_base_put", .params = 4, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.crl_base (issuer_id, number, changes, this_update)"
+		       " VALUES ($1::int, $2::bigint, $3::bigint, to_timestamp($4::bigint))",
+	},
+	[BASE_CHANGES] = { /* crl_change_pkey */
+		.name = "crl_base_changes", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.crl_change c WHERE c.issuer_id = $1::int"
+		       " AND c.change <= (SELECT min(b.changes) FROM jitrca.crl_base b"
+		       " WHERE b.issuer_id = $1::int)",
+	},
+	[SNAPSHOT] = {
+		.name = "crl_snapshot", .params = 0, .columns = 0, .rows = ROWS_NONE,
+		.sql = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+	},
+	[ENTRIES_DELTA] = {
+		/* crl_change_pkey and revocation_pkey, side by side. What is no longer there was on hold,
+		 * or it expired long ago (RFC 5280 5.3.1). */
+		.name = "crl_entries_delta", .params = 3, .columns = 3, .rows = ROWS_STREAM,
+		.batch = ENTRIES_BATCH,
+		.sql = "SELECT c.serial, floor(date_part('epoch', coalesce(r.revoked_at, c.changed_at)))"
+		       "::bigint, coalesce(r.reason, 8)::int FROM jitrca.crl_change c"
+		       " LEFT JOIN jitrca.revocation r"
+		       " ON r.issuer_id = c.issuer_id AND r.serial = c.serial"
+		       " WHERE c.issuer_id = $1::int AND c.change > $3::bigint"
+		       " AND (r.not_after IS NULL OR r.not_after > to_timestamp($2::bigint))"
+		       " ORDER BY c.serial",
+	},
+	[ENTRIES_FULL] = { /* revocation_pkey alone */
 		.name = "crl_entries_full", .params = 2, .columns = 3, .rows = ROWS_STREAM,
-		.sql = "SELECT r.serial, " SQL_S("r.revoked_at") ", r.reason FROM jitrca.revocation r"
+		.batch = ENTRIES_BATCH,
+		.sql = "SELECT r.serial, floor(date_part('epoch', r.revoked_at))::bigint, r.reason::int"
+		       " FROM jitrca.revocation r"
 		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
 		       " ORDER BY r.serial",
 	},
-	[ENTRIES_SHARD] = { /* revocation_shard */
+	[ENTRIES_SHARD] = { /* revocation_shard alone */
 		.name = "crl_entries_shard", .params = 3, .columns = 3, .rows = ROWS_STREAM,
-		.sql = "SELECT r.serial, " SQL_S("r.revoked_at") ", r.reason FROM jitrca.revocation r"
+		.batch = ENTRIES_BATCH,
+		.sql = "SELECT r.serial, floor(date_part('epoch', r.revoked_at))::bigint, r.reason::int"
+		       " FROM jitrca.revocation r"
 		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
 		       " AND jitrca.serial_shard(r.serial) = $3::smallint ORDER BY r.serial",
 	},
-	[PUBLISH_LOCK] = {
-		.name = "crl_publish_lock", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
-		.sql = "SELECT s.last_number FROM jitrca.crl_scope s WHERE s.issuer_id = $1::int"
-		       " AND s.scope = $2::smallint FOR NO KEY UPDATE",
-	},
 	[PUBLISH_NEWEST] = { /* crl_pkey; a statement of its own, to see what we waited for */
-		.name = "crl_publish_newest", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.name = "crl_publish_newest", .params = 3, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT coalesce(max(l.number), 0) FROM jitrca.crl l WHERE l.issuer_id = $1::int"
-		       " AND l.scope = $2::smallint",
+		       " AND l.scope = $2::smallint AND l.number <> $3::bigint",
 	},
 	[PUBLISH_INSERT] = {
-		.name = "crl_publish_insert", .params = 8, .columns = 0, .rows = ROWS_NONE,
+		.name = "crl_publish_insert", .params = 9, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update, next_update, entries,"
-		       " sha256, der) VALUES ($1::int, $2::smallint, $3::bigint, to_timestamp($4::bigint),"
-		       " to_timestamp($5::bigint), $6::bigint, $7::bytea, $8::bytea)",
+		       " length, base, sha256) VALUES ($1::int, $2::smallint, $3::bigint,"
+		       " to_timestamp($4::bigint), to_timestamp($5::bigint), $6::bigint, $7::bigint,"
+		       " $8::bigint, $9::bytea)",
+	},
+	[PUBLISH_PIECE] = {
+		.name = "crl_publish_piece", .params = 5, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.crl_piece (issuer_id, scope, number, piece, octets)"
+		       " VALUES ($1::int, $2::smallint, $3::bigint, $4::int, $5::bytea)",
 	},
 	[PUBLISH_SCOPE] = {
 		.name = "crl_publish_scope", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -85,7 +156,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " next_update = to_timestamp($4::bigint)"
 		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint",
 	},
-	[PUBLISH_PRUNE] = { /* crl_pkey: the last three stay */
+	[PUBLISH_PRUNE] = { /* crl_pkey, crl_piece_pkey: the last three stay */
 		.name = "crl_publish_prune", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM jitrca.crl l WHERE l.issuer_id = $1::int AND l.scope = $2::smallint"
 		       " AND l.number < (SELECT min(k.number) FROM (SELECT x.number FROM jitrca.crl x"
@@ -97,12 +168,17 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT pg_notify('jitrca_crl', $1::int::text || ' ' || $2::smallint::text)",
 	},
 	[LATEST] = { /* crl_pkey */
-		.name = "crl_latest", .params = 2, .columns = 10, .rows = ROWS_MAYBE,
+		.name = "crl_latest", .params = 2, .columns = 11, .rows = ROWS_MAYBE,
 		.sql = "SELECT l.issuer_id, i.ca_id, l.scope, l.number, " SQL_S("l.this_update") ", "
-		       SQL_S("l.next_update") ", " SQL_S("l.published_at") ", l.entries, l.sha256, l.der"
-		       " FROM jitrca.crl l JOIN jitrca.issuer i ON i.issuer_id = l.issuer_id"
+		       SQL_S("l.next_update") ", " SQL_S("l.published_at") ", l.entries, l.length, l.base,"
+		       " l.sha256 FROM jitrca.crl l JOIN jitrca.issuer i ON i.issuer_id = l.issuer_id"
 		       " WHERE l.issuer_id = $1::int AND l.scope = $2::smallint"
 		       " ORDER BY l.number DESC LIMIT 1",
+	},
+	[PIECES] = { /* crl_piece_pkey; four of a quarter of a megabyte at once */
+		.name = "crl_pieces", .params = 3, .columns = 1, .rows = ROWS_STREAM, .batch = 4,
+		.sql = "SELECT p.octets FROM jitrca.crl_piece p WHERE p.issuer_id = $1::int"
+		       " AND p.scope = $2::smallint AND p.number = $3::bigint ORDER BY p.piece",
 	},
 	[NUMBERS] = { /* crl_pkey */
 		.name = "crl_numbers", .params = 1, .columns = 2, .rows = ROWS_ANY,
@@ -113,12 +189,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 
 const struct db_table DB_TABLE_CRL = { SQL, COUNT_OF(SQL) };
 
-void
-db_crl_free(struct db_crl *crl)
-{
-	bytes_free(&crl->der);
-}
-
 enum status
 db_crl_scopes_ensure(struct db_tx *tx, int32_t issuer_id, struct err *err)
 {
@@ -126,13 +196,13 @@ db_crl_scopes_ensure(struct db_tx *tx, int32_t issuer_id, struct err *err)
 }
 
 enum status
-db_crl_scopes_due(struct db_tx *tx, int32_t issuer_id, int64_t due_s, struct db_crl_scope *out,
-	size_t max, size_t *count, struct err *err)
+db_crl_scopes_due(struct db_tx *tx, int32_t issuer_id, int64_t due_s, int64_t delta_due_s,
+	struct db_crl_scope *out, size_t max, size_t *count, struct err *err)
 {
 	own(PGresult) rows = NULL;
 
 	TRY(db_run(tx, &SQL[SCOPES_DUE], DB_PARAMS(db_int64(issuer_id), db_int64(due_s),
-		db_int64((int64_t)max)), &rows, err));
+		db_int64(delta_due_s), db_int64((int64_t)max)), &rows, err));
 	for (int r = 0; r < db_rows(rows); r++) {
 		struct db_row row = db_row(rows, r);
 
@@ -155,20 +225,85 @@ scope_unknown(int32_t issuer_id, int16_t scope, struct err *err)
 		(int)issuer_id, (int)scope);
 }
 
-enum status
-db_crl_reserve(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t *number, int64_t *wanted,
+/* The scope whose row has the numbers. */
+static int16_t
+numbers_of(int16_t scope)
+{
+	return scope == CRL_SCOPE_DELTA ? CRL_SCOPE_FULL : scope;
+}
+
+static enum status
+lock_scope(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t *last, int64_t *wanted,
 	struct err *err)
 {
 	own(PGresult) rows = NULL;
 	struct db_row row;
 
-	TRY(db_run(tx, &SQL[RESERVE], DB_PARAMS(db_int64(issuer_id), db_int64(scope)), &rows, err));
+	TRY(db_run(tx, &SQL[SCOPE_LOCK], DB_PARAMS(db_int64(issuer_id), db_int64(scope)), &rows, err));
 	if (db_rows(rows) == 0)
 		return scope_unknown(issuer_id, scope, err);
 	row = db_row(rows, 0);
-	*number = db_row_int64(&row);
+	*last = db_row_int64(&row);
 	*wanted = db_row_int64(&row);
 	return db_row_end(&row, err);
+}
+
+enum status
+db_crl_reserve(struct db_tx *tx, int32_t issuer_id, int16_t scope, struct db_crl_turn *out,
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+	int64_t last;
+
+	*out = (struct db_crl_turn){ 0 };
+	if (scope <= CRL_SCOPE_FULL)
+		TRY(lock_scope(tx, issuer_id, CRL_SCOPE_DELTA, &last, &out->delta_wanted, err));
+	TRY(db_run(tx, &SQL[RESERVE], DB_PARAMS(db_int64(issuer_id), db_int64(numbers_of(scope))), &rows,
+		err));
+	if (db_rows(rows) == 0)
+		return scope_unknown(issuer_id, scope, err);
+	row = db_row(rows, 0);
+	out->number = db_row_int64(&row);
+	out->wanted = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_crl_bases(struct db_tx *tx, int32_t issuer_id, struct db_crl_base *oldest,
+	struct db_crl_base *newest, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	*oldest = *newest = (struct db_crl_base){ 0 };
+	TRY(db_run(tx, &SQL[BASES], DB_PARAMS(db_int64(issuer_id)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+
+		newest->number = db_row_int64(&row);
+		newest->changes = db_row_int64(&row);
+		newest->this_update_s = db_row_int64(&row);
+		TRY(db_row_end(&row, err));
+		if (r == 0)
+			*oldest = *newest;
+	}
+	return OK;
+}
+
+enum status
+db_crl_base_put(struct db_tx *tx, int32_t issuer_id, const struct db_crl_base *base, bool alone,
+	struct err *err)
+{
+	TRY(db_run(tx, &SQL[BASE_FORGET], DB_PARAMS(db_int64(issuer_id), db_bool(alone)), NULL, err));
+	TRY(db_run(tx, &SQL[BASE_PUT], DB_PARAMS(db_int64(issuer_id), db_int64(base->number),
+		db_int64(base->changes), db_int64(base->this_update_s)), NULL, err));
+	return db_run(tx, &SQL[BASE_CHANGES], DB_PARAMS(db_int64(issuer_id)), NULL, err);
+}
+
+enum status
+db_crl_snapshot(struct db_tx *tx, struct err *err)
+{
+	return db_run(tx, &SQL[SNAPSHOT], DB_NO_PARAMS, NULL, err);
 }
 
 struct entries {
@@ -184,30 +319,40 @@ entries_each(void *arg, struct db_row *row, struct err *err)
 
 	(void)db_row_serial(row, &entry.serial);
 	entry.revoked_at_s = db_row_int64(row);
-	entry.reason = (enum revocation_reason)db_row_int32(row);
+	entry.reason = db_row_int32(row);
 	TRY(db_row_end(row, err));
 	return entries->entry(entries->arg, &entry, err);
 }
 
 enum status
 db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t not_after_over_s,
+	int64_t changes,
 	enum status (*entry)(void *arg, const struct db_crl_entry *entry, struct err *err), void *arg,
 	struct err *err)
 {
 	struct entries entries = { entry, arg };
+	struct db_param issuer = db_int64(issuer_id);
+	struct db_param over = db_int64(not_after_over_s);
 
+	if (scope == CRL_SCOPE_DELTA)
+		return db_stream(tx, &SQL[ENTRIES_DELTA], DB_PARAMS(issuer, over, db_int64(changes)),
+			entries_each, &entries, err);
 	if (scope == CRL_SCOPE_FULL)
-		return db_stream(tx, &SQL[ENTRIES_FULL],
-			DB_PARAMS(db_int64(issuer_id), db_int64(not_after_over_s)), entries_each,
+		return db_stream(tx, &SQL[ENTRIES_FULL], DB_PARAMS(issuer, over), entries_each,
 			&entries, err);
-	return db_stream(tx, &SQL[ENTRIES_SHARD], DB_PARAMS(db_int64(issuer_id),
-		db_int64(not_after_over_s), db_int64(scope)), entries_each, &entries, err);
+	return db_stream(tx, &SQL[ENTRIES_SHARD], DB_PARAMS(issuer, over, db_int64(scope)),
+		entries_each, &entries, err);
 }
 
 enum status
 db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t number, struct err *err)
 {
-	return db_run(tx, &SQL[OVERTAKE], DB_PARAMS(db_int64(issuer_id), db_int64(scope),
+	if (scope <= CRL_SCOPE_FULL) {
+		TRY(db_run(tx, &SQL[OVERTAKE_DELTA], DB_PARAMS(db_int64(issuer_id)), NULL, err));
+		TRY(db_run(tx, &SQL[BASE_FORGET], DB_PARAMS(db_int64(issuer_id), db_bool(true)), NULL,
+			err));
+	}
+	return db_run(tx, &SQL[OVERTAKE], DB_PARAMS(db_int64(issuer_id), db_int64(numbers_of(scope)),
 		db_int64(number)), NULL, err);
 }
 
@@ -215,26 +360,20 @@ db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t numb
 static enum status
 publish_check(struct db_tx *tx, const struct db_crl *crl, struct err *err)
 {
-	own(PGresult) scopes = NULL;
 	own(PGresult) newest = NULL;
-	int64_t last;
-	int64_t published;
+	int64_t last, wanted, published;
 	struct db_row row;
 
-	TRY(db_run(tx, &SQL[PUBLISH_LOCK], DB_PARAMS(db_int64(crl->issuer_id), db_int64(crl->scope)),
-		&scopes, err));
-	if (db_rows(scopes) == 0)
-		return scope_unknown(crl->issuer_id, crl->scope, err);
-	row = db_row(scopes, 0);
-	last = db_row_int64(&row);
-	TRY(db_row_end(&row, err));
+	TRY(lock_scope(tx, crl->issuer_id, crl->scope, &last, &wanted, err));
+	if (crl->scope == CRL_SCOPE_DELTA)
+		TRY(lock_scope(tx, crl->issuer_id, CRL_SCOPE_FULL, &last, &wanted, err));
 	if (crl->number > last)
 		return err_set(err, ERR_INTERNAL, "crl_number_not_reserved",
 			"crl: a number up to %lld wanted, %lld found", (long long)last,
 			(long long)crl->number);
 
 	TRY(db_run(tx, &SQL[PUBLISH_NEWEST], DB_PARAMS(db_int64(crl->issuer_id),
-		db_int64(crl->scope)), &newest, err));
+		db_int64(crl->scope), db_int64(crl->number)), &newest, err));
 	row = db_row(newest, 0);
 	published = db_row_int64(&row);
 	TRY(db_row_end(&row, err));
@@ -246,15 +385,30 @@ publish_check(struct db_tx *tx, const struct db_crl *crl, struct err *err)
 }
 
 enum status
-db_crl_publish(struct db_tx *tx, const struct db_crl *crl, int64_t wanted, struct err *err)
+db_crl_publish_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	return db_run(tx, &SQL[PUBLISH_INSERT], DB_PARAMS(db_int64(crl->issuer_id),
+		db_int64(crl->scope), db_int64(crl->number), db_int64(crl->this_update_s),
+		db_int64(crl->next_update_s), db_int64(crl->entries), db_int64(crl->length_bytes),
+		db_int64_or_null(crl->base), db_octets(crl->sha256, DB_SHA256_BYTES)), NULL, err);
+}
+
+enum status
+db_crl_publish_put(struct db_tx *tx, const struct db_crl *crl, int64_t piece, struct view octets,
+	struct err *err)
+{
+	return db_run(tx, &SQL[PUBLISH_PIECE], DB_PARAMS(db_int64(crl->issuer_id),
+		db_int64(crl->scope), db_int64(crl->number), db_int64(piece), db_bytes(octets)), NULL,
+		err);
+}
+
+enum status
+db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted, struct err *err)
 {
 	struct db_param issuer = db_int64(crl->issuer_id);
 	struct db_param scope = db_int64(crl->scope);
 
 	TRY(publish_check(tx, crl, err));
-	TRY(db_run(tx, &SQL[PUBLISH_INSERT], DB_PARAMS(issuer, scope, db_int64(crl->number),
-		db_int64(crl->this_update_s), db_int64(crl->next_update_s), db_int64(crl->entries),
-		db_octets(crl->sha256, DB_SHA256_BYTES), db_bytes(view_of(&crl->der))), NULL, err));
 	TRY(db_run(tx, &SQL[PUBLISH_SCOPE], DB_PARAMS(issuer, scope, db_int64(wanted),
 		db_int64(crl->next_update_s)), NULL, err));
 	TRY(db_run(tx, &SQL[PUBLISH_PRUNE], DB_PARAMS(issuer, scope), NULL, err));
@@ -265,7 +419,6 @@ enum status
 db_crl_latest(struct db_tx *tx, int32_t issuer_id, int16_t scope, struct db_crl *out, struct err *err)
 {
 	own(PGresult) rows = NULL;
-	enum status status;
 	struct db_row row;
 
 	TRY(db_run(tx, &SQL[LATEST], DB_PARAMS(db_int64(issuer_id), db_int64(scope)), &rows, err));
@@ -281,12 +434,36 @@ db_crl_latest(struct db_tx *tx, int32_t issuer_id, int16_t scope, struct db_crl 
 	out->next_update_s = db_row_int64(&row);
 	out->published_at_s = db_row_int64(&row);
 	out->entries = db_row_int64(&row);
+	out->length_bytes = db_row_int64(&row);
+	out->base = db_row_int64(&row);
 	(void)db_row_octets(&row, out->sha256, DB_SHA256_BYTES);
-	db_row_bytes(&row, &out->der);
-	status = db_row_end(&row, err);
-	if (status != OK)
-		db_crl_free(out);
-	return status;
+	return db_row_end(&row, err);
+}
+
+struct pieces {
+	enum status (*piece)(void *arg, struct view octets, struct err *err);
+	void *arg;
+};
+
+static enum status
+pieces_each(void *arg, struct db_row *row, struct err *err)
+{
+	const struct pieces *pieces = arg;
+	struct view octets = db_row_view(row);
+
+	TRY(db_row_end(row, err));
+	return pieces->piece(pieces->arg, octets, err);
+}
+
+enum status
+db_crl_pieces(struct db_tx *tx, const struct db_crl *crl,
+	enum status (*piece)(void *arg, struct view octets, struct err *err), void *arg,
+	struct err *err)
+{
+	struct pieces pieces = { piece, arg };
+
+	return db_stream(tx, &SQL[PIECES], DB_PARAMS(db_int64(crl->issuer_id), db_int64(crl->scope),
+		db_int64(crl->number)), pieces_each, &pieces, err);
 }
 
 enum status
@@ -301,8 +478,8 @@ db_crl_numbers(struct db_tx *tx, int32_t issuer_id, int64_t out[CRL_SCOPES], str
 		struct db_row row = db_row(rows, r);
 		int32_t scope = db_row_int32(&row);
 
-		assert(scope >= CRL_SCOPE_FULL && scope + 1 < CRL_SCOPES);
-		out[scope + 1] = db_row_int64(&row);
+		assert(scope >= CRL_SCOPE_DELTA && CRL_SCOPE_AT(scope) < CRL_SCOPES);
+		out[CRL_SCOPE_AT(scope)] = db_row_int64(&row);
 		TRY(db_row_end(&row, err));
 	}
 	return OK;

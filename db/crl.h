@@ -4,8 +4,11 @@
 
 #include "db/db.h"
 
+#define CRL_SCOPE_DELTA (-2) /* what changed since a full list */
 #define CRL_SCOPE_FULL (-1)
-#define CRL_SCOPES 257 /* -1, 0 … 255 */
+#define CRL_SCOPES 258 /* -2, -1, 0 … 255 */
+/* The place of a scope in an array of all. */
+#define CRL_SCOPE_AT(scope) ((scope) - CRL_SCOPE_DELTA)
 
 struct db_crl_scope {
 	int32_t issuer_id;
@@ -14,39 +17,69 @@ struct db_crl_scope {
 	int64_t next_update_s; /* 0: none published */
 };
 
-/* Makes the 257 scope rows of an issuer where they are missing. */
+/* Makes the scope rows of an issuer where they are missing. */
 MUST_USE enum status db_crl_scopes_ensure(struct db_tx *tx, int32_t issuer_id, struct err *err);
 
-/* Scopes whose wanted is ahead of published or whose next_update is at or before due_s. */
+/*
+ * Scopes whose wanted is ahead of published, or whose next_update is at or before due_s (of the delta:
+ * delta_due_s), by scope.
+ */
 MUST_USE enum status db_crl_scopes_due(struct db_tx *tx, int32_t issuer_id, int64_t due_s,
-	struct db_crl_scope *out, size_t max, size_t *count, struct err *err);
+	int64_t delta_due_s, struct db_crl_scope *out, size_t max, size_t *count, struct err *err);
 
 /*
  * Reserves the next number of a scope and reads wanted, in a transaction that is committed before the
- * key signs (invariant 1).
+ * key signs (invariant 1). Full list and delta share their numbers: reserving for either reads the wanted
+ * of both, and the full list and the delta made from one reservation may both have it (RFC 5280 5.2.4).
  */
+struct db_crl_turn {
+	int64_t number;
+	int64_t wanted;       /* of the scope; for the delta, of the full list */
+	int64_t delta_wanted; /* of the delta, unless the scope is a shard */
+};
 MUST_USE enum status db_crl_reserve(struct db_tx *tx, int32_t issuer_id, int16_t scope,
-	int64_t *number, int64_t *wanted, struct err *err);
+	struct db_crl_turn *out, struct err *err);
 
 /*
  * Of a scope whose numbers are behind one that was served (the database was restored from a backup): none
- * up to number is given again, and a list is due.
+ * up to number is given again, and a list is due. A delta has no base any more then, so that the next full
+ * list is due as well.
  */
 MUST_USE enum status db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope,
 	int64_t number, struct err *err);
 
+/* A full list that deltas may go on from. */
+struct db_crl_base {
+	int64_t number;        /* 0: none */
+	int64_t changes;       /* wanted of the full list when number was reserved */
+	int64_t this_update_s;
+};
+/* The oldest, and the newest, which may be the same. */
+MUST_USE enum status db_crl_bases(struct db_tx *tx, int32_t issuer_id, struct db_crl_base *oldest,
+	struct db_crl_base *newest, struct err *err);
+/*
+ * base becomes the newest, and what was the newest the oldest; with alone, base is both. What is on the
+ * oldest then is no change any more.
+ */
+MUST_USE enum status db_crl_base_put(struct db_tx *tx, int32_t issuer_id,
+	const struct db_crl_base *base, bool alone, struct err *err);
+/* Of a delta alone (RFC 5280 5.3.1): the certificate is revoked no more. */
+#define CRL_ENTRY_REMOVED 8
 struct db_crl_entry {
 	struct serial serial;
-	int64_t revoked_at_s;
-	enum revocation_reason reason;
+	int64_t revoked_at_s; /* or lifted */
+	int reason;           /* enum revocation_reason, or CRL_ENTRY_REMOVED */
 };
 
+/* What is read after this, in the same transaction, is as it was at one moment. First of all. */
+MUST_USE enum status db_crl_snapshot(struct db_tx *tx, struct err *err);
 /*
  * Streams the entries of a scope, ordered by serial, with not_after above not_after_over_s, to entry();
- * reads them in one snapshot, a batch at a time. A status from entry() ends it.
+ * reads them in one snapshot, a batch at a time. A delta's are those changed since `changes` of its base;
+ * for others changes is not used. A status from entry() ends it.
  */
 MUST_USE enum status db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope,
-	int64_t not_after_over_s,
+	int64_t not_after_over_s, int64_t changes,
 	enum status (*entry)(void *arg, const struct db_crl_entry *entry, struct err *err), void *arg,
 	struct err *err);
 
@@ -55,23 +88,32 @@ struct db_crl {
 	char ca_id[DB_ID_BYTES];
 	int16_t scope;
 	int64_t number, this_update_s, next_update_s, published_at_s, entries;
+	int64_t length_bytes;
+	int64_t base; /* of a delta; 0 otherwise */
 	uint8_t sha256[DB_SHA256_BYTES];
-	struct bytes der;
 };
-void db_crl_free(struct db_crl *crl);
-OWNER_STRUCT(db_crl, db_crl_free)
 
 /*
- * Publishes: inserts the list, marks the scope, keeps the last 3 and sends NOTIFY jitrca_crl.
- * ERR_CONFLICT crl_overtaken: a higher number is published already.
+ * Publishes, in three steps of one transaction: begin inserts the list, put its pieces in their order, end
+ * locks the scope (who revokes waits for it, hence last), marks it with the wanted that the list answers
+ * for, keeps the last 3 and sends NOTIFY jitrca_crl. A delta is ended before its full list.
+ * end: ERR_CONFLICT crl_overtaken: a higher number is published already.
  */
-MUST_USE enum status db_crl_publish(struct db_tx *tx, const struct db_crl *crl, int64_t wanted,
+#define CRL_PIECE_BYTES ((size_t)256 << 10)
+MUST_USE enum status db_crl_publish_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err);
+MUST_USE enum status db_crl_publish_put(struct db_tx *tx, const struct db_crl *crl, int64_t piece,
+	struct view octets, struct err *err);
+MUST_USE enum status db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted,
 	struct err *err);
 
-/* The published list; ERR_NOT_FOUND crl_unknown. The caller frees out. */
+/* The published list; ERR_NOT_FOUND crl_unknown. */
 MUST_USE enum status db_crl_latest(struct db_tx *tx, int32_t issuer_id, int16_t scope,
 	struct db_crl *out, struct err *err);
-/* number per scope of what is published (0: none), for a cache to compare with; out[scope + 1]. */
+/* Its octets, piece by piece. */
+MUST_USE enum status db_crl_pieces(struct db_tx *tx, const struct db_crl *crl,
+	enum status (*piece)(void *arg, struct view octets, struct err *err), void *arg,
+	struct err *err);
+/* number per scope of what is published (0: none), for a cache to compare with; out[CRL_SCOPE_AT(scope)]. */
 MUST_USE enum status db_crl_numbers(struct db_tx *tx, int32_t issuer_id, int64_t out[CRL_SCOPES],
 	struct err *err);
 

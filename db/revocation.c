@@ -9,7 +9,7 @@
 #include "db/run.h"
 
 /*
- * Lock order: key_claim, device, device_slot, certificate, revocation, crl_scope, outbox; each by
+ * Lock order: key_claim, device, device_slot, certificate, revocation, crl_scope, crl_change, outbox; each by
  * key. So a revocation is of many at once: one by one in a transaction would take the scopes of the
  * first before the device of the second. A certificate of a device changes its status only behind
  * its device's slot, so what was read in a statement after the locks stays so.
@@ -48,7 +48,7 @@ enum {
 	" " SQL_US("b.cursor_at") ", b.cursor_serial,"                       \
 	" " SQL_S("b.created_at") ","                                                   \
 	" " SQL_S("b.finished_at") ","                                     \
-	" (SELECT count(*) FROM jitrca.crl_scope s WHERE s.wanted > s.published)," \
+	" (SELECT count(*) FROM jitrca.crl_scope s WHERE s.scope <> -1 AND s.wanted > s.published)," \
 	" b.pass, " SQL_S("b.again_from")
 #define BULK_COLUMN_COUNT 17
 /* All that can have been issued when the bulk was asked for has its intent by then: issued_until is in
@@ -165,13 +165,22 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE x.device_id IS NULL ORDER BY 1" OUTBOX_AGAIN_UNVERSIONED,
 	},
 	[REVOKE_MARK] = {
+		/* The full list's wanted is the clock of changes: its row stays locked to the commit, so
+		 * a list that reads it then has all changes up to it. */
 		.name = "revoke_mark", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO jitrca.crl_scope AS s (issuer_id, scope)"
+		.sql = "WITH m AS (INSERT INTO jitrca.crl_scope AS s (issuer_id, scope)"
 		       " SELECT DISTINCT x.issuer, x.scope"
 		       " FROM unnest($1::int[], $2::bytea[]) AS i(issuer, serial),"
-		       " LATERAL (VALUES (i.issuer, (-1)::smallint),"
+		       " LATERAL (VALUES (i.issuer, (-2)::smallint), (i.issuer, (-1)::smallint),"
 		       " (i.issuer, jitrca.serial_shard(i.serial))) AS x(issuer, scope) ORDER BY 1, 2"
-		       " ON CONFLICT (issuer_id, scope) DO UPDATE SET wanted = s.wanted + 1",
+		       " ON CONFLICT (issuer_id, scope) DO UPDATE SET wanted = s.wanted + 1"
+		       " RETURNING s.issuer_id, s.scope, s.wanted)"
+		       " INSERT INTO jitrca.crl_change AS c (issuer_id, serial, change)"
+		       " SELECT DISTINCT i.issuer, i.serial, m.wanted"
+		       " FROM unnest($1::int[], $2::bytea[]) AS i(issuer, serial)"
+		       " JOIN m ON m.issuer_id = i.issuer AND m.scope = -1 ORDER BY 1, 2"
+		       " ON CONFLICT (issuer_id, serial) DO UPDATE"
+		       " SET change = EXCLUDED.change, changed_at = EXCLUDED.changed_at",
 	},
 	[REVOKE_NOTIFY] = { /* a payload has under 8000 octets, and 33 for each serial */
 		.name = "revoke_notify", .params = 2, .columns = 1, .rows = ROWS_ANY,

@@ -83,7 +83,9 @@ struct db_bulk {
 	int64_t matched, revoked, issued_until_s;
 	struct db_certificate_cursor cursor;
 	int64_t created_at_s, finished_at_s; /* 0: not finished */
-	int64_t crl_pending; /* CRL scopes, of all issuers, that are not yet published with all in them */
+	/* CRL scopes, of all issuers, that are not yet published with all in them. The full list does not
+	 * count: it may go by the clock, and the delta says what is not on it. */
+	int64_t crl_pending;
 	/*
 	 * A certificate may be recorded behind the first look's back with an earlier issued_at. So there
 	 * is a second one at what was issued since again_from_s, the birth of what was under way.

@@ -841,7 +841,8 @@ db_stream(struct db_tx *tx, const struct db_statement *statement, struct db_para
 {
 	own(PGresult) declared = NULL;
 	char sql[128];
-	int count = STREAM_ROWS;
+	int batch = statement->batch > 0 ? (int)statement->batch : STREAM_ROWS;
+	int count = batch;
 	enum status status = OK;
 
 	assert(tx->conn != NULL && statement->rows == ROWS_STREAM && !statement->unprepared);
@@ -849,8 +850,8 @@ db_stream(struct db_tx *tx, const struct db_statement *statement, struct db_para
 	TRY(execute(tx->conn, statement, params, &declared, err));
 	if (PQresultStatus(declared) != PGRES_COMMAND_OK)
 		return err_libpq(err, tx->conn, declared, statement->name);
-	(void)snprintf(sql, sizeof(sql), "FETCH %d FROM \"%s\"", STREAM_ROWS, statement->name);
-	while (status == OK && count == STREAM_ROWS)
+	(void)snprintf(sql, sizeof(sql), "FETCH %d FROM \"%s\"", batch, statement->name);
+	while (status == OK && count == batch)
 		status = fetch(tx->conn, statement, sql, &count, each, arg, err);
 
 	/* Closed also when each() had enough, so that the transaction can go on. */

@@ -56,6 +56,7 @@ struct db_statement {
 	enum db_rows_kind rows;
 	/* Parsed anew at each run, for it names what is not always there (a temporary table). */
 	bool unprepared;
+	unsigned batch; /* ROWS_STREAM: rows that are in memory at once; 0: 500 */
 	bool trust; /* changes who is to be trusted: see db_pool_trust_epoch */
 };
 
@@ -227,7 +228,7 @@ enum cert_status db_row_cert_status(struct db_row *row);
 MUST_USE enum status db_row_end(const struct db_row *row, struct err *err);
 
 /*
- * Streams the rows of a ROWS_STREAM statement through a cursor, 500 at a time, in one snapshot. each()
+ * Streams the rows of a ROWS_STREAM statement through a cursor, a batch at a time, in one snapshot. each()
  * reads its row with db_row_*, ending with db_row_end, and may run other statements on the same tx (not the
  * same stream). A status from each() ends the stream and is returned; the transaction lives on.
  */

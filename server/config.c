@@ -246,6 +246,13 @@ static const struct key KEYS[] = {
 		.least = 10,
 		.most = 31 * DAY,
 		.about = "A list is published anew so long after thisUpdate, at the latest." },
+	{ .name = "crl_delta_validity",
+		.kind = KIND_DURATION_S,
+		AT(crl_delta_validity_s),
+		.standard = "24h",
+		.least = 10,
+		.most = 31 * DAY,
+		.about = "The same of a delta, which is published anew after half of it, at the latest." },
 	{ .name = "crl_debounce",
 		.kind = KIND_DURATION_MS,
 		AT(crl_debounce_ms),
@@ -259,8 +266,8 @@ static const struct key KEYS[] = {
 		.standard = "1MiB",
 		.least = 1,
 		.most = INT64_C(1) << 30,
-		.about = "A full list above that is published by crl_refresh only; shards always "
-			 "at once." },
+		.about = "A full list above that is published by crl_refresh only, or when its delta has "
+			 "grown to half of it; shards and deltas always at once." },
 
 	{ .section = "OCSP",
 		.name = "ocsp_validity",

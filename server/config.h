@@ -51,6 +51,7 @@ struct config {
 
 	int64_t crl_validity_s;              /* nextUpdate - thisUpdate */
 	int64_t crl_refresh_s;               /* published anew at the latest so long after thisUpdate */
+	int64_t crl_delta_validity_s;        /* of a delta; anew after half of it */
 	int64_t crl_debounce_ms;             /* 200 */
 	int64_t crl_full_immediate_max_bytes; /* 1 MiB: above, the full list goes by crl_refresh_s */
 	int64_t ocsp_validity_s;             /* nextUpdate - thisUpdate of an OCSP answer */

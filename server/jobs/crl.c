@@ -5,245 +5,527 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "ca/crl.h"
-#include "ca/digest.h"
+#include "ca/tbs.h"
 #include "db/crl.h"
+#include "db/event.h"
 #include "server/app.h"
 #include "server/jobs/jobs.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
+#include "server/protocol/crl_store.h"
 #include "server/signer/link.h"
 
+/* A full list must keep what its own last one and the last delta had. */
+#define GATES_MAX 2
+
+/* One list on its way. */
+struct making {
+	struct db_crl about;
+	int64_t changes; /* of a delta: since when */
+	int64_t wanted;  /* what it answers for */
+	struct ca_crl *crl;
+	struct ca_crl_gate *gates[GATES_MAX];
+	size_t gate_count;
+	struct pile list;
+};
+
+/* A shard, a delta, or a delta and its full list: in the order of their locks. */
+struct makings {
+	struct making at[2];
+	size_t count;
+};
+
+static void
+makings_free(struct makings *makings)
+{
+	for (size_t i = 0; i < makings->count; i++) {
+		struct making *making = &makings->at[i];
+
+		ca_crl_free(making->crl);
+		for (size_t j = 0; j < making->gate_count; j++)
+			ca_crl_gate_free(making->gates[j]);
+		pile_free(&making->list);
+	}
+}
+OWNER_STRUCT(makings, makings_free)
+
+/* The last list of a scope; held while the next one is compared with it. */
+struct last {
+	struct db_crl about; /* number 0: none */
+	struct crl_list *list;
+};
+
+/* What is made in one go: a shard, a delta, or a full list and its delta. */
 struct build {
 	struct app *app;
 	const struct app_ca *ca;
-	const struct db_crl_scope *scope;
-	struct db_crl previous; /* number 0: none */
-	int64_t number, wanted, now_s;
+	int64_t now_s;
+	char dir[FILE_PATH_BYTES];
+	struct db_crl_turn turn;
+	struct db_crl_base oldest, newest;
+	struct last last, last_delta; /* last: of the shard or the full list */
+	bool full;                    /* with a delta */
+	bool base_alone, base_moves;  /* the full list becomes a base of deltas; the only one */
 };
+
+static void
+build_free(struct build *build)
+{
+	crl_list_drop(build->last.list);
+	crl_list_drop(build->last_delta.list);
+}
+OWNER_STRUCT(build, build_free)
+
+/* ---- entries ---- */
 
 static enum status
 add_entry(void *arg, const struct db_crl_entry *entry, struct err *err)
 {
-	struct ca_crl *crl = arg;
+	struct making *making = arg;
 
-	return ca_crl_add(crl, &entry->serial, entry->revoked_at_s, (int)entry->reason, err);
+	for (size_t i = 0; i < making->gate_count; i++)
+		TRY(ca_crl_gate_pass(making->gates[i], &entry->serial, err));
+	return ca_crl_add(making->crl, &entry->serial, entry->revoked_at_s, entry->reason, err);
 }
 
 /*
  * A revoked certificate stays until the month of its expiry was over before the last list began: then
- * it has been on one list after it expired, and its serial alone shows that it may go.
+ * it has been on one list after it expired, and its serial alone shows that it may go. A delta has what the
+ * next full list will have.
  */
 static int64_t
 keep_after_s(const struct build *build)
 {
 	struct civil month = civil_from_s(
-		build->previous.number > 0 ? build->previous.this_update_s : build->now_s);
+		build->last.about.number > 0 ? build->last.about.this_update_s : build->now_s);
 
 	month.day = 1;
 	month.hour = month.minute = month.second = 0;
 	return civil_to_s(month) - 1;
 }
 
+/* Invariant 6: a list that lost an entry of the one before is not published. */
 static enum status
-fill(struct build *build, struct db_tx *tx, struct ca_crl **out, struct err *err)
+add_gate(struct making *making, const struct last *last, bool holds_lift, struct err *err)
 {
-	const struct config *config = &build->app->config;
-	char url[CONFIG_TEXT_BYTES + 96];
-	struct ca_crl_head head = {
-		.ca_id = build->ca->ca_id,
-		.issuer_certificate = view_of(&build->ca->certificate),
-		.number = (uint64_t)build->number,
-		.this_update_s = build->now_s,
-		.next_update_s = build->now_s + config->crl_validity_s,
-	};
-
-	if (build->scope->scope != CRL_SCOPE_FULL) {
-		(void)snprintf(url, sizeof(url), "%s/crl/%s/%02x.crl", config->public_http_url,
-			build->ca->ca_id, (unsigned)build->scope->scope);
-		head.distribution_point = url;
-	}
-	TRY(ca_crl_begin(out, &head, err));
-	return db_crl_entries(tx, build->ca->issuer_id, build->scope->scope, keep_after_s(build),
-		add_entry, *out, err);
+	if (last->about.number == 0)
+		return OK;
+	TRY(ca_crl_gate_new(&making->gates[making->gate_count], crl_list_pile(last->list),
+		holds_lift, err));
+	making->gate_count++;
+	return OK;
 }
 
 static enum status
-sign(struct build *build, struct ca_crl *crl, struct bytes *der, struct err *err)
+add_gates(const struct build *build, struct making *making, struct err *err)
+{
+	if (making->about.scope != CRL_SCOPE_DELTA)
+		TRY(add_gate(making, &build->last, true, err));
+	if (making->about.scope == CRL_SCOPE_FULL)
+		TRY(add_gate(making, &build->last_delta, true, err));
+	/* From the same base a delta never says less than the one before. */
+	if (making->about.scope == CRL_SCOPE_DELTA &&
+		build->last_delta.about.base == making->about.base)
+		TRY(add_gate(making, &build->last_delta, false, err));
+	return OK;
+}
+
+static enum status
+begin(const struct build *build, struct making *making, struct err *err)
+{
+	const struct config *config = &build->app->config;
+	char url[TBS_URL_MAX_BYTES];
+	struct ca_crl_head head = {
+		.ca_id = build->ca->ca_id,
+		.issuer_certificate = view_of(&build->ca->certificate),
+		.number = (uint64_t)making->about.number,
+		.this_update_s = making->about.this_update_s,
+		.next_update_s = making->about.next_update_s,
+		.delta = making->about.scope == CRL_SCOPE_DELTA,
+		.base_number = (uint64_t)making->about.base,
+	};
+
+	if (making->about.scope >= 0) {
+		TRY(ca_crl_url(url, config->public_http_url, build->ca->ca_id,
+			(uint8_t)making->about.scope, err));
+		head.distribution_point = url;
+	} else if (making->about.scope == CRL_SCOPE_FULL) {
+		TRY(ca_crl_delta_url(url, config->public_http_url, build->ca->ca_id, err));
+		head.freshest = url;
+	}
+	return ca_crl_begin(&making->crl, &head, build->dir, err);
+}
+
+static enum status
+fill(const struct build *build, struct making *making, struct db_tx *tx, struct err *err)
+{
+	TRY(begin(build, making, err));
+	TRY(add_gates(build, making, err));
+	TRY(db_crl_entries(tx, build->ca->issuer_id, making->about.scope, keep_after_s(build),
+		making->changes, add_entry, making, err));
+	for (size_t i = 0; i < making->gate_count; i++)
+		TRY(ca_crl_gate_end(making->gates[i], err));
+	making->about.entries = (int64_t)ca_crl_entry_count(making->crl);
+	return OK;
+}
+
+/* Full list and delta of one number say the same (RFC 5280 5.2.4), so they see the same rows. */
+static enum status
+fill_all(const struct build *build, struct makings *makings, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, build->app->pool, err));
+	TRY(db_crl_snapshot(&tx, err));
+	for (size_t i = 0; i < makings->count; i++)
+		TRY(fill(build, &makings->at[i], &tx, err));
+	return OK;
+}
+
+/* ---- signature ---- */
+
+static enum status
+sign_all(const struct build *build, struct makings *makings, struct err *err)
 {
 	struct ca_signer *signer;
+	enum status status = OK;
 	uint64_t generation;
-	enum status status;
 
 	TRY(signer_link_acquire(build->app->signer_crl, &signer, &generation, err));
-	status = ca_crl_sign(crl, signer, der, err);
+	for (size_t i = makings->count; status == OK && i-- > 0;) { /* the full list before its delta */
+		struct making *making = &makings->at[i];
+
+		pile_init(&making->list, build->dir, CRL_MEMORY_MAX_BYTES);
+		status = ca_crl_sign(making->crl, signer, &making->list, making->about.sha256, err);
+		making->about.length_bytes = (int64_t)pile_len(&making->list);
+	}
 	signer_link_release(build->app->signer_crl, status == ERR_UNAVAILABLE);
 	return status;
 }
 
-/* Invariant 6: a list that lost an entry, or is older than what is served, is not published. */
+/* ---- publishing ---- */
+
 static enum status
-hold_against_previous(const struct build *build, struct view der, struct err *err)
+put_pieces(struct db_tx *tx, const struct making *making, uint8_t *piece, struct err *err)
 {
-	if (build->previous.number == 0)
-		return OK;
-	if (build->now_s < build->previous.this_update_s)
-		return err_set(err, ERR_CONFLICT, "crl_older",
-			"the clock stands before thisUpdate of list %lld: was it set back?",
-			(long long)build->previous.number);
-	return ca_crl_keeps(view_of(&build->previous.der), der, NULL, NULL, err);
+	uint64_t len = pile_len(&making->list);
+	int64_t number = 0;
+
+	for (uint64_t at = 0; at < len; number++) {
+		size_t now = len - at < CRL_PIECE_BYTES ? (size_t)(len - at) : CRL_PIECE_BYTES;
+
+		TRY(pile_read(&making->list, at, piece, now, err));
+		TRY(db_crl_publish_put(tx, &making->about, number, (struct view){ piece, now }, err));
+		at += now;
+	}
+	return OK;
 }
 
-static enum status
-read_previous(struct build *build, struct db_tx *tx, struct err *err)
-{
-	struct err missing;
-	enum status status = db_crl_latest(tx, build->ca->issuer_id, build->scope->scope,
-		&build->previous, &missing);
+typedef uint8_t piece;
+OWNER(piece, mem_free)
 
-	if (status != OK && status != ERR_NOT_FOUND) {
-		*err = missing;
-		return status;
+static enum status
+publish(const struct build *build, const struct makings *makings, struct err *err)
+{
+	const struct db_crl_base base = { .number = build->turn.number,
+		.changes = build->turn.wanted,
+		.this_update_s = build->now_s };
+	own_struct(db_tx) tx = { NULL, NULL };
+	own(piece) octets = mem_alloc(CRL_PIECE_BYTES);
+
+	if (octets == NULL)
+		return err_memory(err);
+	TRY(db_tx_begin(&tx, build->app->pool, err));
+	for (size_t i = 0; i < makings->count; i++) {
+		TRY(db_crl_publish_begin(&tx, &makings->at[i].about, err));
+		TRY(put_pieces(&tx, &makings->at[i], octets, err));
+	}
+	/* From here on who revokes waits for us. */
+	for (size_t i = 0; i < makings->count; i++)
+		TRY(db_crl_publish_end(&tx, &makings->at[i].about, makings->at[i].wanted, err));
+	if (build->full && (build->base_alone || build->base_moves))
+		TRY(db_crl_base_put(&tx, build->ca->issuer_id, &base, build->base_alone, err));
+	return db_tx_commit(&tx, err);
+}
+
+/* Only what is committed may be seen (invariant 1). */
+static enum status
+show(const struct build *build, struct makings *makings, struct err *err)
+{
+	for (size_t i = 0; i < makings->count; i++) {
+		TRY(crl_cache_put(build->app->crls, &makings->at[i].about, &makings->at[i].list, err));
+		log_event(LOG_DEBUG, "crl_published", NULL, LOG_STR("ca", build->ca->ca_id),
+			LOG_INT("scope", makings->at[i].about.scope),
+			LOG_INT("number", makings->at[i].about.number),
+			LOG_INT("entries", makings->at[i].about.entries));
 	}
 	return OK;
 }
 
 static enum status
-reserve(struct build *build, struct err *err)
+make(const struct build *build, struct makings *makings, struct err *err)
+{
+	TRY(fill_all(build, makings, err));
+	TRY(sign_all(build, makings, err));
+	TRY(publish(build, makings, err));
+	return show(build, makings, err);
+}
+
+/* ---- what is made ---- */
+
+static enum status
+hold_last(struct build *build, struct db_tx *tx, int16_t scope, struct last *last, struct err *err)
+{
+	/* Also what another server published just now, or served before the database was restored. */
+	TRY(crl_cache_sync(build->app, tx, build->ca, scope, err));
+	last->list = crl_cache_hold(build->app->crls, build->ca->ca_id, scope, &last->about);
+	if (build->now_s < last->about.this_update_s)
+		return err_set(err, ERR_CONFLICT, "crl_older",
+			"the clock stands before thisUpdate of list %lld: was it set back?",
+			(long long)last->about.number);
+	return OK;
+}
+
+/* In a transaction of its own: the number is on record before the key signs (invariant 1). */
+static enum status
+prepare(struct build *build, int16_t scope, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
+	TRY(crl_store_dir(build->dir, build->app->config.data_dir, build->ca->ca_id, err));
 	TRY(db_tx_begin(&tx, build->app->pool, err));
-	TRY(db_crl_reserve(&tx, build->ca->issuer_id, build->scope->scope, &build->number,
-		&build->wanted, err));
-	TRY(read_previous(build, &tx, err));
+	if (scope <= CRL_SCOPE_FULL) {
+		TRY(hold_last(build, &tx, CRL_SCOPE_DELTA, &build->last_delta, err));
+		scope = CRL_SCOPE_FULL;
+	}
+	TRY(hold_last(build, &tx, scope, &build->last, err));
+	TRY(db_crl_reserve(&tx, build->ca->issuer_id, scope, &build->turn, err));
+	if (scope == CRL_SCOPE_FULL)
+		TRY(db_crl_bases(&tx, build->ca->issuer_id, &build->oldest, &build->newest, err));
 	return db_tx_commit(&tx, err);
 }
 
-static enum status
-publish(struct build *build, size_t entries, struct bytes *der, struct err *err)
+static struct making *
+add_making(const struct build *build, struct makings *makings, int16_t scope, int64_t wanted,
+	int64_t validity_s)
 {
-	own_struct(db_tx) tx = { NULL, NULL };
-	own_struct(db_crl) crl = {
-		.issuer_id = build->ca->issuer_id,
-		.scope = build->scope->scope,
-		.number = build->number,
-		.this_update_s = build->now_s,
-		.next_update_s = build->now_s + build->app->config.crl_validity_s,
-		.published_at_s = build->now_s,
-		.entries = (int64_t)entries,
-		.der = *der,
-	};
+	struct making *making = &makings->at[makings->count++];
+	struct db_crl *about = &making->about;
 
-	*der = (struct bytes){ NULL, 0 };
-	ca_sha256(crl.sha256, view_of(&crl.der));
-	(void)snprintf(crl.ca_id, sizeof(crl.ca_id), "%s", build->ca->ca_id);
-	TRY(db_tx_begin(&tx, build->app->pool, err));
-	TRY(db_crl_publish(&tx, &crl, build->wanted, err));
-	/* Only what is committed may be seen (invariant 1). */
-	TRY(db_tx_commit(&tx, err));
-	return crl_cache_put(build->app->crls, &crl, err);
+	*making = (struct making){ .wanted = wanted, .list = { .fd = -1 } };
+	about->issuer_id = build->ca->issuer_id;
+	(void)snprintf(about->ca_id, sizeof(about->ca_id), "%s", build->ca->ca_id);
+	about->scope = scope;
+	about->number = build->turn.number;
+	about->this_update_s = about->published_at_s = build->now_s;
+	about->next_update_s = build->now_s + validity_s;
+	return making;
 }
 
-static enum status
-entries_to_der(struct build *build, size_t *entries, struct bytes *der, struct err *err)
-{
-	own_struct(db_tx) tx = { NULL, NULL };
-	struct ca_crl *crl = NULL;
-	enum status status;
-
-	TRY(db_tx_begin(&tx, build->app->pool, err));
-	status = fill(build, &tx, &crl, err);
-	if (status == OK) {
-		*entries = ca_crl_entry_count(crl);
-		db_tx_end(&tx);
-		status = sign(build, crl, der, err);
-	}
-	ca_crl_free(crl);
-	return status;
-}
-
-static enum status
-build_one(struct app *app, const struct app_ca *ca, const struct db_crl_scope *scope, struct err *err)
-{
-	struct build build = { .app = app, .ca = ca, .scope = scope,
-		.now_s = clock_wall_s(app->clock) };
-	own_struct(bytes) der = { NULL, 0 };
-	size_t entries = 0;
-	enum status status = reserve(&build, err);
-
-	if (status == OK)
-		status = entries_to_der(&build, &entries, &der, err);
-	if (status == OK)
-		status = hold_against_previous(&build, view_of(&der), err);
-	if (status == OK)
-		status = publish(&build, entries, &der, err);
-	db_crl_free(&build.previous);
-	if (status == OK)
-		log_event(LOG_DEBUG, "crl_published", NULL, LOG_STR("ca", ca->ca_id),
-			LOG_INT("scope", scope->scope), LOG_INT("number", build.number),
-			LOG_INT("entries", entries));
-	return status;
-}
-
-/* The full list of a large CA goes by the clock alone: relying parties follow the shards. */
 static bool
-may_wait(struct app *app, const struct app_ca *ca, const struct db_crl_scope *scope, int64_t due_s)
+is_small(const struct app *app, int64_t full_bytes)
 {
+	return full_bytes <= app->config.crl_full_immediate_max_bytes;
+}
+
+/* Has the delta grown so much that it is no help beside the full list? */
+static bool
+is_grown(int64_t delta_entries, int64_t full_entries)
+{
+	return delta_entries > full_entries / 2;
+}
+
+/* From which full list the delta goes on, and whether the one that is being made is a base from now on. */
+static struct db_crl_base
+choose_base(struct build *build)
+{
+	const struct db_crl_base self = { .number = build->turn.number,
+		.changes = build->turn.wanted };
+
+	if (!build->full)
+		return build->oldest;
+	build->base_alone = build->oldest.number == 0 ||
+	                    (!is_small(build->app, build->last.about.length_bytes) &&
+				    is_grown(build->last_delta.about.entries,
+					    build->last.about.entries));
+	build->base_moves =
+		build->newest.this_update_s + build->app->config.crl_refresh_s <= build->now_s;
+	if (build->base_alone)
+		return self;
+	return build->base_moves ? build->newest : build->oldest;
+}
+
+/* A delta; with full, or where it has no list to go on from, the full list as well. */
+static enum status
+make_delta(struct build *build, size_t *made, struct err *err)
+{
+	const struct config *config = &build->app->config;
+	own_struct(makings) makings = { .count = 0 };
+	struct db_crl_base base;
+	struct making *delta;
+
+	TRY(prepare(build, CRL_SCOPE_FULL, err));
+	build->full = build->full || build->oldest.number == 0;
+	base = choose_base(build);
+	delta = add_making(build, &makings, CRL_SCOPE_DELTA, build->turn.delta_wanted,
+		config->crl_delta_validity_s);
+	delta->about.base = base.number;
+	delta->changes = base.changes;
+	if (build->full)
+		(void)add_making(build, &makings, CRL_SCOPE_FULL, build->turn.wanted,
+			config->crl_validity_s);
+	*made = makings.count;
+	return make(build, &makings, err);
+}
+
+static enum status
+make_shard(struct build *build, int16_t scope, size_t *made, struct err *err)
+{
+	own_struct(makings) makings = { .count = 0 };
+
+	TRY(prepare(build, scope, err));
+	(void)add_making(build, &makings, scope, build->turn.wanted,
+		build->app->config.crl_validity_s);
+	*made = makings.count;
+	return make(build, &makings, err);
+}
+
+/* ---- rounds ---- */
+
+static bool
+is_refused(const struct err *err)
+{
+	return err->status == ERR_CONFLICT && (strcmp(err->code, "crl_lost_entry") == 0 ||
+						      strcmp(err->code, "crl_older") == 0 ||
+						      strcmp(err->code, "crl_overtaken") == 0);
+}
+
+/* Once an hour for the same: the list is refused again with every round. */
+static enum status
+put_event(struct app *app, const struct app_ca *ca, int16_t scope, const struct err *refusal,
+	struct err *err)
+{
+	struct db_event event = { .kind = "crl_refused", .severity = "critical" }, last[16];
+	struct db_event_filter filter = { .kind = event.kind,
+		.since_s = clock_wall_s(app->clock) - 3600 };
+	own_struct(db_tx) tx = { NULL, NULL };
+	size_t count;
+
+	(void)snprintf(event.detail, sizeof(event.detail),
+		"{\"ca\": \"%s\", \"code\": \"%s\", \"scope\": %d}", ca->ca_id, refusal->code,
+		(int)scope);
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_event_list(&tx, &filter, COUNT_OF(last), last, &count, err));
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(last[i].detail, event.detail) == 0)
+			return OK;
+	TRY(db_event_put(&tx, &event, err));
+	return db_tx_commit(&tx, err);
+}
+
+/* One list that cannot be published must not keep the others back. */
+static enum status
+settle(struct app *app, const struct app_ca *ca, int16_t scope, enum status status, size_t made,
+	const struct err *one, struct err *err)
+{
+	struct err lost;
+
+	if (status == OK) {
+		metric_add(METRIC_CRL_PUBLISHED, (int64_t)made);
+		return OK;
+	}
+	metric_add(is_refused(one) ? METRIC_CRL_REFUSED : METRIC_CRL_FAILED, 1);
+	if (status == ERR_UNAVAILABLE) {
+		*err = *one;
+		return status;
+	}
+	log_error(LOG_ERROR, "crl_not_published", NULL, one);
+	if (is_refused(one) && put_event(app, ca, scope, one, &lost) != OK)
+		log_error(LOG_WARN, "event_not_recorded", NULL, &lost);
+	return OK;
+}
+
+static enum status
+run_one(struct app *app, const struct app_ca *ca, int16_t scope, size_t *published, struct err *err)
+{
+	own_struct(build) build = { .app = app, .ca = ca, .now_s = clock_wall_s(app->clock),
+		.full = scope == CRL_SCOPE_FULL };
+	size_t made = 0;
+	struct err one;
+	enum status status = scope <= CRL_SCOPE_FULL ? make_delta(&build, &made, &one)
+	                                             : make_shard(&build, scope, &made, &one);
+
+	TRY(settle(app, ca, scope, status, made, &one, err));
+	*published += status == OK ? made : 0;
+	return OK;
+}
+
+/* What is due of the scopes below the shards. */
+struct whole {
+	bool delta, full; /* due … */
+	bool small;       /* … and the full list does not take long */
+};
+
+/* The full list of a large CA goes by the clock alone, unless the delta has grown too much. */
+static bool
+may_wait(const struct db_crl_scope *scope, const struct crl_cache_health *health, int64_t due_s)
+{
+	return scope->next_update_s > due_s && !is_grown(health->delta_entries, health->full_entries);
+}
+
+static struct whole
+judge_whole(struct app *app, const struct app_ca *ca, const struct db_crl_scope *due, size_t count,
+	int64_t due_s)
+{
+	struct whole whole = { .delta = false };
 	struct crl_cache_health health;
 
-	if (scope->scope != CRL_SCOPE_FULL || scope->next_update_s <= due_s)
-		return false;
 	crl_cache_health(app->crls, ca->ca_id, &health);
-	/* 37 octets of serial and date, 12 of a reason. */
-	return health.full_entries * 49 > app->config.crl_full_immediate_max_bytes;
+	whole.small = is_small(app, health.full_bytes);
+	for (size_t i = 0; i < count && due[i].scope <= CRL_SCOPE_FULL; i++) {
+		if (due[i].scope == CRL_SCOPE_DELTA)
+			whole.delta = true;
+		else
+			whole.full = whole.small || !may_wait(&due[i], &health, due_s);
+	}
+	return whole;
 }
 
-static enum metric
-outcome_of(enum status status, const struct err *err)
+static enum status
+read_due(struct app *app, const struct app_ca *ca, int64_t due_s, struct db_crl_scope *due,
+	size_t *count, struct err *err)
 {
-	if (status == OK)
-		return METRIC_CRL_PUBLISHED;
-	return status == ERR_CONFLICT && (strcmp(err->code, "crl_lost_entry") == 0 ||
-						 strcmp(err->code, "crl_older") == 0 ||
-						 strcmp(err->code, "crl_overtaken") == 0)
-	               ? METRIC_CRL_REFUSED
-	               : METRIC_CRL_FAILED;
+	own_struct(db_tx) tx = { NULL, NULL };
+	int64_t delta_due_s = clock_wall_s(app->clock) + app->config.crl_delta_validity_s / 2;
+
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_crl_scopes_due(&tx, ca->issuer_id, due_s, delta_due_s, due, CRL_SCOPES, count, err));
+	return db_tx_commit(&tx, err);
 }
 
+/* The delta first, for it says all; a full list that takes its time last. */
 static enum status
 run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *err)
 {
 	struct db_crl_scope due[CRL_SCOPES];
+	struct whole whole;
 	size_t count;
 	int64_t due_s = clock_wall_s(app->clock) + app->config.crl_validity_s -
 		app->config.crl_refresh_s;
 
-	{
-		own_struct(db_tx) tx = { NULL, NULL };
-
-		TRY(db_tx_begin(&tx, app->pool, err));
-		TRY(db_crl_scopes_due(&tx, ca->issuer_id, due_s, due, CRL_SCOPES, &count, err));
-		TRY(db_tx_commit(&tx, err));
-	}
-	for (size_t i = 0; i < count && !app->stopping; i++) {
-		struct err one;
-		enum status status;
-
-		if (may_wait(app, ca, &due[i], due_s))
-			continue;
-		status = build_one(app, ca, &due[i], &one);
-		metric_add(outcome_of(status, &one), 1);
-		if (status == ERR_UNAVAILABLE) {
-			*err = one;
-			return status;
-		}
-		/* One list that cannot be published must not keep the others back. */
-		if (status != OK)
-			log_error(LOG_ERROR, "crl_not_published", NULL, &one);
-		else
-			(*published)++;
-	}
+	TRY(read_due(app, ca, due_s, due, &count, err));
+	whole = judge_whole(app, ca, due, count, due_s);
+	if (whole.full && whole.small)
+		TRY(run_one(app, ca, CRL_SCOPE_FULL, published, err));
+	else if (whole.delta)
+		TRY(run_one(app, ca, CRL_SCOPE_DELTA, published, err));
+	for (size_t i = 0; i < count && !app->stopping; i++)
+		if (due[i].scope > CRL_SCOPE_FULL)
+			TRY(run_one(app, ca, due[i].scope, published, err));
+	if (whole.full && !whole.small && !app->stopping)
+		TRY(run_one(app, ca, CRL_SCOPE_FULL, published, err));
 	return OK;
 }
 

@@ -1,5 +1,6 @@
 #include "server/protocol/crl.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -8,6 +9,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "ca/crl.h"
+#include "ca/digest.h"
 #include "server/app.h"
 #include "server/protocol/crl_store.h"
 
@@ -15,17 +18,19 @@
 /* A relying party learns of a revocation no later than this after the list was published. */
 #define MAX_AGE_S 60
 
-/* The octets of a list: the cache's, and each answer's that is being sent. A thousand slow readers of a
- * large list hold one of it. */
-struct octets {
+/*
+ * The octets of a list: the cache's, and each answer's that is being sent. A thousand slow readers of a
+ * large list share it, whether it lies in memory or in a file that has another name or none by then.
+ */
+struct crl_list {
 	atomic_uint references;
-	struct bytes der;
+	struct pile pile;
 };
 
 struct cached_ca {
 	char ca_id[CA_ID_BYTES]; /* "": unused */
-	struct db_crl lists[CRL_SCOPES]; /* number 0: none; at scope + 1; without their DER */
-	struct octets *octets[CRL_SCOPES];
+	struct db_crl about[CRL_SCOPES]; /* number 0: none; at CRL_SCOPE_AT(scope) */
+	struct crl_list *lists[CRL_SCOPES];
 };
 
 struct crl_cache {
@@ -34,24 +39,34 @@ struct crl_cache {
 	struct cached_ca cas[CACHE_CAS_MAX];
 };
 
-static void
-octets_drop(void *arg)
+const struct pile *
+crl_list_pile(const struct crl_list *list)
 {
-	struct octets *octets = arg;
+	return &list->pile;
+}
 
-	if (octets == NULL || atomic_fetch_sub(&octets->references, 1) != 1)
+void
+crl_list_drop(struct crl_list *list)
+{
+	if (list == NULL || atomic_fetch_sub(&list->references, 1) != 1)
 		return;
-	bytes_free(&octets->der);
-	mem_free(octets);
+	pile_free(&list->pile);
+	mem_free(list);
+}
+
+static void
+list_drop(void *list)
+{
+	crl_list_drop(list);
 }
 
 static void
 forget(struct cached_ca *ca)
 {
 	for (size_t i = 0; i < CRL_SCOPES; i++)
-		octets_drop(ca->octets[i]);
+		crl_list_drop(ca->lists[i]);
+	memset(ca->about, 0, sizeof(ca->about));
 	memset(ca->lists, 0, sizeof(ca->lists));
-	memset(ca->octets, 0, sizeof(ca->octets));
 }
 
 void
@@ -79,62 +94,70 @@ find_ca(struct crl_cache *cache, const char *ca_id, bool make)
 	return NULL;
 }
 
-static int64_t
-cached_number(struct crl_cache *cache, const char *ca_id, int16_t scope)
+struct crl_list *
+crl_cache_hold(struct crl_cache *cache, const char *ca_id, int16_t scope, struct db_crl *about)
 {
+	struct crl_list *list = NULL;
 	struct cached_ca *ca;
-	int64_t number = 0;
 
 	(void)pthread_rwlock_rdlock(&cache->lock);
 	ca = find_ca(cache, ca_id, false);
 	if (ca != NULL)
-		number = ca->lists[scope + 1].number;
+		list = ca->lists[CRL_SCOPE_AT(scope)];
+	if (list != NULL)
+		atomic_fetch_add(&list->references, 1);
+	if (list != NULL && about != NULL)
+		*about = ca->about[CRL_SCOPE_AT(scope)];
 	(void)pthread_rwlock_unlock(&cache->lock);
-	return number;
+	return list;
 }
 
-/* Takes crl if it is newer; true: it is in place now. */
-static bool
-put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
+static int64_t
+cached_number(struct crl_cache *cache, const char *ca_id, int16_t scope)
 {
-	struct octets *octets = mem_zalloc(sizeof(*octets));
-	struct cached_ca *ca = NULL;
-	bool newer = false;
+	struct db_crl about = { .number = 0 };
+	own(crl_list) list = crl_cache_hold(cache, ca_id, scope, &about);
 
-	*err = (struct err){ .status = OK };
-	if (octets == NULL) {
-		db_crl_free(crl);
-		*crl = (struct db_crl){ .number = 0 };
-		(void)err_memory(err);
-		return false;
+	return list != NULL ? about.number : 0;
+}
+
+/* Takes a list, and puts it in place if it is newer. */
+static enum status
+put(struct crl_cache *cache, const struct db_crl *crl, struct pile *pile, struct err *err)
+{
+	struct crl_list *list = mem_zalloc(sizeof(*list));
+	struct cached_ca *ca;
+
+	if (list == NULL) {
+		pile_free(pile);
+		return err_memory(err);
 	}
-	*octets = (struct octets){ 1, crl->der };
-	crl->der = (struct bytes){ NULL, 0 };
+	atomic_init(&list->references, 1);
+	list->pile = *pile;
+	*pile = (struct pile){ .fd = -1 };
 	(void)pthread_rwlock_wrlock(&cache->lock);
 	ca = find_ca(cache, crl->ca_id, true);
-	newer = ca != NULL && crl->number > ca->lists[crl->scope + 1].number;
-	if (newer) {
-		struct octets *old = ca->octets[crl->scope + 1];
+	if (ca != NULL && crl->number > ca->about[CRL_SCOPE_AT(crl->scope)].number) {
+		struct crl_list *old = ca->lists[CRL_SCOPE_AT(crl->scope)];
 
-		ca->lists[crl->scope + 1] = *crl;
-		ca->octets[crl->scope + 1] = octets;
-		octets = old;
+		ca->about[CRL_SCOPE_AT(crl->scope)] = *crl;
+		ca->lists[CRL_SCOPE_AT(crl->scope)] = list;
+		list = old;
 	}
 	(void)pthread_rwlock_unlock(&cache->lock);
-	octets_drop(octets);
-	*crl = (struct db_crl){ .number = 0 };
+	crl_list_drop(list);
 	if (ca == NULL)
-		(void)err_set(err, ERR_TOO_LARGE, "crl_cache_full", "lists of at most %d CAs are held",
-			CACHE_CAS_MAX);
-	return newer;
+		return err_set(err, ERR_TOO_LARGE, "crl_cache_full",
+			"lists of at most %d CAs are held", CACHE_CAS_MAX);
+	return OK;
 }
 
 static void
-put_read(void *cache, struct db_crl *crl)
+put_read(void *cache, const struct db_crl *crl, struct pile *list)
 {
 	struct err err;
 
-	(void)put(cache, crl, &err);
+	(void)!put(cache, crl, list, &err);
 }
 
 enum status
@@ -155,15 +178,15 @@ crl_cache_new(struct crl_cache **out, const char *data_dir, struct err *err)
 }
 
 enum status
-crl_cache_put(struct crl_cache *cache, struct db_crl *crl, struct err *err)
+crl_cache_put(struct crl_cache *cache, const struct db_crl *crl, struct pile *list, struct err *err)
 {
 	struct err unkept;
 
 	/* First the file: from there on the list may be replaced and freed. */
 	if (crl->number > cached_number(cache, crl->ca_id, crl->scope) &&
-		crl_store_write(cache->data_dir, crl, &unkept) != OK)
+		crl_store_keep(cache->data_dir, crl, list, &unkept) != OK)
 		log_error(LOG_WARN, "crl_store_failed", NULL, &unkept);
-	return put(cache, crl, err) ? OK : err->status;
+	return put(cache, crl, list, err);
 }
 
 void
@@ -184,23 +207,79 @@ crl_cache_claim(struct app *app)
 	}
 }
 
+struct fetch {
+	struct pile *list;
+	struct ca_sha256 hash;
+};
+
+static enum status
+fetch_piece(void *arg, struct view octets, struct err *err)
+{
+	struct fetch *fetch = arg;
+
+	ca_sha256_add(&fetch->hash, octets);
+	return pile_add(fetch->list, octets.data, octets.len, err);
+}
+
+static enum status
+fetch_list(struct app *app, struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	own_struct(pile) list = { .fd = -1 };
+	struct fetch fetch = { .list = &list };
+	char dir[FILE_PATH_BYTES];
+	uint8_t sha256[DB_SHA256_BYTES];
+
+	TRY(crl_store_dir(dir, app->crls->data_dir, crl->ca_id, err));
+	pile_init(&list, dir, CRL_MEMORY_MAX_BYTES);
+	ca_sha256_begin(&fetch.hash);
+	TRY(db_crl_pieces(tx, crl, fetch_piece, &fetch, err));
+	TRY(pile_close(&list, err));
+	ca_sha256_end(&fetch.hash, sha256);
+	if (memcmp(sha256, crl->sha256, sizeof(sha256)) != 0)
+		return err_set(err, ERR_INTERNAL, "crl_spoilt",
+			"crl: list %lld of %s, scope %d: other octets in the database than were published",
+			(long long)crl->number, crl->ca_id, (int)crl->scope);
+	return crl_cache_put(app->crls, crl, &list, err);
+}
+
+static enum status
+sync_scope(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16_t scope,
+	int64_t number, struct err *err)
+{
+	int64_t cached = cached_number(app->crls, ca->ca_id, scope);
+	struct db_crl crl;
+
+	if (number < cached && ca->can_sign)
+		TRY(db_crl_overtake(tx, ca->issuer_id, scope, cached, err));
+	if (number <= cached)
+		return OK;
+	TRY(db_crl_latest(tx, ca->issuer_id, scope, &crl, err));
+	return fetch_list(app, tx, &crl, err);
+}
+
+enum status
+crl_cache_sync(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16_t scope,
+	struct err *err)
+{
+	struct db_crl crl = { .number = 0 };
+	struct err missing;
+	enum status status = db_crl_latest(tx, ca->issuer_id, scope, &crl, &missing);
+
+	if (status != OK && status != ERR_NOT_FOUND) {
+		*err = missing;
+		return status;
+	}
+	return sync_scope(app, tx, ca, scope, crl.number, err);
+}
+
 static enum status
 refresh_ca(struct app *app, struct db_tx *tx, const struct app_ca *ca, struct err *err)
 {
 	int64_t numbers[CRL_SCOPES];
 
 	TRY(db_crl_numbers(tx, ca->issuer_id, numbers, err));
-	for (int16_t scope = CRL_SCOPE_FULL; scope < CRL_SCOPES - 1; scope++) {
-		int64_t cached = cached_number(app->crls, ca->ca_id, scope);
-		struct db_crl crl = { .number = 0 };
-
-		if (numbers[scope + 1] < cached && ca->can_sign)
-			TRY(db_crl_overtake(tx, ca->issuer_id, scope, cached, err));
-		if (numbers[scope + 1] <= cached)
-			continue;
-		TRY(db_crl_latest(tx, ca->issuer_id, scope, &crl, err));
-		TRY(crl_cache_put(app->crls, &crl, err));
-	}
+	for (int16_t scope = CRL_SCOPE_DELTA; CRL_SCOPE_AT(scope) < CRL_SCOPES; scope++)
+		TRY(sync_scope(app, tx, ca, scope, numbers[CRL_SCOPE_AT(scope)], err));
 	return OK;
 }
 
@@ -224,7 +303,7 @@ crl_cache_health(struct crl_cache *cache, const char *ca_id, struct crl_cache_he
 	(void)pthread_rwlock_rdlock(&cache->lock);
 	ca = find_ca(cache, ca_id, false);
 	for (size_t i = 0; ca != NULL && i < CRL_SCOPES; i++) {
-		const struct db_crl *crl = &ca->lists[i];
+		const struct db_crl *crl = &ca->about[i];
 
 		if (crl->number == 0)
 			continue;
@@ -236,9 +315,16 @@ crl_cache_health(struct crl_cache *cache, const char *ca_id, struct crl_cache_he
 			out->first_next_update_s = crl->next_update_s;
 	}
 	if (ca != NULL) {
-		out->full_entries = ca->lists[0].entries;
-		out->full_number = ca->lists[0].number;
-		out->full_this_update_s = ca->lists[0].this_update_s;
+		const struct db_crl *full = &ca->about[CRL_SCOPE_AT(CRL_SCOPE_FULL)];
+		const struct db_crl *delta = &ca->about[CRL_SCOPE_AT(CRL_SCOPE_DELTA)];
+
+		out->full_entries = full->entries;
+		out->full_number = full->number;
+		out->full_this_update_s = full->this_update_s;
+		out->full_bytes = full->length_bytes;
+		out->delta_entries = delta->entries;
+		out->delta_number = delta->number;
+		out->delta_this_update_s = delta->this_update_s;
 	}
 	(void)pthread_rwlock_unlock(&cache->lock);
 }
@@ -262,44 +348,20 @@ struct answer {
 	char etag[72];
 	char last_modified[HTTP_DATE_BYTES];
 	char cache_control[64];
-	bool found;
-	int64_t next_update_s;
-	struct octets *octets; /* a reference, to be dropped */
 };
 
 static void
-answer_free(struct answer *answer)
+describe(struct answer *out, const struct db_crl *crl, int64_t now_s)
 {
-	octets_drop(answer->octets);
-}
-OWNER_STRUCT(answer, answer_free)
+	int64_t left_s = crl->next_update_s - now_s;
 
-/* A list may be replaced while it is being sent. */
-static void
-read_answer(struct crl_cache *cache, const char *ca_id, int16_t scope, int64_t now_s,
-	struct answer *out)
-{
-	const struct cached_ca *ca;
-
-	*out = (struct answer){ .found = false };
-	(void)pthread_rwlock_rdlock(&cache->lock);
-	ca = find_ca(cache, ca_id, false);
-	if (ca != NULL && ca->lists[scope + 1].number > 0) {
-		const struct db_crl *crl = &ca->lists[scope + 1];
-		int64_t left_s = crl->next_update_s - now_s;
-
-		out->found = true;
-		out->next_update_s = crl->next_update_s;
-		out->etag[0] = '"';
-		hex_encode(out->etag + 1, crl->sha256, sizeof(crl->sha256));
-		out->etag[65] = '"';
-		http_date(out->last_modified, crl->this_update_s);
-		(void)snprintf(out->cache_control, sizeof(out->cache_control), "public, max-age=%d",
-			(int)(left_s < 0 ? 0 : left_s < MAX_AGE_S ? left_s : MAX_AGE_S));
-		out->octets = ca->octets[scope + 1];
-		atomic_fetch_add(&out->octets->references, 1);
-	}
-	(void)pthread_rwlock_unlock(&cache->lock);
+	out->etag[0] = '"';
+	hex_encode(out->etag + 1, crl->sha256, sizeof(crl->sha256));
+	out->etag[65] = '"';
+	out->etag[66] = '\0';
+	http_date(out->last_modified, crl->this_update_s);
+	(void)snprintf(out->cache_control, sizeof(out->cache_control), "public, max-age=%d",
+		(int)(left_s < 0 ? 0 : left_s < MAX_AGE_S ? left_s : MAX_AGE_S));
 }
 
 /* RFC 9110 13.1.2: a list of entity tags, or "*"; weak comparison. */
@@ -335,28 +397,52 @@ no_list(const struct app *app, const char *ca_id, struct err *err)
 		"no CRL of this CA is published");
 }
 
+/* Takes list. Each answer has a descriptor of its own, which libmicrohttpd closes. */
+static enum status
+reply(struct request *request, unsigned status, struct crl_list *list, struct err *err)
+{
+	own(crl_list) held = list;
+	uint64_t len = pile_len(&held->pile);
+	int fd = held->pile.fd;
+
+	if (fd < 0) {
+		struct view all = buf_view(&held->pile.buf);
+
+		return request_reply_shared(request, status, "application/pkix-crl", all, list_drop,
+			give(held), err);
+	}
+	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, ERR_UNAVAILABLE, "file_descriptors", "no file can be opened");
+	return request_reply_fd(request, status, "application/pkix-crl", fd, len, err);
+}
+
 static enum status
 serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 {
 	const char *ca_id = request_param(request, "ca");
 	int64_t now_s = clock_wall_s(app->clock);
-	own_struct(answer) answer = { .found = false };
-	struct octets *octets;
+	struct db_crl about;
+	own(crl_list) list = crl_cache_hold(app->crls, ca_id, scope, &about);
+	struct answer answer;
 
-	read_answer(app->crls, ca_id, scope, now_s, &answer);
-	if (!answer.found)
+	if (list == NULL)
 		return no_list(app, ca_id, err);
-	if (answer.next_update_s <= now_s)
+	if (about.next_update_s <= now_s)
 		return err_set(err, ERR_UNAVAILABLE, "crl_expired",
 			"the CRL has run past its nextUpdate and no newer one could be made");
+	describe(&answer, &about, now_s);
 	TRY(request_reply_header(request, "ETag", answer.etag, err));
 	TRY(request_reply_header(request, "Last-Modified", answer.last_modified, err));
 	TRY(request_reply_header(request, "Cache-Control", answer.cache_control, err));
-	octets = answer.octets;
-	answer.octets = NULL;
 	/* RFC 9110 8.6: the Content-Length of a 304 is that of the list, which is not sent with it. */
-	return request_reply_shared(request, not_modified(request, &answer) ? 304 : 200,
-		"application/pkix-crl", view_of(&octets->der), octets_drop, octets, err);
+	return reply(request, not_modified(request, &answer) ? 304 : 200, give(list), err);
+}
+
+static enum status
+crl_delta(struct app *app, struct request *request, struct err *err)
+{
+	return serve(app, request, CRL_SCOPE_DELTA, err);
 }
 
 static enum status
@@ -380,6 +466,8 @@ crl_shard(struct app *app, struct request *request, struct err *err)
 
 const struct route CRL_ROUTES[] = {
 	{ .method = "GET", .path = "/crl/{ca}.crl", .handle = crl_full, .roles = ROLE_ANYONE,
+	  .listeners = EVERYWHERE, .inline_ok = true },
+	{ .method = "GET", .path = "/crl/{ca}/delta.crl", .handle = crl_delta, .roles = ROLE_ANYONE,
 	  .listeners = EVERYWHERE, .inline_ok = true },
 	{ .method = "GET", .path = "/crl/{ca}/{shard}.crl", .handle = crl_shard, .roles = ROLE_ANYONE,
 	  .listeners = EVERYWHERE, .inline_ok = true },

@@ -1,8 +1,6 @@
 #include "server/protocol/crl_store.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +11,8 @@
 #include "ca/digest.h"
 #include "ca/file.h"
 
-#define LIST_MAX_BYTES ((size_t)256 << 20)
+/* Octets of a file that are hashed at once. */
+#define BLOCK_BYTES ((size_t)64 << 10)
 #define CERTIFICATE_MAX_BYTES 65536
 #define OWNER_FILE "issuer.der"
 
@@ -29,28 +28,24 @@ OWNER(DIR, dir_close)
 static void
 scope_name(char out[16], int16_t scope)
 {
-	if (scope == CRL_SCOPE_FULL)
-		(void)snprintf(out, 16, "full.crl");
-	else
+	if (scope >= 0)
 		(void)snprintf(out, 16, "%02x.crl", (unsigned)scope);
+	else
+		(void)snprintf(out, 16, scope == CRL_SCOPE_FULL ? "full.crl" : "delta.crl");
 }
 
 /* False: not the name of a list. */
 static bool
 scope_of(int16_t *out, const char *name)
 {
-	uint8_t shard;
-	char again[16];
+	char own_name[16];
 
-	if (strcmp(name, "full.crl") == 0) {
-		*out = CRL_SCOPE_FULL;
-		return true;
+	for (*out = CRL_SCOPE_DELTA; *out < 256; (*out)++) {
+		scope_name(own_name, *out);
+		if (strcmp(own_name, name) == 0)
+			return true;
 	}
-	if (strlen(name) != 6 || !hex_decode(&shard, 1, name, 2))
-		return false;
-	*out = shard;
-	scope_name(again, shard);
-	return strcmp(again, name) == 0;
+	return false;
 }
 
 static enum status
@@ -63,88 +58,75 @@ ca_dir(char out[FILE_PATH_BYTES], const char *data_dir, const char *ca_id, struc
 	               : err_set(err, ERR_TOO_LARGE, "path_too_long", "data_dir: a shorter one wanted");
 }
 
-static enum status
-failed(const char *path, struct err *err)
+enum status
+crl_store_dir(char out[FILE_PATH_BYTES], const char *data_dir, const char *ca_id, struct err *err)
 {
-	return err_set(err, ERR_UNAVAILABLE, "crl_store", "%s: %s", path, strerror(errno));
-}
-
-static enum status
-fill(const char *path, struct view content, struct err *err)
-{
-	own_struct(fd) file = { open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644) };
-
-	if (file.fd < 0)
-		return failed(path, err);
-	for (size_t done = 0; done < content.len;) {
-		ssize_t wrote = write(file.fd, content.data + done, content.len - done);
-
-		if (wrote < 0)
-			return failed(path, err);
-		done += (size_t)wrote;
-	}
-	return OK;
-}
-
-/* Not made sure to be on the disk: what a power failure spoils is left out when it is read. */
-static enum status
-put(const char *dir, const char *name, struct view content, struct err *err)
-{
-	char path[FILE_PATH_BYTES], temporary[FILE_PATH_BYTES], suffix[32];
-
-	(void)snprintf(suffix, sizeof(suffix), ".new-%ld", (long)getpid());
-	TRY(file_path(path, dir, name, "", err));
-	TRY(file_path(temporary, dir, name, suffix, err));
-	if (fill(temporary, content, err) != OK) {
-		(void)unlink(temporary);
-		return err->status;
-	}
-	if (rename(temporary, path) != 0) {
-		(void)failed(path, err);
-		(void)unlink(temporary);
-		return err->status;
-	}
+	TRY(ca_dir(out, data_dir, ca_id, err));
+	(void)mkdir(out, 0755); /* where it fails, the files in it do, and say so */
 	return OK;
 }
 
 enum status
-crl_store_write(const char *data_dir, const struct db_crl *crl, struct err *err)
+crl_store_keep(const char *data_dir, const struct db_crl *crl, struct pile *list, struct err *err)
 {
-	char dir[FILE_PATH_BYTES], name[16];
+	char dir[FILE_PATH_BYTES], path[FILE_PATH_BYTES], name[16];
+	struct err refused;
 
-	TRY(ca_dir(dir, data_dir, crl->ca_id, err));
-	if (mkdir(dir, 0755) != 0 && errno != EEXIST)
-		return failed(dir, err);
+	TRY(crl_store_dir(dir, data_dir, crl->ca_id, err));
 	scope_name(name, crl->scope);
-	return put(dir, name, view_of(&crl->der), err);
+	TRY(file_path(path, dir, name, "", err));
+	if (pile_keep(list, path, &refused) != OK)
+		return err_set(err, ERR_UNAVAILABLE, "crl_store", "%s", refused.text);
+	return OK;
 }
 
 static enum status
-read_list(struct db_crl *out, const char *dir, const char *name, struct err *err)
+hash_list(struct db_crl *out, const struct pile *list, struct err *err)
 {
+	uint8_t block[BLOCK_BYTES];
+	struct ca_sha256 hash;
+
+	ca_sha256_begin(&hash);
+	for (uint64_t at = 0, len = pile_len(list); at < len;) {
+		size_t now = len - at < sizeof(block) ? (size_t)(len - at) : sizeof(block);
+
+		TRY(pile_read(list, at, block, now, err));
+		ca_sha256_add(&hash, (struct view){ block, now });
+		at += now;
+	}
+	ca_sha256_end(&hash, out->sha256);
+	out->length_bytes = (int64_t)pile_len(list);
+	return OK;
+}
+
+static enum status
+read_list(struct db_crl *out, struct pile *list, const char *dir, const char *name, struct err *err)
+{
+	own(ca_crl_reader) reader = NULL;
+	const struct ca_crl_info *info;
 	char path[FILE_PATH_BYTES];
 	struct ca_crl_entry entry;
-	struct ca_crl_view list;
-	bool more;
+	bool more = true;
 
 	TRY(file_path(path, dir, name, "", err));
-	TRY(file_read(&out->der, path, LIST_MAX_BYTES, err));
-	TRY(ca_crl_parse(&list, view_of(&out->der), err));
-	out->number = (int64_t)list.number;
-	out->this_update_s = list.this_update_s;
-	out->next_update_s = list.next_update_s;
-	ca_sha256(out->sha256, view_of(&out->der));
-	for (;;) {
-		TRY(ca_crl_next(&list.revoked, &entry, &more, err));
-		if (!more)
-			return OK;
-		out->entries++;
+	TRY(pile_open(list, path, CRL_MEMORY_MAX_BYTES, err));
+	TRY(ca_crl_reader_new(&reader, list, err));
+	info = ca_crl_reader_info(reader);
+	out->number = (int64_t)info->number;
+	out->this_update_s = info->this_update_s;
+	out->next_update_s = info->next_update_s;
+	out->base = (int64_t)info->base_number;
+	TRY(hash_list(out, list, err));
+	while (more) {
+		TRY(ca_crl_reader_next(reader, &entry, &more, err));
+		out->entries += more;
 	}
+	return OK;
 }
 
 static void
 read_ca(const char *data_dir, const char *ca_id,
-	void (*each)(void *arg, struct db_crl *crl), void *arg)
+	void (*each)(void *arg, const struct db_crl *crl, struct pile *list), void *arg)
 {
 	char path[FILE_PATH_BYTES];
 	struct dirent *found;
@@ -155,22 +137,24 @@ read_ca(const char *data_dir, const char *ca_id,
 	own(DIR) dir = opendir(path);
 
 	while (dir != NULL && (found = readdir(dir)) != NULL) {
+		own_struct(pile) list = { .fd = -1 };
 		struct db_crl crl = { .issuer_id = 0 };
 
 		if (!scope_of(&crl.scope, found->d_name))
 			continue;
 		memcpy(crl.ca_id, ca_id, strlen(ca_id) + 1);
-		if (read_list(&crl, path, found->d_name, &err) == OK) {
-			each(arg, &crl);
-			continue;
+		if (read_list(&crl, &list, path, found->d_name, &err) == OK) {
+			each(arg, &crl, &list);
+			list = (struct pile){ .fd = -1 };
+		} else {
+			log_error(LOG_WARN, "crl_file_left_out", NULL, &err);
 		}
-		log_error(LOG_WARN, "crl_file_left_out", NULL, &err);
-		db_crl_free(&crl);
 	}
 }
 
 void
-crl_store_read(const char *data_dir, void (*each)(void *arg, struct db_crl *crl), void *arg)
+crl_store_read(const char *data_dir,
+	void (*each)(void *arg, const struct db_crl *crl, struct pile *list), void *arg)
 {
 	char path[FILE_PATH_BYTES];
 	struct dirent *found;
@@ -185,8 +169,9 @@ crl_store_read(const char *data_dir, void (*each)(void *arg, struct db_crl *crl)
 			read_ca(data_dir, found->d_name, each, arg);
 }
 
+/* What was being made and is not (any more), and with lists also those. */
 static void
-delete_lists(const char *path)
+delete_files(const char *path, bool lists)
 {
 	own(DIR) dir = opendir(path);
 	char file[FILE_PATH_BYTES];
@@ -195,9 +180,20 @@ delete_lists(const char *path)
 	struct err err;
 
 	while (dir != NULL && (found = readdir(dir)) != NULL)
-		if (scope_of(&scope, found->d_name) &&
+		if ((strncmp(found->d_name, PILE_PREFIX, strlen(PILE_PREFIX)) == 0 ||
+			    (lists && scope_of(&scope, found->d_name))) &&
 			file_path(file, path, found->d_name, "", &err) == OK)
 			(void)unlink(file);
+}
+
+static enum status
+put_owner(const char *dir, const char *path, struct view certificate, struct err *err)
+{
+	own_struct(pile) owner = { .fd = -1 };
+
+	pile_init(&owner, dir, CERTIFICATE_MAX_BYTES);
+	TRY(pile_add(&owner, certificate.data, certificate.len, err));
+	return pile_keep(&owner, path, err);
 }
 
 bool
@@ -205,16 +201,16 @@ crl_store_claim(const char *data_dir, const char *ca_id, struct view certificate
 {
 	own_struct(bytes) owner = { NULL, 0 };
 	char dir[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+	bool ours;
 	struct err err;
 
-	if (ca_dir(dir, data_dir, ca_id, &err) != OK ||
+	if (crl_store_dir(dir, data_dir, ca_id, &err) != OK ||
 		file_path(path, dir, OWNER_FILE, "", &err) != OK)
 		return false;
-	if (file_read(&owner, path, CERTIFICATE_MAX_BYTES, &err) == OK &&
-		view_equal(view_of(&owner), certificate))
-		return true;
-	delete_lists(dir);
-	if ((mkdir(dir, 0755) != 0 && errno != EEXIST) || put(dir, OWNER_FILE, certificate, &err) != OK)
+	ours = file_read(&owner, path, CERTIFICATE_MAX_BYTES, &err) == OK &&
+	       view_equal(view_of(&owner), certificate);
+	delete_files(dir, !ours);
+	if (!ours && put_owner(dir, path, certificate, &err) != OK)
 		log_event(LOG_WARN, "crl_store_failed", NULL, LOG_STR("dir", dir));
-	return false;
+	return ours;
 }

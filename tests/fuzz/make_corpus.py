@@ -43,9 +43,14 @@ def entry(shard, low, reason):
     return der(0x30, *parts)
 
 
-def crl(entries, shard=None):
+def crl(entries, shard=None, base=None, freshest=False):
     """The TBSCertList alone, and the list with a signature that nobody looks at."""
     extensions = [AKI, NUMBER]
+    if base is not None:
+        extensions.append(der(0x30, oid("551d1b"), der(0x01, b"\xff"), der(0x04, der(0x02, bytes([base])))))
+    if freshest:
+        url = b"http://ca.example.com/crl/issuing-1/delta.crl"
+        extensions.append(der(0x30, oid("551d2e"), der(0x04, der(0x30, der(0x30, der(0xa0, der(0xa0, der(0x86, url))))))))
     if shard is not None:
         url = b"http://ca.example.com/crl/issuing-1/%02x.crl" % shard
         extensions.append(der(0x30, oid("551d1c"), der(0x01, b"\xff"),
@@ -63,6 +68,10 @@ def lists():
         "empty": crl([]),
         "full": crl([entry(0, 1, None), entry(1, 2, 1), entry(200, 3, 6)]),
         "shard": crl([entry(42, low, 4) for low in range(1, 20)], 42),
+        "with_delta": crl([entry(0, 1, None), entry(1, 2, 6)], freshest=True),
+        "delta": crl([entry(0, 1, 8), entry(1, 2, 6)], base=5),
+        "delta_ahead": crl([], base=9),
+        "removed_from_full": crl([entry(0, 1, 8)]),
         "wrong_shard": crl([entry(41, 1, 4)], 42),
         "descending": crl([entry(0, 2, None), entry(0, 1, None)]),
     }

@@ -61,16 +61,25 @@ def walk(stack, receipts):
 def walk_lists(stack, issuers):
     """Every list that was ever published: signed, its number growing, no entry lost that is not lifted."""
     last = {}
-    rows = stack.query("SELECT issuer_id, scope, number, der FROM jitrca.crl ORDER BY issuer_id, scope, number")
-    for issuer_id, scope, number, der in rows:
-        crl = x509.load_der_x509_crl(bytes(der))
+    rows = stack.query("SELECT l.issuer_id, l.scope, l.number, l.base, l.length, l.sha256,"
+                       " string_agg(p.octets, ''::bytea ORDER BY p.piece) FROM jitrca.crl l"
+                       " LEFT JOIN jitrca.crl_piece p USING (issuer_id, scope, number)"
+                       " GROUP BY l.issuer_id, l.scope, l.number ORDER BY l.issuer_id, l.scope, l.number")
+    for issuer_id, scope, number, base, length, sha256, der in rows:
+        der = bytes(der)
+        assert len(der) == length and hashlib.sha256(der).digest() == bytes(sha256)
+        crl = x509.load_der_x509_crl(der)
         assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == number
         verify_signed(issuers[issuer_id], crl.signature, crl.tbs_certlist_bytes, crl.signature_hash_algorithm)
         listed = {entry.serial_number for entry in crl}
         if scope >= 0:
             assert all(serial.to_bytes(16, "big")[1] == scope for serial in listed), f"shard {scope}: a stranger"
-        assert listed >= last.get((issuer_id, scope), set()), f"scope {scope}, number {number}: an entry was lost"
-        last[issuer_id, scope] = listed
+        if scope == -2:
+            indicator = crl.extensions.get_extension_for_class(x509.DeltaCRLIndicator)
+            assert indicator.critical and indicator.value.crl_number == base <= number
+        key = (issuer_id, scope, base)
+        assert listed >= last.get(key, set()), f"scope {scope}, number {number}: an entry was lost"
+        last[key] = listed
     return len(rows)
 
 

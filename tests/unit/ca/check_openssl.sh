@@ -1,6 +1,7 @@
 #!/bin/sh
 # Holds what the tests made against OpenSSL and GnuTLS.
 #   check_openssl.sh leaf DIR SECONDS   DIR/leaf.pem under DIR/issuing-1.crt, DIR/root.crt
+#   check_openssl.sh delta DIR SECONDS good|revoked   DIR/full.crl, DIR/delta.crl, DIR/leaf.pem
 #   check_openssl.sh crl DIR SECONDS    DIR/list.crl (DER) and, if there, DIR/leaf.pem, which must be revoked
 set -eu
 kind=$1 dir=$2 at=$3
@@ -37,5 +38,27 @@ crl)
 		case $said in *"certificate revoked"*) ;; *) complain "openssl verify: $said" ;; esac
 	fi
 	;;
-*) complain "leaf or crl wanted" ;;
+delta)
+	# DIR/full.crl alone says the opposite of what it says with DIR/delta.crl.
+	want=$4
+	cat "$dir/issuing-1.crt" "$dir/root.crt" >"$dir/cas.pem"
+	for list in full delta; do
+		quiet openssl crl -inform DER -in "$dir/$list.crl" -noout -text -CAfile "$dir/cas.pem"
+		openssl crl -inform DER -in "$dir/$list.crl" -noout -CAfile "$dir/cas.pem" 2>&1 | grep -q 'verify OK' ||
+			complain "openssl crl: signature of $list"
+		quiet certtool --crl-info --inder --infile "$dir/$list.crl"
+		openssl crl -inform DER -in "$dir/$list.crl" -out "$dir/$list.pem"
+	done
+	verdict() {
+		said=$(openssl verify -attime "$at" -crl_check "$@" -CAfile "$dir/root.crt" -untrusted "$dir/issuing-1.crt" \
+			-CRLfile "$dir/full.pem" "$dir/leaf.pem" 2>&1) && { echo good; return; }
+		case $said in *"certificate revoked"*) echo revoked ;; *) echo "$said" ;; esac
+	}
+	alone=$(verdict)
+	cat "$dir/full.pem" "$dir/delta.pem" >"$dir/both.pem"
+	with=$(verdict -use_deltas -extended_crl -CRLfile "$dir/both.pem")
+	[ "$with" = "$want" ] || complain "with the delta: $want wanted, $with found"
+	[ "$alone" != "$want" ] || complain "without the delta: $alone"
+	;;
+*) complain "leaf, crl or delta wanted" ;;
 esac

@@ -37,22 +37,91 @@ head_of(struct fixture *f, uint64_t number, const char *url)
 	};
 }
 
+/* The octets of a closed pile. */
+static void
+take_octets(struct bytes *out, const struct pile *pile)
+{
+	struct err err;
+
+	out->len = (size_t)pile_len(pile);
+	out->data = mem_alloc(out->len + 1);
+	assert_non_null(out->data);
+	assert_ok(pile_read(pile, 0, out->data, out->len, &err));
+}
+
+static void
+put_octets(struct pile *out, struct view octets)
+{
+	struct err err;
+
+	pile_init(out, "/tmp", 1 << 20);
+	assert_ok(pile_add(out, octets.data, octets.len, &err));
+	assert_ok(pile_close(out, &err));
+}
+
 static enum status
 make_list(struct fixture *f, const struct ca_crl_head *head, const struct serial *serials,
 	size_t count, int reason, struct bytes *der, struct err *err)
 {
+	own_struct(pile) list = { .fd = -1 };
+	uint8_t sha256[32], again[32];
 	struct ca_crl *crl = NULL;
-	enum status status = ca_crl_begin(&crl, head, err);
+	enum status status = ca_crl_begin(&crl, head, f->dir, err);
 
 	*der = (struct bytes){ NULL, 0 };
+	pile_init(&list, f->dir, 4096);
 	for (size_t i = 0; status == OK && i < count; i++)
 		status = ca_crl_add(crl, &serials[i], NOW_S - 100, reason, err);
 	if (status == OK)
 		assert_int_equal(ca_crl_entry_count(crl), count);
 	if (status == OK)
-		status = ca_crl_sign(crl, f->signer, der, err);
+		status = ca_crl_sign(crl, f->signer, &list, sha256, err);
 	ca_crl_free(crl);
-	return status;
+	if (status != OK)
+		return status;
+	mem_fail_at(-1); /* what follows is the test's own */
+	take_octets(der, &list);
+	ca_sha256(again, view_of(der));
+	assert_memory_equal(again, sha256, sizeof(again));
+	return OK;
+}
+
+static enum status
+read_about(struct view der, struct ca_crl_info *out, struct err *err)
+{
+	own_struct(pile) pile = { .fd = -1 };
+	own(ca_crl_reader) reader = NULL;
+
+	put_octets(&pile, der);
+	TRY(ca_crl_reader_new(&reader, &pile, err));
+	*out = *ca_crl_reader_info(reader);
+	return OK;
+}
+
+/* Whether after keeps what before has. */
+static enum status
+keeps(struct view before, struct view after, bool holds_lift, struct err *err)
+{
+	own_struct(pile) before_pile = { .fd = -1 };
+	own_struct(pile) after_pile = { .fd = -1 };
+	own(ca_crl_reader) reader = NULL;
+	own(ca_crl_gate) gate = NULL;
+	struct ca_crl_entry entry;
+	bool more = true;
+
+	put_octets(&before_pile, before);
+	put_octets(&after_pile, after);
+	TRY(ca_crl_gate_new(&gate, &before_pile, holds_lift, err));
+	TRY(ca_crl_reader_new(&reader, &after_pile, err));
+	for (;;) {
+		struct serial serial;
+
+		TRY(ca_crl_reader_next(reader, &entry, &more, err));
+		if (!more)
+			return ca_crl_gate_end(gate, err);
+		memcpy(serial.octets, entry.serial.data, SERIAL_BYTES);
+		TRY(ca_crl_gate_pass(gate, &serial, err));
+	}
 }
 
 /* ---- what comes out ---- */
@@ -108,13 +177,16 @@ openssl_and_certtool_read_every_list(void **state)
 	}
 }
 
+/* More than a reader's window, so that entries lie across its end. */
 static void
 a_list_says_what_was_put_in(void **state)
 {
-	struct serial serials[200];
+	static struct serial serials[3000];
 	own_struct(bytes) der = { NULL, 0 };
+	own_struct(pile) pile = { .fd = -1 };
+	own(ca_crl_reader) reader = NULL;
+	const struct ca_crl_info *info;
 	struct ca_crl_entry entry;
-	struct ca_crl_view view;
 	struct ca_crl_head head;
 	struct fixture f;
 	size_t count = 0;
@@ -124,15 +196,18 @@ a_list_says_what_was_put_in(void **state)
 	(void)state;
 	fixture_make(&f, KEY_EC_P256);
 	for (uint32_t i = 0; i < COUNT_OF(serials); i++)
-		serials[i] = serial_of((uint8_t)i, next_year(), i);
+		serials[i] = serial_of((uint8_t)(i / 12), next_year(), i);
 	head = head_of(&f, 77, NULL);
 	assert_ok(make_list(&f, &head, serials, COUNT_OF(serials), 4, &der, &err));
-	assert_ok(ca_crl_parse(&view, view_of(&der), &err));
-	assert_int_equal(view.number, 77);
-	assert_int_equal(view.this_update_s, NOW_S);
-	assert_int_equal(view.next_update_s, NOW_S + 7 * DAY_S);
+	put_octets(&pile, view_of(&der));
+	assert_ok(ca_crl_reader_new(&reader, &pile, &err));
+	info = ca_crl_reader_info(reader);
+	assert_int_equal(info->number, 77);
+	assert_int_equal(info->this_update_s, NOW_S);
+	assert_int_equal(info->next_update_s, NOW_S + 7 * DAY_S);
+	assert_false(info->delta);
 	for (;; count++) {
-		assert_ok(ca_crl_next(&view.revoked, &entry, &more, &err));
+		assert_ok(ca_crl_reader_next(reader, &entry, &more, &err));
 		if (!more)
 			break;
 		assert_memory_equal(entry.serial.data, serials[count].octets, SERIAL_BYTES);
@@ -143,14 +218,126 @@ a_list_says_what_was_put_in(void **state)
 	fixture_end(&f);
 }
 
+/* ---- deltas (RFC 5280 5.2.4, 5.2.6) ---- */
+
+static struct ca_crl_head
+delta_head(struct fixture *f, uint64_t number, uint64_t base)
+{
+	struct ca_crl_head head = head_of(f, number, NULL);
+
+	head.delta = true;
+	head.base_number = base;
+	return head;
+}
+
+/* Revoked on the delta, not on its base; held on the base, lifted on the delta. */
+static void
+openssl_takes_what_a_delta_says(void **state)
+{
+	static const enum ca_key_type TYPES[] = { KEY_EC_P256, KEY_EC_P384, KEY_RSA_3072 };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(TYPES); i++) {
+		struct ca_request request = fixture_request();
+		struct ca_prepare_item item;
+		struct ca_sign_item done;
+		struct ca_crl_head full, delta;
+		own_struct(buf) pem = { .limit_bytes = 65536 };
+		struct bytes der;
+		struct ca_crl_info info;
+		struct fixture f;
+		struct err err;
+
+		fixture_make(&f, TYPES[i]);
+		item = fixture_item(&f, 0, &request);
+		assert_ok(ca_signer_prepare(f.signer, &item, 1, &err));
+		done = (struct ca_sign_item){ .handle = item.handle };
+		assert_ok(ca_signer_sign(f.signer, &done, 1, &err));
+		assert_ok(ca_pem_encode(&pem, "CERTIFICATE", view_of(&done.der), &err));
+		write_file(f.dir, "leaf.pem", buf_view(&pem));
+		bytes_free(&done.der);
+
+		full = head_of(&f, 1, NULL);
+		full.freshest = URL "/crl/issuing-1/delta.crl";
+		assert_ok(make_list(&f, &full, NULL, 0, 0, &der, &err));
+		write_file(f.dir, "full.crl", view_of(&der));
+		bytes_free(&der);
+		delta = delta_head(&f, 2, 1);
+		assert_ok(make_list(&f, &delta, &item.serial, 1, 1, &der, &err));
+		write_file(f.dir, "delta.crl", view_of(&der));
+		assert_ok(read_about(view_of(&der), &info, &err));
+		assert_true(info.delta && info.base_number == 1 && info.number == 2);
+		bytes_free(&der);
+		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh delta %s %d revoked", f.dir,
+					 (int)NOW_S), 0);
+
+		full.number = 3;
+		assert_ok(make_list(&f, &full, &item.serial, 1, 6, &der, &err));
+		write_file(f.dir, "full.crl", view_of(&der));
+		bytes_free(&der);
+		delta = delta_head(&f, 4, 3);
+		assert_ok(make_list(&f, &delta, &item.serial, 1, 8, &der, &err));
+		write_file(f.dir, "delta.crl", view_of(&der));
+		bytes_free(&der);
+		assert_int_equal(run("sh tests/unit/ca/check_openssl.sh delta %s %d good", f.dir,
+					 (int)NOW_S), 0);
+		fixture_end(&f);
+	}
+}
+
+static void
+the_signer_holds_a_delta_to_its_full_list(void **state)
+{
+	struct serial one = serial_of(7, next_year(), 1);
+	own_struct(bytes) der = { NULL, 0 };
+	struct ca_crl_head head;
+	struct fixture f;
+	struct err err;
+
+	(void)state;
+	fixture_make(&f, KEY_EC_P256);
+	head = head_of(&f, 5, NULL);
+	assert_ok(make_list(&f, &head, &one, 1, 1, &der, &err));
+	bytes_free(&der);
+	head = delta_head(&f, 4, 3); /* after the full list 5 */
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_number");
+	head = delta_head(&f, 7, 6); /* there is no list 6 */
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
+	head = delta_head(&f, 5, 5); /* made with the full list */
+	assert_ok(make_list(&f, &head, NULL, 0, 0, &der, &err));
+	bytes_free(&der);
+	assert_refused(make_list(&f, &head, NULL, 0, 0, &der, &err), ERR_ARGUMENT, "crl_number");
+	head = delta_head(&f, 9, 5);
+	assert_ok(make_list(&f, &head, &one, 1, 8, &der, &err));
+	bytes_free(&der);
+	head = head_of(&f, 9, NULL); /* one sequence */
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_number");
+	head.number = 10;
+	head.freshest = URL "/crl/issuing-2/delta.crl";
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
+	head.freshest = URL "/crl/issuing-1/delta.crl";
+	assert_ok(make_list(&f, &head, &one, 1, 1, &der, &err));
+	/* The builder does not even begin what makes no sense. */
+	head.distribution_point = URL "/crl/issuing-1/07.crl";
+	bytes_free(&der);
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
+	head = delta_head(&f, 11, 12);
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
+	head = delta_head(&f, 11, 10);
+	head.distribution_point = URL "/crl/issuing-1/07.crl";
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
+	fixture_end(&f);
+}
+
 /* ---- what the builder refuses ---- */
 
 static void
 the_builder_refuses(void **state)
 {
 	struct serial a = serial_of(1, next_year(), 1), b = serial_of(1, next_year(), 2);
-	own_struct(bytes) der = { NULL, 0 };
+	own_struct(pile) list = { .fd = -1 };
 	struct ca_crl *crl = NULL;
+	uint8_t sha256[32];
 	struct ca_crl_head head;
 	struct fixture f;
 	struct err err;
@@ -160,20 +347,20 @@ the_builder_refuses(void **state)
 	fixture_make(&f, KEY_EC_P256);
 	head = head_of(&f, 1, NULL);
 	head.next_update_s = head.this_update_s;
-	assert_refused(ca_crl_begin(&crl, &head, &err), ERR_ARGUMENT, "crl_times");
+	assert_refused(ca_crl_begin(&crl, &head, "/tmp", &err), ERR_ARGUMENT, "crl_times");
 	head = head_of(&f, UINT64_MAX, NULL);
-	assert_refused(ca_crl_begin(&crl, &head, &err), ERR_ARGUMENT, "crl_number");
+	assert_refused(ca_crl_begin(&crl, &head, "/tmp", &err), ERR_ARGUMENT, "crl_number");
 	head = head_of(&f, 1, NULL);
 	head.issuer_certificate.len--;
-	assert_refused(ca_crl_begin(&crl, &head, &err), ERR_ARGUMENT, "certificate_malformed");
+	assert_refused(ca_crl_begin(&crl, &head, "/tmp", &err), ERR_ARGUMENT, "certificate_malformed");
 	memset(long_id, 'a', sizeof(long_id));
 	long_id[79] = '\0';
 	head = head_of(&f, 1, NULL);
 	head.ca_id = long_id;
-	assert_refused(ca_crl_begin(&crl, &head, &err), ERR_ARGUMENT, "crl_issuer");
+	assert_refused(ca_crl_begin(&crl, &head, "/tmp", &err), ERR_ARGUMENT, "crl_issuer");
 
 	head = head_of(&f, 1, NULL);
-	assert_ok(ca_crl_begin(&crl, &head, &err));
+	assert_ok(ca_crl_begin(&crl, &head, "/tmp", &err));
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 7, &err), ERR_ARGUMENT, "crl_reason");
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 8, &err), ERR_ARGUMENT, "crl_reason");
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 11, &err), ERR_ARGUMENT, "crl_reason");
@@ -185,9 +372,9 @@ the_builder_refuses(void **state)
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 0, &err), ERR_ARGUMENT, "crl_serial");
 	a.octets[0] = 0x80;
 	assert_refused(ca_crl_add(crl, &a, NOW_S, 0, &err), ERR_ARGUMENT, "crl_serial");
-	assert_ok(ca_crl_sign(crl, f.signer, &der, &err));
-	bytes_free(&der);
-	assert_refused(ca_crl_sign(crl, f.signer, &der, &err), ERR_ARGUMENT, "crl_state");
+	pile_init(&list, "/tmp", 4096);
+	assert_ok(ca_crl_sign(crl, f.signer, &list, sha256, &err));
+	assert_refused(ca_crl_sign(crl, f.signer, &list, sha256, &err), ERR_ARGUMENT, "crl_state");
 	b.octets[15]++;
 	assert_refused(ca_crl_add(crl, &b, NOW_S, 0, &err), ERR_ARGUMENT, "crl_state");
 	ca_crl_free(crl);
@@ -273,6 +460,7 @@ a_list_needs_a_beginning(void **state)
 #define AKI "301f 0603551d23 0418 3016 8014 0102030405060708090a0b0c0d0e0f1011121314 | "
 #define NUMBER "300a 0603551d14 0403 020109 | "
 #define EXTENSIONS "a02f 302d " AKI NUMBER
+#define DELTA(base) "300d 0603551d1b 0101ff 0403 0201" base " | "
 
 /* Octets of a text of hex digits, with a SEQUENCE around them. */
 static struct view
@@ -325,6 +513,14 @@ the_walk_refuses_each_broken_field(void **state)
 	static const struct {
 		const char *hex, *want_code;
 	} CASES[] = {
+		{ FRONT TIMES "a03e 303c " AKI NUMBER DELTA("0a"), "crl_delta" },
+		{ FRONT TIMES "a03e 303c " AKI NUMBER DELTA("ff"), "crl_malformed" },
+		{ FRONT TIMES "a04d 304b " AKI NUMBER DELTA("01") DELTA("01"), "crl_malformed" },
+		{ FRONT TIMES "a03b 3039 " AKI NUMBER "300a 0603551d1b 0403 020101", "crl_malformed" },
+		{ FRONT TIMES "a068 3066 " AKI NUMBER "3037 0603551d2e 0430 302e 302c a02a a028 8626"
+			      "687474703a2f2f63612e6578616d706c652e636f6d2f"
+			      "63726c2f69737375696e672d312f30302e63726c",
+			"crl_delta" },
 		{ FRONT TIMES "3046 " ENTRY_A ENTRY_B EXTENSIONS, NULL },
 		{ FRONT TIMES EXTENSIONS, NULL },
 		{ FRONT TIMES "3023 " ENTRY_A EXTENSIONS, NULL },
@@ -431,6 +627,28 @@ the_walk_refuses_each_broken_field(void **state)
 }
 
 static void
+the_walk_knows_a_delta(void **state)
+{
+	static const char *const DELTAS[] = {
+		FRONT TIMES "3031 302f " SERIAL_A WHEN "300c 300a 0603551d15 0403 0a0108"
+			    "a03e 303c " AKI NUMBER DELTA("08"),
+		FRONT TIMES "a03e 303c " AKI NUMBER DELTA("08"),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(DELTAS); i++) {
+		uint8_t octets[1024];
+		struct ca_crl_walk walk;
+		struct err err;
+
+		assert_ok(walk_in(7, wrap(octets, DELTAS[i]), &walk, &err));
+		assert_int_equal(walk.number, 9);
+		assert_int_equal(walk.base_number, 8);
+		assert_int_equal(walk.scope, CRL_SCOPE_DELTA);
+	}
+}
+
+static void
 the_walk_holds_the_outer_length(void **state)
 {
 	uint8_t octets[1024];
@@ -465,7 +683,7 @@ a_broken_list_is_not_read(void **state)
 {
 	struct serial one;
 	own_struct(bytes) der = { NULL, 0 };
-	struct ca_crl_view view;
+	struct ca_crl_info about;
 	struct ca_crl_head head;
 	struct fixture f;
 	struct err err;
@@ -476,24 +694,18 @@ a_broken_list_is_not_read(void **state)
 	head = head_of(&f, 1, NULL);
 	assert_ok(make_list(&f, &head, &one, 1, 0, &der, &err));
 	for (size_t len = 0; len < der.len; len++)
-		assert_refused(ca_crl_parse(&view, (struct view){ der.data, len }, &err),
+		assert_refused(read_about((struct view){ der.data, len }, &about, &err),
 			ERR_ARGUMENT, "crl_malformed");
 	for (size_t i = 0; i < der.len; i++) {
 		der.data[i] ^= 0x20; /* no crash; most are refused, some only mean another thing */
-		(void)(ca_crl_parse(&view, view_of(&der), &err) == OK);
+		(void)!keeps(view_of(&der), view_of(&der), true, &err);
 		der.data[i] ^= 0x20;
 	}
-	assert_ok(ca_crl_parse(&view, view_of(&der), &err));
+	assert_ok(read_about(view_of(&der), &about, &err));
 	fixture_end(&f);
 }
 
 /* ---- invariant 6: what was listed stays listed ---- */
-
-static bool
-drop_second(void *arg, const struct serial *serial)
-{
-	return serial_equal(serial, arg);
-}
 
 static void
 an_entry_must_not_be_lost(void **state)
@@ -523,28 +735,29 @@ an_entry_must_not_be_lost(void **state)
 	assert_ok(make_list(&f, &head, NULL, 0, 1, &none, &err));
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 3, 6, &held, &err));
-	assert_ok(ca_crl_keeps(view_of(&before), view_of(&same), NULL, NULL, &err));
-	assert_ok(ca_crl_keeps(view_of(&none), view_of(&same), NULL, NULL, &err));
-	assert_refused(ca_crl_keeps(view_of(&before), view_of(&fewer), NULL, NULL, &err),
+	assert_ok(keeps(view_of(&before), view_of(&same), true, &err));
+	assert_ok(keeps(view_of(&none), view_of(&same), true, &err));
+	assert_refused(keeps(view_of(&before), view_of(&fewer), true, &err),
 		ERR_CONFLICT, "crl_lost_entry");
 	assert_non_null(strstr(err.text, "11075f")); /* names the serial */
-	assert_refused(ca_crl_keeps(view_of(&before), view_of(&none), NULL, NULL, &err),
+	assert_refused(keeps(view_of(&before), view_of(&none), true, &err),
 		ERR_CONFLICT, "crl_lost_entry");
-	assert_refused(ca_crl_keeps(view_of(&same), view_of(&before), NULL, NULL, &err),
+	assert_refused(keeps(view_of(&same), view_of(&before), true, &err),
 		ERR_CONFLICT, "crl_lost_entry");
-	assert_ok(ca_crl_keeps(view_of(&same), view_of(&before), drop_second, &all[3], &err));
-	assert_ok(ca_crl_keeps(
-		view_of(&held), view_of(&none), NULL, NULL, &err)); /* a hold is lifted */
+	assert_ok(keeps(view_of(&held), view_of(&none), true, &err)); /* a hold is lifted */
+	/* … of which a delta tells. */
+	assert_refused(keeps(view_of(&held), view_of(&none), false, &err), ERR_CONFLICT,
+		"crl_lost_entry");
 	/* Expired before the previous list: it has been on one list since. */
 	all[0] = serial_of(7, expiry_month(NOW_S - 40 * DAY_S), 0);
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 1, 1, &old, &err));
-	assert_ok(ca_crl_keeps(view_of(&old), view_of(&none), NULL, NULL, &err));
+	assert_ok(keeps(view_of(&old), view_of(&none), true, &err));
 	bytes_free(&old);
 	all[0] = serial_of(7, expiry_month(NOW_S), 0); /* this month is not over */
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 1, 1, &old, &err));
-	assert_refused(ca_crl_keeps(view_of(&old), view_of(&none), NULL, NULL, &err), ERR_CONFLICT,
+	assert_refused(keeps(view_of(&old), view_of(&none), true, &err), ERR_CONFLICT,
 		"crl_lost_entry");
 	fixture_end(&f);
 }
@@ -571,7 +784,7 @@ an_entry_may_go_after_a_list_of_midnight(void **state)
 	assert_ok(make_list(&f, &head, &serial, 1, 1, &before, &err));
 	head.number++;
 	assert_ok(make_list(&f, &head, NULL, 0, 1, &none, &err));
-	assert_ok(ca_crl_keeps(view_of(&before), view_of(&none), NULL, NULL, &err));
+	assert_ok(keeps(view_of(&before), view_of(&none), true, &err));
 	fixture_end(&f);
 }
 
@@ -607,8 +820,10 @@ a_large_list_is_quick(void **state)
 {
 	enum { ENTRIES = 200000 };
 	struct ca_crl *crl = NULL;
+	own_struct(pile) list = { .fd = -1 };
 	own_struct(bytes) der = { NULL, 0 };
 	struct ca_crl_head head;
+	uint8_t sha256[32];
 	int64_t begin_us;
 	struct fixture f;
 	struct err err;
@@ -617,13 +832,16 @@ a_large_list_is_quick(void **state)
 	fixture_make(&f, KEY_EC_P256);
 	head = head_of(&f, 1, NULL);
 	begin_us = clock_mono_us();
-	assert_ok(ca_crl_begin(&crl, &head, &err));
+	assert_ok(ca_crl_begin(&crl, &head, "/tmp", &err));
 	for (uint32_t i = 0; i < ENTRIES; i++) {
 		struct serial serial = serial_of((uint8_t)(i * 256 / ENTRIES), next_year(), i);
 
 		assert_ok(ca_crl_add(crl, &serial, NOW_S - 100, 1, &err));
 	}
-	assert_ok(ca_crl_sign(crl, f.signer, &der, &err));
+	pile_init(&list, f.dir, CRL_MEMORY_MAX_BYTES);
+	assert_ok(ca_crl_sign(crl, f.signer, &list, sha256, &err));
+	assert_true(list.fd >= 0); /* not in memory */
+	take_octets(&der, &list);
 	print_message("%d entries, %zu octets: %.0f ms\n", ENTRIES, der.len,
 		(double)(clock_mono_us() - begin_us) / 1000);
 	ca_crl_free(crl);
@@ -642,10 +860,13 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(openssl_and_certtool_read_every_list),
 		cmocka_unit_test(a_list_says_what_was_put_in),
+		cmocka_unit_test(openssl_takes_what_a_delta_says),
+		cmocka_unit_test(the_signer_holds_a_delta_to_its_full_list),
 		cmocka_unit_test(the_builder_refuses),
 		cmocka_unit_test(the_signer_holds_numbers_and_shards),
 		cmocka_unit_test(a_list_needs_a_beginning),
 		cmocka_unit_test(the_walk_refuses_each_broken_field),
+		cmocka_unit_test(the_walk_knows_a_delta),
 		cmocka_unit_test(the_walk_holds_the_outer_length),
 		cmocka_unit_test(a_broken_list_is_not_read),
 		cmocka_unit_test(an_entry_must_not_be_lost),

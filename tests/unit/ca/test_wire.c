@@ -58,7 +58,7 @@ static void
 a_remote_signer_does_what_a_local_one_does(void **state)
 {
 	own_struct(ca_signer_info) info = { .ca_count = 0 };
-	own_struct(bytes) list = { NULL, 0 };
+	own_struct(pile) list = { .fd = -1 };
 	struct ca_prepare_item items[SIGNER_BATCH_MAX];
 	struct ca_sign_item done[SIGNER_BATCH_MAX];
 	struct ca_request request = fixture_request();
@@ -122,14 +122,15 @@ a_remote_signer_does_what_a_local_one_does(void **state)
 			.next_update_s = NOW_S + DAY_S,
 		};
 
-		assert_ok(ca_crl_begin(&crl, &head, &err));
+		assert_ok(ca_crl_begin(&crl, &head, "/tmp", &err));
 		for (uint32_t i = 1; i < 20000; i++) {
 			struct serial serial = { { 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 				(uint8_t)(i >> 16), (uint8_t)(i >> 8 & 255), (uint8_t)(i & 255) } };
 
 			assert_ok(ca_crl_add(crl, &serial, NOW_S, 1, &err));
 		}
-		assert_ok(ca_crl_sign(crl, remote, &list, &err));
+		pile_init(&list, "/tmp", CRL_MEMORY_MAX_BYTES);
+		assert_ok(ca_crl_sign(crl, remote, &list, digest, &err));
 		ca_crl_free(crl);
 	}
 	assert_refused(ca_signer_crl_begin(remote, "nobody", &err), ERR_DENIED, "ca_unknown");
