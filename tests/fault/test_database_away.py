@@ -72,6 +72,7 @@ def test_invariant_6_a_restored_database_does_not_bring_old_numbers_back(cluster
             cursor = connection.cursor()
             cursor.execute("CREATE TABLE public.scope AS SELECT * FROM jitrca.crl_scope")
             cursor.execute("CREATE TABLE public.list AS SELECT * FROM jitrca.crl")
+            cursor.execute("CREATE TABLE public.piece AS SELECT * FROM jitrca.crl_piece")
         for _ in range(3):
             with stack.db() as connection:
                 connection.cursor().execute("UPDATE jitrca.crl_scope SET wanted = wanted + 1 WHERE scope = 7")
@@ -87,6 +88,7 @@ def test_invariant_6_a_restored_database_does_not_bring_old_numbers_back(cluster
             cursor.execute("DELETE FROM jitrca.crl; DELETE FROM jitrca.crl_scope")
             cursor.execute("INSERT INTO jitrca.crl_scope SELECT * FROM public.scope")
             cursor.execute("INSERT INTO jitrca.crl SELECT * FROM public.list")
+            cursor.execute("INSERT INTO jitrca.crl_piece SELECT * FROM public.piece")
             cursor.execute("SET session_replication_role = origin")
         stack.start()
         assert number() >= served

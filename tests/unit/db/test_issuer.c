@@ -289,8 +289,8 @@ expired_revocations_go_once_they_were_on_one_more_list(void **state)
 		" generate_series(-1, 2) n WHERE ca_id = 'old'");
 	/* The list of shard 1 is older than the ends; that of shard 2 was never made. */
 	sql(tx, "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update, next_update, entries, sha256,"
-		" der) SELECT issuer_id, n, 1, now() - CASE n WHEN 1 THEN interval '50 days' ELSE"
-		" interval '1 day' END, now(), 0, '', '' FROM jitrca.issuer, generate_series(-1, 1) n"
+		" length) SELECT issuer_id, n, 1, now() - CASE n WHEN 1 THEN interval '50 days' ELSE"
+		" interval '1 day' END, now(), 0, '', 0 FROM jitrca.issuer, generate_series(-1, 1) n"
 		" WHERE ca_id = 'old'");
 	sql(tx, "INSERT INTO jitrca.revocation SELECT issuer_id, ('\\x01' || lpad(shard::text, 2, '0') ||"
 		" lpad(n::text, 28, '0'))::bytea, 1, now() - interval '90 days',"
