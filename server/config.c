@@ -282,7 +282,7 @@ static const struct key KEYS[] = {
 		.kind = KIND_SIZE,
 		AT(ocsp_cache_bytes),
 		.standard = "32MiB",
-		.least = 1 << 20,
+		.least = 64 << 10,
 		.most = INT64_C(64) << 30,
 		.about = "Signed answers in memory, at most; one takes about 1.2 KiB." },
 

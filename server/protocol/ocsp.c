@@ -236,7 +236,7 @@ ocsp_post(struct app *app, struct request *request, struct err *err)
 {
 	/* RFC 6960 A.1 */
 	if (strcmp(request_content_type(request), TYPE_REQUEST) != 0)
-		return err_set(err, ERR_ARGUMENT, "media_type_unsupported",
+		return err_set(err, ERR_ARGUMENT, "unsupported_media_type",
 			"Content-Type: " TYPE_REQUEST " wanted");
 	return answer(app, request, request_body(request), err);
 }
