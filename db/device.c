@@ -7,6 +7,7 @@
 
 enum {
 	FIND,
+	FIND_MANY,
 	LIST,
 	LIST_BY_STATUS,
 	LIST_BY_THING_TYPE,
@@ -39,6 +40,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT " COLUMNS " FROM jitrca.device d"
 		       " LEFT JOIN jitrca.device_slot s ON s.device_id = d.device_id"
 		       " WHERE d.device_id = $1::text",
+	},
+	[FIND_MANY] = { /* device_pkey, device_slot_pkey */
+		.name = "device_find_many", .params = 2, .columns = 1 + COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx, " COLUMNS " FROM unnest($1::int[], $2::text[]) AS i(idx, device_id)"
+		       " JOIN jitrca.device d ON d.device_id = i.device_id"
+		       " LEFT JOIN jitrca.device_slot s ON s.device_id = d.device_id",
 	},
 	[LIST] = { /* device_pkey */
 		.name = "device_list", .params = 4, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
@@ -151,6 +158,30 @@ db_device_find(struct db_tx *tx, const char *device_id, struct db_device *out, s
 	if (db_rows(rows) == 0)
 		return device_unknown(device_id, err);
 	return read_row(rows, 0, out, err);
+}
+
+enum status
+db_device_find_many(struct db_tx *tx, struct db_device_wanted *list, size_t count, struct err *err)
+{
+	own_struct(db_array) indexes = DB_ARRAY(ARRAY_INT4);
+	own_struct(db_array) ids = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		list[i].found = false;
+		TRY(db_array_add_int(&indexes, (int64_t)i, err));
+		TRY(db_array_add_text(&ids, list[i].device_id, err));
+	}
+	TRY(db_run(tx, &SQL[FIND_MANY], DB_PARAMS(db_array(&indexes), db_array(&ids)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		struct db_device_wanted *wanted = &list[db_row_int32(&row)];
+
+		read_device(&row, wanted->out);
+		TRY(db_row_end(&row, err));
+		wanted->found = true;
+	}
+	return OK;
 }
 
 enum status

@@ -17,6 +17,13 @@ struct db_device {
 
 MUST_USE enum status db_device_find(struct db_tx *tx, const char *device_id, struct db_device *out,
 	struct err *err); /* ERR_NOT_FOUND device_unknown */
+struct db_device_wanted {
+	const char *device_id;
+	struct db_device *out;
+	bool found; /* out */
+};
+MUST_USE enum status db_device_find_many(struct db_tx *tx, struct db_device_wanted *list, size_t count,
+	struct err *err);
 /* By device_id; status and thing_type may be NULL. */
 MUST_USE enum status db_device_list(struct db_tx *tx, const char *status, const char *thing_type,
 	const char *after, size_t limit, struct db_device *out, size_t *count, struct err *err);

@@ -1,5 +1,6 @@
 #include "db/iot.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,14 +8,14 @@
 #include "db/run.h"
 
 enum {
-	OF_DEVICE,
+	OF_DEVICES,
 	FIND,
 	RECORD,
 	ANNOUNCE,
 	VIEWS,
 	ACTIVE,
-	DEVICE_STATE,
-	DEVICE_RECORD,
+	DEVICE_STATES,
+	DEVICES_RECORD,
 	DEVICES_IDLE,
 	CA_PUT,
 	CA_FIND,
@@ -48,18 +49,21 @@ enum {
 	" * $3::float8)"
 
 static const struct db_statement SQL[STATEMENTS] = {
-	[OF_DEVICE] = {
-		/* iot_certificate_device, device_slot_pkey, iot_certificate_pkey, certificate_pkey */
-		.name = "iot_certificates_of_device", .params = 3,
-		.columns = CERTIFICATE_COLUMN_COUNT, .rows = ROWS_ANY,
-		.sql = "WITH s AS MATERIALIZED (SELECT v.issuer, v.serial FROM jitrca.device_slot d,"
+	[OF_DEVICES] = {
+		/* iot_certificate_device, device_slot_pkey, iot_certificate_pkey, certificate_pkey. Months
+		 * are many, and making ready to look into them costs more than looking: so for many at once. */
+		.name = "iot_certificates_of_devices", .params = 4,
+		.columns = 1 + CERTIFICATE_COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx, z.* FROM unnest($2::int[], $3::text[]) AS i(idx, device_id)"
+		       " CROSS JOIN LATERAL ("
+		       "WITH s AS MATERIALIZED (SELECT v.issuer, v.serial FROM jitrca.device_slot d,"
 		       " LATERAL (VALUES (d.current_issuer, d.current_serial),"
 		       " (d.successor_issuer, d.successor_serial)) AS v(issuer, serial)"
-		       " WHERE d.device_id = $2::text AND v.issuer IS NOT NULL)"
+		       " WHERE d.device_id = i.device_id AND v.issuer IS NOT NULL)"
 		       " SELECT " CERTIFICATE_COLUMNS ", (c.issuer_id, c.serial) IN (SELECT * FROM s)"
 		       " FROM jitrca.iot_certificate x LEFT JOIN LATERAL "
 		       CERTIFICATE_AT("x.issuer_id", "x.serial")
-		       " WHERE x.device_id = $2::text AND x.target = $1::text"
+		       " WHERE x.device_id = i.device_id AND x.target = $1::text"
 		       " AND (x.status <> 'DELETED' OR x.under_way)"
 		       " AND NOT (x.status = 'REVOKED' AND coalesce(c.status, '') = 'revoked')"
 		       " UNION ALL SELECT " CERTIFICATE_COLUMNS ", true FROM s JOIN LATERAL "
@@ -67,7 +71,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " LEFT JOIN jitrca.iot_certificate x ON x.target = $1::text"
 		       " AND x.sha256 = c.sha256 WHERE x.sha256 IS NULL"
 		       " OR (x.status = 'DELETED' AND NOT x.under_way)"
-		       " ORDER BY 11 DESC NULLS LAST, 2, 7 DESC, 1 LIMIT $3::bigint",
+		       " ORDER BY 11 DESC NULLS LAST, 2, 7 DESC, 1 LIMIT $4::bigint) z",
 	},
 	[FIND] = { /* iot_certificate_pkey, certificate_sha256 */
 		.name = "iot_certificate_find", .params = 2, .columns = CERTIFICATE_COLUMN_COUNT,
@@ -77,11 +81,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND x.sha256 = $2::bytea) x FULL JOIN (SELECT * FROM jitrca.certificate c"
 		       " WHERE c.sha256 = $2::bytea LIMIT 1) c ON x.sha256 = c.sha256 LIMIT 1",
 	},
-	[RECORD] = { /* iot_certificate_pkey */
-		.name = "iot_certificate_record", .params = 7, .columns = 1, .rows = ROWS_MAYBE,
+	[RECORD] = { /* iot_certificate_pkey; in one order, as db/iot_pending.c */
+		.name = "iot_certificates_record", .params = 7, .columns = 2, .rows = ROWS_ANY,
 		.sql = "INSERT INTO jitrca.iot_certificate AS x (target, sha256, issuer_id, serial,"
-		       " device_id, status, activated_at) VALUES ($1::text, $2::bytea, $3::int, $4::bytea,"
-		       " $5::text, $6::text, CASE WHEN $6::text = 'ACTIVE' THEN now() END)"
+		       " device_id, status, activated_at) SELECT $1::text, i.sha256, i.issuer_id, i.serial,"
+		       " nullif(i.device_id, ''), i.status, CASE WHEN i.status = 'ACTIVE' THEN now() END"
+		       " FROM unnest($2::bytea[], $3::int[], $4::bytea[], $5::text[], $6::text[])"
+		       " AS i(sha256, issuer_id, serial, device_id, status) ORDER BY i.sha256"
 		       " ON CONFLICT (target, sha256) DO UPDATE SET status = EXCLUDED.status,"
 		       " issuer_id = coalesce(EXCLUDED.issuer_id, x.issuer_id),"
 		       " serial = coalesce(EXCLUDED.serial, x.serial),"
@@ -89,7 +95,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " activated_at = coalesce(EXCLUDED.activated_at, x.activated_at),"
 		       " under_way = x.under_way AND $7::bigint IS NOT NULL, observed_at = now()"
 		       " WHERE $7::bigint IS NULL OR x.observed_at < " SQL_AT_US("$7")
-		       " RETURNING coalesce(" SQL_US("clock_timestamp() - x.event_at") ", 0)",
+		       " RETURNING x.sha256, coalesce(" SQL_US("clock_timestamp() - x.event_at") ", 0)",
 	},
 	[ANNOUNCE] = { /* iot_certificate_pkey */
 		.name = "iot_certificate_announce", .params = 5, .columns = 0, .rows = ROWS_NONE,
@@ -112,15 +118,17 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM jitrca.iot_certificate x WHERE x.target = t.target"
 		       " AND x.sha256 = i.sha256 AND x.status = 'ACTIVE'))",
 	},
-	[DEVICE_STATE] = { /* iot_device_pkey */
-		.name = "iot_device_state", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
-		.sql = "SELECT d.state FROM jitrca.iot_device d WHERE d.target = $1::text"
-		       " AND d.device_id = $2::text",
+	[DEVICE_STATES] = { /* iot_device_pkey */
+		.name = "iot_device_states", .params = 3, .columns = 2, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx, d.state FROM unnest($2::int[], $3::text[]) AS i(idx, device_id)"
+		       " JOIN jitrca.iot_device d ON d.target = $1::text AND d.device_id = i.device_id",
 	},
-	[DEVICE_RECORD] = { /* iot_device_pkey */
-		.name = "iot_device_record", .params = 4, .columns = 0, .rows = ROWS_NONE,
+	[DEVICES_RECORD] = { /* iot_device_pkey */
+		.name = "iot_devices_record", .params = 4, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.iot_device AS d (target, device_id, version, state)"
-		       " VALUES ($1::text, $2::text, $3::bigint, $4::text)"
+		       " SELECT $1::text, i.device_id, i.version, i.state"
+		       " FROM unnest($2::text[], $3::bigint[], $4::text[]) AS i(device_id, version, state)"
+		       " ORDER BY i.device_id"
 		       " ON CONFLICT (target, device_id) DO UPDATE SET version = EXCLUDED.version,"
 		       " state = EXCLUDED.state, applied_at = now() WHERE d.version <= EXCLUDED.version",
 	},
@@ -229,19 +237,47 @@ read_certificate(struct db_row *row, struct db_iot_certificate *out, struct err 
 	return db_row_end(row, err);
 }
 
-enum status
-db_iot_certificates_of_device(struct db_tx *tx, const char *target, const char *device_id,
-	struct db_iot_certificate *out, size_t max, size_t *count, struct err *err)
+static enum status
+read_states(struct db_tx *tx, struct db_param target, struct db_array *indexes, struct db_array *ids,
+	struct db_iot_device *list, struct err *err)
 {
 	own(PGresult) rows = NULL;
 
-	TRY(db_run(tx, &SQL[OF_DEVICE], DB_PARAMS(db_text(target), db_text(device_id),
-		db_int64((int64_t)max)), &rows, err));
-	*count = (size_t)db_rows(rows);
+	TRY(db_run(tx, &SQL[DEVICE_STATES], DB_PARAMS(target, db_array(indexes), db_array(ids)), &rows,
+		err));
 	for (int r = 0; r < db_rows(rows); r++) {
 		struct db_row row = db_row(rows, r);
+		struct db_iot_device *device = &list[db_row_int32(&row)];
 
-		TRY(read_certificate(&row, &out[r], err));
+		db_row_text(&row, device->state, sizeof(device->state));
+		TRY(db_row_end(&row, err));
+	}
+	return OK;
+}
+
+enum status
+db_iot_devices_read(struct db_tx *tx, const char *target, struct db_iot_device *list, size_t count,
+	size_t max, struct err *err)
+{
+	own_struct(db_array) indexes = DB_ARRAY(ARRAY_INT4);
+	own_struct(db_array) ids = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		list[i].count = 0;
+		list[i].state[0] = '\0';
+		TRY(db_array_add_int(&indexes, (int64_t)i, err));
+		TRY(db_array_add_text(&ids, list[i].device_id, err));
+	}
+	TRY(read_states(tx, db_text(target), &indexes, &ids, list, err));
+	TRY(db_run(tx, &SQL[OF_DEVICES], DB_PARAMS(db_text(target), db_array(&indexes), db_array(&ids),
+		db_int64((int64_t)max)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		struct db_iot_device *device = &list[db_row_int32(&row)];
+
+		assert(device->count < max);
+		TRY(read_certificate(&row, &device->certificates[device->count++], err));
 	}
 	return OK;
 }
@@ -262,26 +298,76 @@ db_iot_certificate_find(struct db_tx *tx, const char *target, const uint8_t sha2
 	return read_certificate(&row, out, err);
 }
 
-enum status
-db_iot_certificate_record(struct db_tx *tx, const char *target,
-	const struct db_iot_certificate *certificate, const char *status, int64_t asked_us,
-	int64_t *latency_us, struct err *err)
+/* Which of the list a row is of. */
+static struct db_iot_record *
+record_of(struct db_iot_record *list, size_t count, const uint8_t sha256[DB_SHA256_BYTES])
 {
-	own(PGresult) rows = NULL;
-	struct db_row row;
+	for (size_t i = 0; i < count; i++)
+		if (memcmp(list[i].certificate->sha256, sha256, DB_SHA256_BYTES) == 0)
+			return &list[i];
+	assert(false);
+	return NULL;
+}
 
-	*latency_us = 0;
-	TRY(db_run(tx, &SQL[RECORD], DB_PARAMS(db_text(target),
-		db_octets(certificate->sha256, DB_SHA256_BYTES),
-		db_int64_or_null(certificate->ref.issuer_id),
-		certificate->ref.issuer_id != 0 ? db_serial(&certificate->ref.serial) : db_null(),
-		db_text(certificate->device_id[0] != '\0' ? certificate->device_id : NULL),
-		db_text(status), db_int64_or_null(asked_us)), &rows, err));
-	if (db_rows(rows) == 0)
+struct record_arrays {
+	struct db_array digests, issuers, serials, devices, statuses;
+};
+
+static void
+record_arrays_free(struct record_arrays *arrays)
+{
+	db_array_free(&arrays->digests);
+	db_array_free(&arrays->issuers);
+	db_array_free(&arrays->serials);
+	db_array_free(&arrays->devices);
+	db_array_free(&arrays->statuses);
+}
+OWNER_STRUCT(record_arrays, record_arrays_free)
+
+static enum status
+record_add(struct record_arrays *arrays, const struct db_iot_record *record, struct err *err)
+{
+	const struct db_iot_certificate *it = record->certificate;
+
+	TRY(db_array_add_bytes(&arrays->digests, (struct view){ it->sha256, DB_SHA256_BYTES }, err));
+	if (it->ref.issuer_id != 0) {
+		TRY(db_array_add_int(&arrays->issuers, it->ref.issuer_id, err));
+		TRY(db_array_add_serial(&arrays->serials, &it->ref.serial, err));
+	} else {
+		TRY(db_array_add_null(&arrays->issuers, err));
+		TRY(db_array_add_null(&arrays->serials, err));
+	}
+	TRY(db_array_add_text(&arrays->devices, it->device_id, err));
+	return db_array_add_text(&arrays->statuses, record->status, err);
+}
+
+enum status
+db_iot_certificates_record(struct db_tx *tx, const char *target, struct db_iot_record *list,
+	size_t count, int64_t asked_us, struct err *err)
+{
+	own_struct(record_arrays) arrays = { DB_ARRAY(ARRAY_BYTEA), DB_ARRAY(ARRAY_INT4),
+		DB_ARRAY(ARRAY_BYTEA), DB_ARRAY(ARRAY_TEXT), DB_ARRAY(ARRAY_TEXT) };
+	own(PGresult) rows = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		list[i].latency_us = 0;
+		TRY(record_add(&arrays, &list[i], err));
+	}
+	if (count == 0)
 		return OK;
-	row = db_row(rows, 0);
-	*latency_us = db_row_int64(&row);
-	return db_row_end(&row, err);
+	TRY(db_run(tx, &SQL[RECORD], DB_PARAMS(db_text(target), db_array(&arrays.digests),
+		db_array(&arrays.issuers), db_array(&arrays.serials), db_array(&arrays.devices),
+		db_array(&arrays.statuses), db_int64_or_null(asked_us)), &rows, err));
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		uint8_t sha256[DB_SHA256_BYTES];
+
+		(void)db_row_octets(&row, sha256, sizeof(sha256));
+		int64_t latency_us = db_row_int64(&row);
+		TRY(db_row_end(&row, err));
+		record_of(list, count, sha256)->latency_us = latency_us;
+	}
+	return OK;
 }
 
 enum status
@@ -335,32 +421,22 @@ db_iot_certificates_active(struct db_tx *tx, const char *const *targets, size_t 
 }
 
 enum status
-db_iot_device_state(struct db_tx *tx, const char *target, const char *device_id, char state[16],
-	struct err *err)
+db_iot_devices_record(struct db_tx *tx, const char *target, const struct db_iot_applied *list,
+	size_t count, struct err *err)
 {
-	own(PGresult) rows = NULL;
-	struct db_row row;
+	own_struct(db_array) ids = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) versions = DB_ARRAY(ARRAY_INT8);
+	own_struct(db_array) states = DB_ARRAY(ARRAY_TEXT);
 
-	state[0] = '\0';
-	TRY(db_run(tx, &SQL[DEVICE_STATE], DB_PARAMS(db_text(target), db_text(device_id)), &rows,
-		err));
-	if (db_rows(rows) == 0)
+	for (size_t i = 0; i < count; i++) {
+		TRY(db_array_add_text(&ids, list[i].device_id, err));
+		TRY(db_array_add_int(&versions, list[i].version, err));
+		TRY(db_array_add_text(&states, list[i].state, err));
+	}
+	if (count == 0)
 		return OK;
-	row = db_row(rows, 0);
-	db_row_text(&row, state, 16);
-	return db_row_end(&row, err);
-}
-
-enum status
-db_iot_device_record(struct db_tx *tx, const char *target, const char *device_id, int64_t version,
-	const char *state, bool *kept, struct err *err)
-{
-	own(PGresult) rows = NULL;
-
-	TRY(db_run(tx, &SQL[DEVICE_RECORD], DB_PARAMS(db_text(target), db_text(device_id),
-		db_int64(version), db_text(state)), &rows, err));
-	*kept = db_affected(rows) == 1;
-	return OK;
+	return db_run(tx, &SQL[DEVICES_RECORD], DB_PARAMS(db_text(target), db_array(&ids),
+		db_array(&versions), db_array(&states)), NULL, err);
 }
 
 enum status

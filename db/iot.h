@@ -29,26 +29,37 @@ struct db_iot_certificate {
 	bool in_slot;                   /* the device's current certificate or its successor */
 };
 
+/* A device in one target. */
+struct db_iot_device {
+	const char *device_id;
+	char state[16]; /* what was applied last: "active", "quarantined", "absent"; "": nothing ever was */
+	struct db_iot_certificate *certificates; /* room of the caller's */
+	size_t count;
+};
 /*
- * Of a device: all that the target has seen and that is not settled for good (revoked on both sides, or
- * gone there), and what is in its slots; up to max: what is in the slots first, then what is ACTIVE there.
+ * Of these devices: all that the target has seen and that is not settled for good (revoked on both sides,
+ * or gone there), and what is in their slots; up to max of each: what is in the slots first, then what is
+ * ACTIVE there.
  */
-MUST_USE enum status db_iot_certificates_of_device(struct db_tx *tx, const char *target,
-	const char *device_id, struct db_iot_certificate *out, size_t max, size_t *count,
-	struct err *err);
+MUST_USE enum status db_iot_devices_read(struct db_tx *tx, const char *target,
+	struct db_iot_device *list, size_t count, size_t max, struct err *err);
 /* One, whosever it is; *found false: neither we nor the target know it. */
 MUST_USE enum status db_iot_certificate_find(struct db_tx *tx, const char *target,
 	const uint8_t sha256[DB_SHA256_BYTES], struct db_iot_certificate *out, bool *found,
 	struct err *err);
 
 /*
- * What the target answered; that settles what was announced. asked_us: 0, or when it was asked in
- * passing (a list): what was recorded since is newer and stays, and nothing is settled. latency_us: from
- * the latest event until now; 0: there was none.
+ * What the target answered, of each certificate once; that settles what was announced. asked_us: 0, or
+ * when it was asked in passing (a list): what was recorded since is newer and stays, and nothing is
+ * settled.
  */
-MUST_USE enum status db_iot_certificate_record(struct db_tx *tx, const char *target,
-	const struct db_iot_certificate *certificate, const char *status, int64_t asked_us,
-	int64_t *latency_us, struct err *err);
+struct db_iot_record {
+	const struct db_iot_certificate *certificate;
+	const char *status;
+	int64_t latency_us; /* out: from the latest event until now; 0: there was none */
+};
+MUST_USE enum status db_iot_certificates_record(struct db_tx *tx, const char *target,
+	struct db_iot_record *list, size_t count, int64_t asked_us, struct err *err);
 /* Before a call that changes it: until its outcome is recorded, what was seen is not to be trusted. */
 MUST_USE enum status db_iot_certificate_announce(struct db_tx *tx, const char *target,
 	const struct db_iot_certificate *certificate, struct err *err);
@@ -72,12 +83,14 @@ MUST_USE enum status db_iot_certificates_active(struct db_tx *tx, const char *co
 
 /* ---- devices ---- */
 
-/* What was applied last: "active", "quarantined", "absent"; "": nothing ever was. */
-MUST_USE enum status db_iot_device_state(struct db_tx *tx, const char *target, const char *device_id,
-	char state[16], struct err *err);
-/* An older version never overwrites a newer one: *kept is false then. */
-MUST_USE enum status db_iot_device_record(struct db_tx *tx, const char *target, const char *device_id,
-	int64_t version, const char *state, bool *kept, struct err *err);
+/* What was applied, of each device once. An older version never overwrites a newer one. */
+struct db_iot_applied {
+	const char *device_id;
+	int64_t version;
+	const char *state;
+};
+MUST_USE enum status db_iot_devices_record(struct db_tx *tx, const char *target,
+	const struct db_iot_applied *list, size_t count, struct err *err);
 /*
  * Of these devices, those that no target has seen and that need not be registered beforehand: idle[i] is
  * set. preregister: profile names.

@@ -53,10 +53,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "UPDATE jitrca.outbox o SET lease_until = now() + " MS("$3")
 		       " WHERE o.device_id = $1::text AND o.lease = $2::bigint AND o.lease_until > now()",
 	},
-	[HOLD] = { /* outbox_pkey */
-		.name = "outbox_hold", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
-		.sql = "SELECT true FROM jitrca.outbox o WHERE o.device_id = $1::text"
-		       " AND o.lease = $2::bigint AND o.lease_until > now() FOR UPDATE",
+	[HOLD] = { /* outbox_pkey; in one order, so that two do not wait for each other */
+		.name = "outbox_hold", .params = 3, .columns = 1, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx FROM unnest($1::int[], $2::text[], $3::bigint[])"
+		       " AS i(idx, device_id, lease) JOIN jitrca.outbox o ON o.device_id = i.device_id"
+		       " AND o.lease = i.lease AND o.lease_until > now() ORDER BY o.device_id"
+		       " FOR UPDATE OF o",
 	},
 	[DONE] = { /* outbox_pkey */
 		.name = "outbox_done", .params = 3, .columns = 0, .rows = ROWS_NONE,
@@ -204,12 +206,28 @@ db_outbox_renew(struct db_tx *tx, const struct db_outbox_row *row, int64_t lease
 }
 
 enum status
-db_outbox_hold(struct db_tx *tx, const struct db_outbox_row *row, bool *held, struct err *err)
+db_outbox_hold(struct db_tx *tx, const struct db_outbox_row *const *rows, size_t count, bool *held,
+	struct err *err)
 {
-	own(PGresult) rows = NULL;
+	own_struct(db_array) indexes = DB_ARRAY(ARRAY_INT4);
+	own_struct(db_array) keys = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) leases = DB_ARRAY(ARRAY_INT8);
+	own(PGresult) found = NULL;
 
-	TRY(db_run(tx, &SQL[HOLD], DB_PARAMS(db_text(row->key), db_int64(row->lease)), &rows, err));
-	*held = db_rows(rows) == 1;
+	for (size_t i = 0; i < count; i++) {
+		held[i] = false;
+		TRY(db_array_add_int(&indexes, (int64_t)i, err));
+		TRY(db_array_add_text(&keys, rows[i]->key, err));
+		TRY(db_array_add_int(&leases, rows[i]->lease, err));
+	}
+	TRY(db_run(tx, &SQL[HOLD], DB_PARAMS(db_array(&indexes), db_array(&keys), db_array(&leases)),
+		&found, err));
+	for (int r = 0; r < db_rows(found); r++) {
+		struct db_row row = db_row(found, r);
+
+		held[db_row_int32(&row)] = true;
+		TRY(db_row_end(&row, err));
+	}
 	return OK;
 }
 
@@ -228,7 +246,7 @@ db_outbox_done(struct db_tx *tx, const struct db_outbox_row *row, bool *removed,
 }
 
 enum status
-db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *rows, size_t count,
+db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows, size_t count,
 	struct err *err)
 {
 	own_struct(db_array) keys = DB_ARRAY(ARRAY_TEXT);
@@ -238,9 +256,9 @@ db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *rows, size_t c
 	if (count == 0)
 		return OK;
 	for (size_t i = 0; i < count; i++) {
-		TRY(db_array_add_text(&keys, rows[i].key, err));
-		TRY(db_array_add_int(&versions, rows[i].version, err));
-		TRY(db_array_add_int(&leases, rows[i].lease, err));
+		TRY(db_array_add_text(&keys, rows[i]->key, err));
+		TRY(db_array_add_int(&versions, rows[i]->version, err));
+		TRY(db_array_add_int(&leases, rows[i]->lease, err));
 	}
 	TRY(db_run(tx, &SQL[DONE_MANY], DB_PARAMS(db_array(&keys), db_array(&versions),
 		db_array(&leases)), NULL, err));

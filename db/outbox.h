@@ -59,19 +59,19 @@ MUST_USE enum status db_outbox_lease(struct db_tx *tx, int least_urgent, size_t 
 MUST_USE enum status db_outbox_renew(struct db_tx *tx, const struct db_outbox_row *row,
 	int64_t lease_ms, bool *held, struct err *err);
 /*
- * Whether the lease still holds, with the row locked until the transaction ends: what is recorded in it
- * is then recorded by nobody else.
+ * Whether each lease still holds, with the row locked until the transaction ends: what is recorded in it is
+ * then recorded by nobody else.
  */
-MUST_USE enum status db_outbox_hold(struct db_tx *tx, const struct db_outbox_row *row, bool *held,
-	struct err *err);
+MUST_USE enum status db_outbox_hold(struct db_tx *tx, const struct db_outbox_row *const *rows,
+	size_t count, bool *held, struct err *err);
 /*
  * Removes the row. If it has a newer version, it is only let go, to come again at once (*removed false).
  * A row whose lease is lost is not touched.
  */
 MUST_USE enum status db_outbox_done(struct db_tx *tx, const struct db_outbox_row *row, bool *removed,
 	struct err *err);
-/* Removes many of one lease at once, each as above. */
-MUST_USE enum status db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *rows,
+/* Removes many at once, each as above. */
+MUST_USE enum status db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows,
 	size_t count, struct err *err);
 /* Lets it go until wait_ms are over; dead: until retry. A newer version comes at once instead. */
 MUST_USE enum status db_outbox_fail(struct db_tx *tx, const struct db_outbox_row *row, int64_t wait_ms,

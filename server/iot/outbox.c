@@ -21,6 +21,8 @@
 #define CALL_MS 15000
 /* Few at once, so that what is urgent need not wait for what was leased before; what is idle is many. */
 #define BATCH 8
+/* A device that is done need not wait for seven others' calls over a slow link. */
+#define RECORD_AFTER_MS 500
 #define DISCARD_BATCH 5000
 
 /* Waits between two attempts; jittered over their upper half. */
@@ -37,18 +39,35 @@ struct work {
 	struct db_device device;
 	bool has_device;
 	int64_t renewed_ms;
+	uint8_t sha256[DB_SHA256_BYTES]; /* of a key without device */
+
+	enum status status; /* of all targets so far; why: of the first that failed */
+	struct err why;
+	bool left;          /* we are being stopped: whoever has it next sees to it */
+	bool ended;         /* its row is gone, or let go */
 
 	/* of the target in hand */
-	char applied[16];
+	bool applied;       /* and not on record yet */
+	char state[16];     /* as applied last */
 	struct db_iot_certificate certificates[IOT_PLAN_CERTIFICATES_MAX];
 	struct plan_fact facts[IOT_PLAN_CERTIFICATES_MAX];
 	size_t count;
 	struct plan plan;
 	struct iot_apply apply;
-	uint8_t sha256[DB_SHA256_BYTES]; /* of a key without device */
 };
-typedef struct work work_t;
-OWNER(work_t, mem_free)
+
+/*
+ * Rows that were leased together: what they say is read, and what was done is recorded, in one transaction
+ * for all, because a row that is alone in its own costs ten times as much.
+ */
+struct batch {
+	struct iot_room *room;
+	struct db_outbox_row rows[BATCH];
+	struct work works[BATCH];
+	size_t count;
+};
+typedef struct batch batch_t;
+OWNER(batch_t, mem_free)
 
 static bool
 is_certificate_key(const char *key)
@@ -87,47 +106,107 @@ fact_of(struct plan_fact *out, const struct app *app, const struct db_iot_certif
 	};
 }
 
+static bool
+is_open(const struct work *work)
+{
+	return work->status == OK && !work->left && !work->ended;
+}
+
 static enum status
-read_certificates(struct work *work, struct db_tx *tx, const char *target, struct err *err)
+read_devices(struct batch *batch, struct db_tx *tx, const char *target, struct err *err)
+{
+	struct db_device_wanted wanted[BATCH];
+	struct db_iot_device devices[BATCH];
+	struct work *of[BATCH];
+	size_t count = 0;
+	size_t known = 0;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+
+		if (!is_open(work) || is_certificate_key(work->row->key))
+			continue;
+		of[count] = work;
+		wanted[count++] = (struct db_device_wanted){ .device_id = work->row->key,
+			.out = &work->device };
+	}
+	if (count == 0)
+		return OK;
+	TRY(db_device_find_many(tx, wanted, count, err));
+	for (size_t i = 0; i < count; i++) {
+		of[i]->has_device = wanted[i].found;
+		if (!wanted[i].found)
+			continue; /* nothing is known of it: nothing is wanted */
+		of[known] = of[i];
+		devices[known++] = (struct db_iot_device){ .device_id = of[i]->device.device_id,
+			.certificates = of[i]->certificates };
+	}
+	TRY(db_iot_devices_read(tx, target, devices, known, IOT_PLAN_CERTIFICATES_MAX, err));
+	for (size_t i = 0; i < known; i++) {
+		of[i]->count = devices[i].count;
+		memcpy(of[i]->state, devices[i].state, sizeof(of[i]->state));
+	}
+	return OK;
+}
+
+/* Of a certificate that no device has. */
+static enum status
+read_certificate(struct work *work, struct db_tx *tx, const char *target, struct err *err)
 {
 	bool found = false;
 
-	if (work->has_device) {
-		TRY(db_iot_device_state(tx, target, work->device.device_id, work->applied, err));
-		return db_iot_certificates_of_device(tx, target, work->device.device_id,
-			work->certificates, IOT_PLAN_CERTIFICATES_MAX, &work->count, err);
-	}
-	work->applied[0] = '\0';
 	TRY(db_iot_certificate_find(tx, target, work->sha256, &work->certificates[0], &found, err));
 	work->count = found ? 1 : 0;
 	return OK;
 }
 
-/* The wanted state, in a transaction that began after the row was leased. */
-static enum status
-make_plan(struct work *work, const struct iot_site *site, struct err *err)
+/*
+ * What can be taken back later (all but REVOKED), and would not be seen as undone (PENDING_ACTIVATION is what
+ * nobody wants): a crash behind the call must not leave us believing what was before it.
+ */
+static bool
+is_announced(const struct work *work, size_t i)
 {
-	struct app *app = work->room->app;
-	own_struct(db_tx) tx = { NULL, NULL };
-	enum status status = ERR_NOT_FOUND;
+	enum iot_status wanted = work->plan.actions[i].status;
 
-	TRY(db_tx_begin(&tx, app->pool, err));
-	work->has_device = false;
-	if (!is_certificate_key(work->row->key)) {
-		status = db_device_find(&tx, work->row->key, &work->device, err);
-		if (status != OK && status != ERR_NOT_FOUND)
-			return status;
-		work->has_device = status == OK;
-	}
-	if (!work->has_device && !is_certificate_key(work->row->key))
-		work->count = 0; /* nothing is known of it: nothing is wanted */
-	else
-		TRY(read_certificates(work, &tx, site->target->name, err));
-	TRY(db_tx_commit(&tx, err));
+	return wanted != IOT_STATUS_UNKNOWN && wanted != IOT_STATUS_REVOKED &&
+		work->facts[i].seen != IOT_STATUS_PENDING_ACTIVATION;
+}
+
+static enum status
+make_plan(struct work *work, struct db_tx *tx, const struct iot_site *site, struct err *err)
+{
 	for (size_t i = 0; i < work->count; i++)
-		fact_of(&work->facts[i], app, &work->certificates[i]);
-	plan_make(&work->plan, device_of(work), work->applied, work->facts, work->count);
+		fact_of(&work->facts[i], work->room->app, &work->certificates[i]);
+	plan_make(&work->plan, device_of(work), work->state, work->facts, work->count);
+	for (size_t i = 0; i < work->count && !work->plan.idle; i++)
+		if (is_announced(work, i) && !work->facts[i].doubtful)
+			TRY(db_iot_certificate_announce(tx, site->target->name, &work->certificates[i],
+				err));
 	return OK;
+}
+
+/* The wanted state, in a transaction that began after the rows were leased; announced before it is made. */
+static enum status
+make_plans(struct batch *batch, const struct iot_site *site, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, batch->room->app->pool, err));
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+
+		work->has_device = false;
+		work->count = 0;
+		work->state[0] = '\0';
+		if (is_open(work) && is_certificate_key(work->row->key))
+			TRY(read_certificate(work, &tx, site->target->name, err));
+	}
+	TRY(read_devices(batch, &tx, site->target->name, err));
+	for (size_t i = 0; i < batch->count; i++)
+		if (is_open(&batch->works[i]))
+			TRY(make_plan(&batch->works[i], &tx, site, err));
+	return db_tx_commit(&tx, err);
 }
 
 /* ---- applying ---- */
@@ -198,21 +277,22 @@ put_event(struct work *work, struct db_tx *tx, const struct iot_site *site, size
 	return db_event_put(tx, &event, err);
 }
 
+#define REPORT_ITEMS_MAX (BATCH * (IOT_PLAN_CERTIFICATES_MAX + 1))
+
 struct report {
-	struct audit_item items[IOT_PLAN_CERTIFICATES_MAX + 1];
-	char objects[IOT_PLAN_CERTIFICATES_MAX + 1][96];
-	json_t *details[IOT_PLAN_CERTIFICATES_MAX + 1];
+	struct audit_item items[REPORT_ITEMS_MAX];
+	char objects[REPORT_ITEMS_MAX][96];
+	json_t *details[REPORT_ITEMS_MAX];
 	size_t count;
 };
 
 static void
-report_free(struct report *report)
+report_empty(struct report *report)
 {
 	for (size_t i = 0; i < report->count; i++)
 		json_decref(report->details[i]);
 	report->count = 0;
 }
-OWNER_STRUCT(report, report_free)
 
 static enum status
 note(struct report *report, const char *kind, const char *id, const char *target, const char *now,
@@ -230,87 +310,153 @@ note(struct report *report, const char *kind, const char *id, const char *target
 	return OK;
 }
 
-static enum status
-record_certificate(struct work *work, struct db_tx *tx, const struct iot_site *site, size_t i,
-	struct report *report, struct err *err)
-{
-	const char *status = recorded_status(&work->apply, i);
-	char id[IOT_ID_BYTES];
-	int64_t latency_us;
+/* What one target was brought to, of all rows that are not on record yet. */
+struct outcome {
+	struct work *works[BATCH];
+	const struct db_outbox_row *rows[BATCH];
+	size_t count;
+	struct db_iot_record records[BATCH * IOT_PLAN_CERTIFICATES_MAX];
+	bool knocked[BATCH * IOT_PLAN_CERTIFICATES_MAX]; /* it was PENDING_ACTIVATION before */
+	size_t record_count;
+	struct db_iot_applied applied[BATCH];
+	size_t applied_count;
+	bool held[BATCH];
+	struct report report;
+};
+typedef struct outcome outcome_t;
 
-	TRY(put_event(work, tx, site, i, err));
-	if (status == NULL)
-		return OK;
-	TRY(db_iot_certificate_record(tx, site->target->name, &work->certificates[i], status, 0,
-		&latency_us, err));
-	if (strcmp(status, "ACTIVE") == 0 && work->facts[i].seen == IOT_STATUS_PENDING_ACTIVATION)
-		iot_latency_observe(latency_us);
-	metric_count(METRIC_IOT_APPLIED, site->target->name, status, 1);
-	hex_encode(id, work->certificates[i].sha256, DB_SHA256_BYTES);
-	return note(report, "certificate", id, site->target->name, status, err);
+static void
+outcome_free(struct outcome *outcome)
+{
+	if (outcome != NULL)
+		report_empty(&outcome->report);
+	mem_free(outcome);
+}
+OWNER(outcome_t, outcome_free)
+
+static void
+outcome_make(struct outcome *out, struct batch *batch)
+{
+	out->count = out->record_count = out->applied_count = 0;
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+
+		if (!work->applied)
+			continue;
+		out->rows[out->count] = work->row;
+		out->works[out->count++] = work;
+		for (size_t k = 0; k < work->count; k++) {
+			const char *status = recorded_status(&work->apply, k);
+
+			if (status == NULL)
+				continue;
+			out->knocked[out->record_count] =
+				work->facts[k].seen == IOT_STATUS_PENDING_ACTIVATION;
+			out->records[out->record_count++] = (struct db_iot_record){
+				.certificate = &work->certificates[k], .status = status };
+		}
+		if (work->plan.thing != PLAN_THING_LEAVE)
+			out->applied[out->applied_count++] = (struct db_iot_applied){
+				work->device.device_id, work->device.version,
+				plan_thing_name(work->plan.thing) };
+	}
 }
 
-/* All of a target in one transaction, if the lease still holds. */
 static enum status
-record(struct work *work, const struct iot_site *site, struct err *err)
+note_all(struct outcome *outcome, const char *target, struct err *err)
 {
-	struct app *app = work->room->app;
-	own_struct(db_tx) tx = { NULL, NULL };
-	own_struct(report) report = { .count = 0 };
-	struct audit_entry entry = { .action = "iot.apply", .actor = "server",
-		.at_s = clock_wall_s(app->clock), .items = report.items };
-	bool kept;
-	bool held;
+	struct report *report = &outcome->report;
+	char id[IOT_ID_BYTES];
 
-	TRY(db_tx_begin(&tx, app->pool, err));
-	for (size_t i = 0; i < work->count; i++)
-		TRY(record_certificate(work, &tx, site, i, &report, err));
-	if (work->plan.thing != PLAN_THING_LEAVE) {
-		TRY(db_iot_device_record(&tx, site->target->name, work->device.device_id,
-			work->device.version, plan_thing_name(work->plan.thing), &kept, err));
+	report_empty(report);
+	for (size_t i = 0; i < outcome->record_count; i++) {
+		const struct db_iot_record *record = &outcome->records[i];
+
+		hex_encode(id, record->certificate->sha256, DB_SHA256_BYTES);
+		TRY(note(report, "certificate", id, target, record->status, err));
+	}
+	for (size_t i = 0; i < outcome->count; i++) {
+		const struct work *work = outcome->works[i];
+
 		if (work->plan.thing_changes)
-			TRY(note(&report, "device", work->device.device_id, site->target->name,
+			TRY(note(report, "device", work->device.device_id, target,
 				plan_thing_name(work->plan.thing), err));
 	}
-	/* Behind the certificates, as server/iot/jitr.c: else the two could wait for each other. */
-	TRY(db_outbox_hold(&tx, work->row, &held, err));
-	if (!held)
-		return err_set(err, ERR_CONFLICT, "iot_lease_lost", "outbox: %s went to another worker",
-			work->row->key);
-	entry.item_count = report.count;
-	if (report.count > 0)
-		TRY(audit_write(app, &tx, &entry, err));
-	return db_tx_commit(&tx, err);
+	return OK;
 }
 
-/*
- * What can be taken back later (all but REVOKED), and would not be seen as undone (PENDING_ACTIVATION is what
- * nobody wants): a crash behind the call must not leave us believing what was before it.
- */
-static bool
-is_announced(const struct work *work, size_t i)
+/* What was done is seen to by nobody else from here on. ERR_CONFLICT: of outcome->held not all are ours. */
+static enum status
+hold(struct outcome *outcome, struct db_tx *tx, struct err *err)
 {
-	enum iot_status wanted = work->plan.actions[i].status;
+	TRY(db_outbox_hold(tx, outcome->rows, outcome->count, outcome->held, err));
+	for (size_t i = 0; i < outcome->count; i++)
+		if (!outcome->held[i])
+			return err_set(err, ERR_CONFLICT, "iot_lease_lost",
+				"outbox: %s went to another worker", outcome->rows[i]->key);
+	return OK;
+}
 
-	return wanted != IOT_STATUS_UNKNOWN && wanted != IOT_STATUS_REVOKED &&
-		work->facts[i].seen != IOT_STATUS_PENDING_ACTIVATION;
+static bool
+is_last(const struct batch *batch, const struct iot_site *site)
+{
+	return site == &batch->room->sites[batch->room->site_count - 1];
+}
+
+/* Whether it is to be recorded: something was done, or in the last target nothing is to be done. */
+static bool
+is_due(const struct work *work, bool last)
+{
+	return is_open(work) && (work->applied || (last && work->plan.idle));
+}
+
+/* Rows that want nothing more of anybody. */
+static enum status
+end_rows(struct batch *batch, struct db_tx *tx, struct err *err)
+{
+	const struct db_outbox_row *rows[BATCH];
+	size_t count = 0;
+
+	for (size_t i = 0; i < batch->count; i++) {
+		if (is_due(&batch->works[i], true))
+			rows[count++] = batch->works[i].row;
+	}
+	return db_outbox_done_many(tx, rows, count, err);
 }
 
 static enum status
-announce(struct work *work, const struct iot_site *site, struct err *err)
+write_outcome(struct batch *batch, struct outcome *outcome, struct db_tx *tx,
+	const struct iot_site *site, struct err *err)
 {
-	own_struct(db_tx) tx = { NULL, NULL };
-	bool any = false;
+	const char *target = site->target->name;
 
-	for (size_t i = 0; i < work->count && !any; i++)
-		any = is_announced(work, i) && !work->facts[i].doubtful;
-	if (!any)
-		return OK;
-	TRY(db_tx_begin(&tx, work->room->app->pool, err));
-	for (size_t i = 0; i < work->count; i++)
-		if (is_announced(work, i))
-			TRY(db_iot_certificate_announce(&tx, site->target->name,
-				&work->certificates[i], err));
+	for (size_t i = 0; i < outcome->count; i++)
+		for (size_t k = 0; k < outcome->works[i]->count; k++)
+			TRY(put_event(outcome->works[i], tx, site, k, err));
+	TRY(db_iot_certificates_record(tx, target, outcome->records, outcome->record_count, 0, err));
+	TRY(db_iot_devices_record(tx, target, outcome->applied, outcome->applied_count, err));
+	/* Behind the certificates, as server/iot/jitr.c: else the two could wait for each other. */
+	if (outcome->count > 0)
+		TRY(hold(outcome, tx, err));
+	return is_last(batch, site) ? end_rows(batch, tx, err) : OK;
+}
+
+/* All of it in one transaction, if the leases still hold. */
+static enum status
+record_once(struct batch *batch, struct outcome *outcome, const struct iot_site *site, struct err *err)
+{
+	struct app *app = batch->room->app;
+	own_struct(db_tx) tx = { NULL, NULL };
+	struct audit_entry entry = { .action = "iot.apply", .actor = "server",
+		.at_s = clock_wall_s(app->clock), .items = outcome->report.items };
+
+	memset(outcome->held, true, sizeof(outcome->held));
+	TRY(note_all(outcome, site->target->name, err));
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(write_outcome(batch, outcome, &tx, site, err));
+	entry.item_count = outcome->report.count;
+	if (entry.item_count > 0)
+		TRY(audit_write(app, &tx, &entry, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -336,52 +482,6 @@ leave_doubt(struct work *work, const struct iot_site *site, struct err *err)
 		TRY(db_outbox_put_device(&tx, key, "overtaken", OUTBOX_TAKES, err));
 	TRY(db_outbox_notify(&tx, err));
 	return db_tx_commit(&tx, err);
-}
-
-static enum status
-run(struct work *work, const struct iot_site *site, struct err *err)
-{
-	unsigned tries = 0;
-	enum status status;
-
-	TRY(iot_apply_run(&work->apply, err));
-	do
-		status = record(work, site, err);
-	while (retry_due(&tries, status, err));
-	return status;
-}
-
-static enum status
-see_to_target(struct work *work, struct iot_site *site, struct err *err)
-{
-	enum status status;
-	struct err why;
-
-	TRY(make_plan(work, site, err));
-	if (work->plan.idle)
-		return OK;
-	TRY(announce(work, site, err));
-	work->apply = (struct iot_apply){
-		.site = site,
-		.iot = iot_site_calls(site, work->row->priority == OUTBOX_TAKES ? AWS_PRIORITY_URGENT :
-			AWS_PRIORITY_NORMAL),
-		.device = work->has_device ? &work->device : NULL,
-		.applied = work->applied,
-		.certificates = work->certificates,
-		.facts = work->facts,
-		.count = work->count,
-		.plan = &work->plan,
-		.go_on = still_ours,
-		.arg = work,
-	};
-	work->apply.iot.timeout_ms = CALL_MS;
-	status = run(work, site, err);
-	if (status != OK && strcmp(err->code, "iot_lease_lost") == 0) {
-		why = *err;
-		TRY(leave_doubt(work, site, err));
-		*err = why;
-	}
-	return status;
 }
 
 /* ---- a row ---- */
@@ -445,38 +545,157 @@ fail_row(struct work *work, const struct err *why, struct err *err)
 	return OK;
 }
 
-static enum status
-end_row(struct work *work, struct err *err)
+/* The first target that fails does not keep a row's certificates from the others. */
+static void
+note_failure(struct work *work, const struct iot_site *site, enum status status, const struct err *why)
 {
-	own_struct(db_tx) tx = { NULL, NULL };
-	bool removed;
+	struct err err;
 
-	TRY(db_tx_begin(&tx, work->room->app->pool, err));
-	TRY(db_outbox_done(&tx, work->row, &removed, err));
-	return db_tx_commit(&tx, err);
+	work->applied = false;
+	work->status = status;
+	work->why = *why;
+	if (strcmp(why->code, "iot_lease_lost") == 0 && leave_doubt(work, site, &err) != OK)
+		log_error(LOG_ERROR, "outbox_failed", NULL, &err);
 }
 
-/* The first target that fails does not keep the others from theirs. */
-static enum status
-see_to(struct work *work, struct err *err)
+static void
+count_outcome(const struct outcome *outcome, const struct iot_site *site)
 {
-	struct iot_room *room = work->room;
-	enum status status = OK;
-	struct err why;
+	for (size_t i = 0; i < outcome->record_count; i++) {
+		const struct db_iot_record *record = &outcome->records[i];
 
-	if (is_certificate_key(work->row->key) &&
-	    !hex_decode(work->sha256, DB_SHA256_BYTES, work->row->key + strlen(KEY_PREFIX),
-		    strlen(work->row->key) - strlen(KEY_PREFIX)))
-		status = err_set(&why, ERR_ARGUMENT, "iot_argument", "outbox: a certificate's id wanted");
-	for (size_t i = 0; i < room->site_count && (i == 0 || !room->stopping); i++) {
-		struct err one;
-
-		if (status == OK && see_to_target(work, &room->sites[i], &one) != OK) {
-			status = one.status;
-			why = one;
-		}
+		if (outcome->knocked[i] && strcmp(record->status, "ACTIVE") == 0)
+			iot_latency_observe(record->latency_us);
+		metric_count(METRIC_IOT_APPLIED, site->target->name, record->status, 1);
 	}
-	return status == OK ? end_row(work, err) : fail_row(work, &why, err);
+}
+
+/* Those whose lease is gone are left to others; the rest is tried again without them. */
+static bool
+drop_lost(struct outcome *outcome, const struct iot_site *site, const struct err *why)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < outcome->count; i++)
+		if (!outcome->held[i]) {
+			note_failure(outcome->works[i], site, ERR_CONFLICT, why);
+			any = true;
+		}
+	return any;
+}
+
+static enum status
+record_some(struct batch *batch, struct outcome *outcome, const struct iot_site *site, struct err *err)
+{
+	enum status status;
+
+	do {
+		unsigned tries = 0;
+
+		outcome_make(outcome, batch);
+		do
+			status = record_once(batch, outcome, site, err);
+		while (retry_due(&tries, status, err));
+	} while (status != OK && strcmp(err->code, "iot_lease_lost") == 0 &&
+		drop_lost(outcome, site, err));
+	return status;
+}
+
+/* What was applied in this target; with the last one, rows end. */
+static void
+record(struct batch *batch, const struct iot_site *site)
+{
+	bool last = is_last(batch, site);
+	own(outcome_t) outcome = mem_zalloc(sizeof(*outcome));
+	bool any = false;
+	struct err err;
+	enum status status;
+
+	for (size_t i = 0; i < batch->count; i++)
+		any |= is_due(&batch->works[i], last);
+	if (!any)
+		return;
+	status = outcome == NULL ? err_memory(&err) : record_some(batch, outcome, site, &err);
+	if (status == OK)
+		count_outcome(outcome, site);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+
+		if (!is_due(work, last))
+			continue;
+		if (status != OK)
+			note_failure(work, site, status, &err);
+		work->ended = status == OK && last;
+		work->applied = false;
+	}
+}
+
+static void
+apply(struct work *work, struct iot_site *site)
+{
+	struct err err;
+	enum status status;
+
+	work->apply = (struct iot_apply){
+		.site = site,
+		.iot = iot_site_calls(site, work->row->priority == OUTBOX_TAKES ? AWS_PRIORITY_URGENT :
+			AWS_PRIORITY_NORMAL),
+		.device = work->has_device ? &work->device : NULL,
+		.applied = work->state,
+		.certificates = work->certificates,
+		.facts = work->facts,
+		.count = work->count,
+		.plan = &work->plan,
+		.go_on = still_ours,
+		.arg = work,
+	};
+	work->apply.iot.timeout_ms = CALL_MS;
+	status = iot_apply_run(&work->apply, &err);
+	work->applied = status == OK;
+	if (status != OK)
+		note_failure(work, site, status, &err);
+}
+
+static void
+fail_all(struct batch *batch, const struct iot_site *site, enum status status, const struct err *why)
+{
+	for (size_t i = 0; i < batch->count; i++)
+		if (is_open(&batch->works[i]))
+			note_failure(&batch->works[i], site, status, why);
+}
+
+static void
+see_to_target(struct batch *batch, struct iot_site *site)
+{
+	const struct clock *clock = batch->room->app->clock;
+	int64_t since_ms = clock_mono_ms(clock);
+	unsigned tries = 0;
+	struct err err;
+	enum status status;
+
+	do
+		status = make_plans(batch, site, &err);
+	while (retry_due(&tries, status, &err));
+	if (status != OK) {
+		fail_all(batch, site, status, &err);
+		return;
+	}
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+
+		if (!is_open(work) || work->plan.idle)
+			continue;
+		work->left = batch->room->stopping;
+		if (work->left)
+			continue;
+		/* What is done waits for others no longer than this; the lease neither. */
+		if (clock_mono_ms(clock) - since_ms > RECORD_AFTER_MS) {
+			record(batch, site);
+			since_ms = clock_mono_ms(clock);
+		}
+		apply(work, site);
+	}
+	record(batch, site);
 }
 
 /* ---- a round ---- */
@@ -489,7 +708,7 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 	const char *targets[IOT_TARGETS_MAX];
 	const char *profiles[CA_PROFILES_MAX];
 	const char *ids[BATCH];
-	struct db_outbox_row idle_rows[BATCH];
+	const struct db_outbox_row *idle_rows[BATCH];
 	bool idle[BATCH];
 	size_t profile_count = 0;
 	size_t idle_count = 0;
@@ -505,13 +724,16 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 	TRY(db_iot_devices_idle(tx, ids, *count, targets, room->site_count, profiles, profile_count,
 		idle, err));
 	for (size_t i = 0; i < *count; i++) {
-		if (idle[i] && !is_certificate_key(rows[i].key))
-			idle_rows[idle_count++] = rows[i];
-		else
-			rows[left++] = rows[i];
+		idle[i] = idle[i] && !is_certificate_key(rows[i].key);
+		if (idle[i])
+			idle_rows[idle_count++] = &rows[i];
 	}
+	TRY(db_outbox_done_many(tx, idle_rows, idle_count, err));
+	for (size_t i = 0; i < *count; i++)
+		if (!idle[i])
+			rows[left++] = rows[i];
 	*count = left;
-	return db_outbox_done_many(tx, idle_rows, idle_count, err);
+	return OK;
 }
 
 static enum status
@@ -528,24 +750,43 @@ lease(struct iot_room *room, int least_urgent, struct db_outbox_row *rows, size_
 	return db_tx_commit(&tx, err);
 }
 
+static enum status
+take(struct batch *batch, int least_urgent, size_t *found, struct err *err)
+{
+	int64_t leased_ms = clock_mono_ms(batch->room->app->clock);
+
+	TRY(lease(batch->room, least_urgent, batch->rows, found, &batch->count, err));
+	for (size_t i = 0; i < batch->count; i++) {
+		struct work *work = &batch->works[i];
+		const char *key = batch->rows[i].key;
+
+		work->room = batch->room;
+		work->row = &batch->rows[i];
+		work->renewed_ms = leased_ms;
+		work->status = OK;
+		if (is_certificate_key(key) && !hex_decode(work->sha256, DB_SHA256_BYTES,
+			    key + strlen(KEY_PREFIX), strlen(key) - strlen(KEY_PREFIX)))
+			work->status = err_set(&work->why, ERR_ARGUMENT, "iot_argument",
+				"outbox: a certificate's id wanted");
+	}
+	return OK;
+}
+
 enum status
 iot_outbox_round(struct iot_room *room, int least_urgent, size_t *found, struct err *err)
 {
-	own(work_t) work = mem_zalloc(sizeof(*work));
-	struct db_outbox_row rows[BATCH];
-	int64_t leased_ms = clock_mono_ms(room->app->clock);
-	size_t count;
+	own(batch_t) batch = mem_zalloc(sizeof(*batch));
 
 	*found = 0;
-	if (work == NULL)
+	if (batch == NULL)
 		return err_memory(err);
-	TRY(lease(room, least_urgent, rows, found, &count, err));
-	for (size_t i = 0; i < count && !room->stopping; i++) {
-		work->room = room;
-		work->row = &rows[i];
-		work->renewed_ms = leased_ms;
-		TRY(see_to(work, err));
-	}
+	batch->room = room;
+	TRY(take(batch, least_urgent, found, err));
+	for (size_t i = 0; i < room->site_count && batch->count > 0; i++)
+		see_to_target(batch, &room->sites[i]);
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->works[i].status != OK)
+			TRY(fail_row(&batch->works[i], &batch->works[i].why, err));
 	return OK;
 }
 

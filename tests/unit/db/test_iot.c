@@ -45,12 +45,13 @@ record_status(const char *device_id, const struct db_cert_ref *ref, const char *
 {
 	own_struct(db_tx) tx = { 0 };
 	struct db_iot_certificate it = { .ref = *ref };
-	int64_t latency_us;
+	struct db_iot_record record = { .certificate = &it };
 
 	id_of(it.sha256, ref);
 	snprintf(it.device_id, sizeof(it.device_id), "%s", device_id);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_record(&tx, TARGET, &it, status, 0, &latency_us, err));
+	record.status = status;
+	MUST(db_iot_certificates_record(&tx, TARGET, &record, 1, 0, err));
 	MUST(db_tx_commit(&tx, err));
 }
 
@@ -58,11 +59,14 @@ static size_t
 of_device(const char *device_id, struct db_iot_certificate *out)
 {
 	own_struct(db_tx) tx = { 0 };
-	size_t n;
+	struct db_iot_certificate none[8];
+	struct db_iot_device list[] = { { .device_id = "nobody", .certificates = none },
+		{ .device_id = device_id, .certificates = out } };
 
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificates_of_device(&tx, TARGET, device_id, out, 8, &n, err));
-	return n;
+	MUST(db_iot_devices_read(&tx, TARGET, list, COUNT_OF(list), 8, err));
+	assert_int_equal(list[0].count, 0);
+	return list[1].count;
 }
 
 static void
@@ -153,20 +157,21 @@ a_list_never_overwrites_what_was_recorded_since(void **state)
 	struct db_iot_certificate found[8];
 	struct db_iot_certificate it = { .ref = ref };
 	own_struct(db_tx) tx = { 0 };
-	int64_t latency_us;
+	struct db_iot_record record = { .certificate = &it };
 
 	(void)state;
 	id_of(it.sha256, &ref);
 	snprintf(it.device_id, sizeof(it.device_id), "listed");
 	record_status("listed", &ref, "INACTIVE");
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE", 1, &latency_us, err));
+	record.status = "ACTIVE";
+	MUST(db_iot_certificates_record(&tx, TARGET, &record, 1, 1, err));
 	MUST(db_tx_commit(&tx, err));
 	assert_int_equal(of_device("listed", found), 1);
 	assert_string_equal(found[0].seen, "INACTIVE");
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE",
-		(world_now + 3600) * INT64_C(1000000), &latency_us, err));
+	record.status = "ACTIVE";
+	MUST(db_iot_certificates_record(&tx, TARGET, &record, 1, (world_now + 3600) * INT64_C(1000000), err));
 	MUST(db_tx_commit(&tx, err));
 	assert_int_equal(of_device("listed", found), 1);
 	assert_string_equal(found[0].seen, "ACTIVE");
@@ -179,7 +184,7 @@ what_was_announced_is_in_doubt_until_it_is_recorded(void **state)
 	struct db_iot_certificate found[8];
 	struct db_iot_certificate it = { .ref = ref };
 	own_struct(db_tx) tx = { 0 };
-	int64_t latency_us;
+	struct db_iot_record record = { .certificate = &it };
 
 	(void)state;
 	id_of(it.sha256, &ref);
@@ -194,8 +199,8 @@ what_was_announced_is_in_doubt_until_it_is_recorded(void **state)
 	assert_int_equal(found[0].status, CERT_REVOKED);
 	/* A list in passing does not settle it. */
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_certificate_record(&tx, TARGET, &it, "ACTIVE",
-		(world_now + 3600) * INT64_C(1000000), &latency_us, err));
+	record.status = "ACTIVE";
+	MUST(db_iot_certificates_record(&tx, TARGET, &record, 1, (world_now + 3600) * INT64_C(1000000), err));
 	MUST(db_tx_commit(&tx, err));
 	assert_int_equal(of_device("doubt", found), 1);
 	assert_true(found[0].under_way);
@@ -208,21 +213,26 @@ static void
 an_older_version_never_overwrites_a_newer(void **state)
 {
 	own_struct(db_tx) tx = { 0 };
-	char now[16];
-	bool kept;
+	struct db_iot_device it = { .device_id = "older" };
+	struct db_iot_certificate none[1];
+	static const struct {
+		int64_t version;
+		const char *state, *want;
+	} STEPS[] = { { 5, "quarantined", "quarantined" }, { 4, "active", "quarantined" },
+		{ 6, "active", "active" } };
 
 	(void)state;
+	it.certificates = none;
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_iot_device_state(&tx, TARGET, "older", now, err));
-	assert_string_equal(now, "");
-	MUST(db_iot_device_record(&tx, TARGET, "older", 5, "quarantined", &kept, err));
-	assert_true(kept);
-	MUST(db_iot_device_record(&tx, TARGET, "older", 4, "active", &kept, err));
-	assert_false(kept);
-	MUST(db_iot_device_state(&tx, TARGET, "older", now, err));
-	assert_string_equal(now, "quarantined");
-	MUST(db_iot_device_record(&tx, TARGET, "older", 6, "active", &kept, err));
-	assert_true(kept);
+	MUST(db_iot_devices_read(&tx, TARGET, &it, 1, 1, err));
+	assert_string_equal(it.state, "");
+	for (size_t i = 0; i < COUNT_OF(STEPS); i++) {
+		struct db_iot_applied applied = { "older", STEPS[i].version, STEPS[i].state };
+
+		MUST(db_iot_devices_record(&tx, TARGET, &applied, 1, err));
+		MUST(db_iot_devices_read(&tx, TARGET, &it, 1, 1, err));
+		assert_string_equal(it.state, STEPS[i].want);
+	}
 }
 
 static void

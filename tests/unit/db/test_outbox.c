@@ -121,6 +121,7 @@ who_lost_the_lease_changes_nothing(void **state)
 	own_struct(db_tx) tx = { 0 };
 	struct db_outbox_row slow;
 	struct db_outbox_row fast;
+	bool both[2];
 	bool held;
 
 	(void)state;
@@ -134,8 +135,9 @@ who_lost_the_lease_changes_nothing(void **state)
 	assert_int_equal(count("outbox WHERE device_id = 'fence' AND failed_at IS NULL AND attempts = 0"),
 		1);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_outbox_hold(&tx, &slow, &held, err));
-	assert_false(held);
+	MUST(db_outbox_hold(&tx, (const struct db_outbox_row *[]){ &slow, &fast }, 2, both, err));
+	assert_false(both[0]);
+	assert_true(both[1]);
 	MUST(db_outbox_renew(&tx, &slow, LEASE_MS, &held, err));
 	assert_false(held);
 	MUST(db_outbox_renew(&tx, &fast, LEASE_MS, &held, err));
@@ -207,7 +209,8 @@ many_end_at_once_but_for_the_newer(void **state)
 	assert_int_equal(lease(OUTBOX_UPKEEP, 3, rows), 3);
 	put("many-b", OUTBOX_GIVES);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_outbox_done_many(&tx, rows, 3, err));
+	MUST(db_outbox_done_many(&tx, (const struct db_outbox_row *[]){ &rows[0], &rows[1], &rows[2] }, 3,
+		err));
 	MUST(db_tx_commit(&tx, err));
 	assert_int_equal(count("outbox"), 1);
 	assert_int_equal(lease(OUTBOX_UPKEEP, 3, rows), 1);
