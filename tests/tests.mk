@@ -40,7 +40,8 @@ PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
 # IoT Core's: they share nothing and wait much, so file by file on all processors. Under sanitizers they run in
 # check-full alone: most of their time is AWS's command line's and the broker's.
 APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
-	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py
+	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py \
+	tests/fault/test_two_servers.py
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
 ignoring = $(addprefix --ignore=,$(1))
 # What is run against $(1) of the folders $(2): IoT Core's side by side, then the rest one by one.
@@ -61,7 +62,7 @@ harness: $(HARNESS_PROGRAMS)
 ON_HOOKS = JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca
 .PHONY: hooks
 hooks:
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build harness
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build harness bench-programs
 
 .PHONY: deps-test
 deps-test: ## install what the tests need
@@ -95,7 +96,7 @@ ON_COVERAGE = JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$
 .PHONY: coverage
 coverage: ## line coverage of unit and API tests, by room
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/coverage TEST_HOOKS=1 OPTIMIZE="-O0 -g" \
-		SANITIZE="--coverage" HARDENING="-fPIE" build harness unit
+		SANITIZE="--coverage" HARDENING="-fPIE" build harness bench-programs unit
 	$(call pytest_both,$(ON_COVERAGE),tests/api tests/e2e)
 	$(Q)sh tests/lint/coverage.sh $(BUILD)/coverage
 
@@ -103,9 +104,24 @@ coverage: ## line coverage of unit and API tests, by room
 mutants: ## break each invariant on purpose and see its test fail
 	$(Q)$(PYTHON) tests/mutants/run.py
 
+# Measuring runs against the release build. TOPIC chooses sections; see docs/performance.md.
+TOPIC ?=
+ON_BENCH = JITRCA_TEST_BIN=$(BUILD)/jitrca $(PYTHON) -B tests/bench/bench.py
 .PHONY: bench
-bench: build ## measure; writes build/bench-results.json
-	$(Q)$(PYTHON) tests/bench/bench.py
+bench: build bench-programs ## measure, 20 minutes; TOPIC="issue tls …" a part of it; writes build/bench-results.json
+	$(Q)$(ON_BENCH) $(TOPIC)
+
+.PHONY: bench-quick
+bench-quick: build bench-programs ## a moment of each section, to see that it works
+	$(Q)$(ON_BENCH) --quick $(TOPIC)
+
+.PHONY: bench-size
+bench-size: build bench-programs ## with ten million certificates: half an hour, 40 GB
+	$(Q)$(ON_BENCH) --output $(BUILD)/bench-size.json size10m
+
+.PHONY: bench-peers
+bench-peers: build bench-programs ## beside cfssl, if it is installed
+	$(Q)$(ON_BENCH) --output $(BUILD)/bench-peers.json peers
 
 .PHONY: deps-lint
 deps-lint:
@@ -115,7 +131,7 @@ deps-lint:
 lint: deps-lint ## the house rules, warnings as errors, the ELF's hardening
 	$(Q)$(PYTHON) tests/lint/check_house.py
 	$(Q)$(PYTHON) tests/lint/check_codes.py
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/werror WERROR=1 build
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/werror WERROR=1 build bench-programs
 	$(Q)sh tests/lint/check_elf.sh $(BUILD)/werror/jitrca $(BUILD)/werror/jitrca-mosquitto.so
 	$(Q)cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --std=c17 \
 		--inline-suppr --suppressions-list=tests/lint/cppcheck.txt -I. -D_GNU_SOURCE -DJITRCA_VERSION='"0"' \
@@ -190,6 +206,9 @@ $(BUILD)/tests/bench/ca_issue: $(BUILD)/tests/bench/ca_issue.o $(UNIT_LIBS_serve
 $(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
+
+.PHONY: bench-programs
+bench-programs: $(BENCH_PROGRAMS)
 
 .PHONY: bench-ca
 bench-ca: $(BUILD)/tests/bench/ca_csr ## what reading a CSR costs beside the bare verification

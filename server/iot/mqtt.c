@@ -230,16 +230,23 @@ is_let_in(struct iot_mqtt *mqtt, bool *ready, struct err *err)
 
 /* ---- a connection ---- */
 
-/* Shared subscriptions: one session for each server. Else one for all: whoever leads takes it over. */
+/*
+ * Shared subscriptions: one session for each server, known by host and port, that it finds again after a
+ * restart. Else one for all: whoever leads takes it over.
+ */
 static void
-client_id(char *out, size_t size, const struct iot_target *target)
+client_id(char *out, size_t size, const struct iot_site *site)
 {
 	char host[256] = "";
 	char *at = out;
 
+	if (!site->target->mqtt.shared) {
+		(void)snprintf(out, size, "%s", SERVICE_IDENTITY);
+		return;
+	}
 	(void)gethostname(host, sizeof(host) - 1);
-	(void)snprintf(out, size, "%s%s%.64s", SERVICE_IDENTITY, target->mqtt.shared ? "-" : "",
-		target->mqtt.shared ? host : "");
+	(void)snprintf(out, size, "%s-%.64s-%u", SERVICE_IDENTITY, host,
+		(unsigned)site->room->app->config.https.port);
 	for (; *at != '\0'; at++)
 		if (strchr("+#/$", *at) != NULL)
 			*at = '-';
@@ -311,7 +318,7 @@ connect_and_converse(struct iot_mqtt *mqtt, bool (*refresh)(struct iot_mqtt *mqt
 	char id[128];
 	int rc;
 
-	client_id(id, sizeof(id), mqtt->site->target);
+	client_id(id, sizeof(id), mqtt->site);
 	mqtt->lost = mqtt->subscribed = false;
 	mqtt->client = mosquitto_new(id, false, mqtt);
 	if (mqtt->client == NULL) {
