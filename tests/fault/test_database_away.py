@@ -85,7 +85,7 @@ def test_invariant_6_a_restored_database_does_not_bring_old_numbers_back(cluster
         with stack.db() as connection:
             cursor = connection.cursor()
             cursor.execute("SET session_replication_role = replica")
-            cursor.execute("DELETE FROM jitrca.crl; DELETE FROM jitrca.crl_scope")
+            cursor.execute("DELETE FROM jitrca.crl_piece; DELETE FROM jitrca.crl; DELETE FROM jitrca.crl_scope")
             cursor.execute("INSERT INTO jitrca.crl_scope SELECT * FROM public.scope")
             cursor.execute("INSERT INTO jitrca.crl SELECT * FROM public.list")
             cursor.execute("INSERT INTO jitrca.crl_piece SELECT * FROM public.piece")
