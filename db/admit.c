@@ -572,6 +572,7 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 	struct err *err)
 {
 	own_struct(batch) b = { .tx = tx, .instance_id = instance_id, .items = items, .count = count };
+	bool plain = false;
 
 	for (size_t i = 0; i < count; i++) {
 		assert(items[i].slot != SLOT_UNSET);
@@ -582,6 +583,12 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 		items[i].revives_version = 0;
 	}
 	TRY(batch_prepare(&b, err));
+	if (db_tx_is_fresh(tx) && admit_may_be_plain(&b)) {
+		TRY(admit_plain(&b, &plain, err));
+		if (plain)
+			return OK;
+		TRY(db_tx_restart(tx, err));
+	}
 	TRY(admit_who(&b, err));
 	TRY(admit_idempotency(&b, err));
 	TRY(admit_keys(&b, err));

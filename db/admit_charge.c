@@ -17,11 +17,6 @@ enum {
 	"CASE WHEN m.closed_at IS NOT NULL THEN 'c' WHEN now() < m.not_before THEN 'n'"                \
 	" WHEN now() >= m.not_after THEN 'x' ELSE 'o' END"
 
-/* A minute's worth, and never less than one full batch. */
-#define BUCKET_NOW                                                                                 \
-	"least(greatest(1000, s.rate_per_minute), s.bucket + s.rate_per_minute / 60.0 *"               \
-	" greatest(0, extract(epoch FROM clock_timestamp() - s.bucket_at)))::float8"
-
 static const struct db_statement SQL[STATEMENTS] = {
 	[ADMIT_LINES] = { /* manifest_line_pkey, manifest_pkey */
 		.name = "admit_lines", .params = 4, .columns = 4, .rows = ROWS_ANY,
@@ -41,7 +36,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[ADMIT_STATION_LOCK] = { /* station_pkey */
 		.name = "admit_station_lock", .params = 1, .columns = 3, .rows = ROWS_ANY,
-		.sql = "SELECT s.principal_id, floor(" BUCKET_NOW " * 1000)::bigint, s.rate_per_minute"
+		.sql = "SELECT s.principal_id, floor(" ADMIT_BUCKET_NOW " * 1000)::bigint, s.rate_per_minute"
 		       " FROM jitrca.station s WHERE s.principal_id = ANY ($1::text[])"
 		       " ORDER BY s.principal_id FOR NO KEY UPDATE",
 	},
@@ -53,7 +48,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " manifests AS (UPDATE jitrca.manifest m SET used = m.used + q.units FROM"
 		       " (SELECT i.manifest_id, count(*) AS units FROM i WHERE i.charged GROUP BY 1) q"
 		       " WHERE m.manifest_id = q.manifest_id),"
-		       " stations AS (UPDATE jitrca.station s SET bucket = " BUCKET_NOW " - q.units,"
+		       " stations AS (UPDATE jitrca.station s SET bucket = " ADMIT_BUCKET_NOW " - q.units,"
 		       " bucket_at = clock_timestamp() FROM"
 		       " (SELECT i.station, count(*) AS units FROM i GROUP BY 1) q"
 		       " WHERE s.principal_id = q.station),"

@@ -191,34 +191,32 @@ column_add(struct db_array *array, const struct batch *b, size_t i, enum column 
 	return err_set(err, ERR_INTERNAL, "column_unknown", "column %d", (int)column);
 }
 
-struct arrays {
-	struct db_array at[BATCH_COLUMNS_MAX];
-};
-
-static void
-arrays_free(struct arrays *arrays)
+enum status
+batch_fill(const struct batch *b, const enum column *takes, struct batch_arrays *arrays,
+	struct db_param params[BATCH_COLUMNS_MAX], size_t *count, struct err *err)
 {
-	for (size_t c = 0; c < BATCH_COLUMNS_MAX; c++)
-		db_array_free(&arrays->at[c]);
+	for (*count = 0; takes[*count] != COL_END; ++*count) {
+		struct db_array *array = &arrays->at[*count];
+
+		*array = (struct db_array)DB_ARRAY(column_type(takes[*count]));
+		for (size_t p = 0; p < b->picked; p++)
+			TRY(column_add(array, b, b->pick[p], takes[*count], err));
+		params[*count] = db_array(array);
+	}
+	return OK;
 }
-OWNER_STRUCT(arrays, arrays_free)
 
 enum status
 batch_run(struct batch *b, const struct db_statement *statement, const enum column *takes,
 	PGresult **rows, struct err *err)
 {
-	own_struct(arrays) arrays = { 0 };
+	own_struct(batch_arrays) arrays = { 0 };
 	struct db_param params[BATCH_COLUMNS_MAX];
-	size_t count = 0;
+	size_t count;
 
 	if (b->picked == 0)
 		return OK;
-	for (; takes[count] != COL_END; count++) {
-		arrays.at[count] = (struct db_array)DB_ARRAY(column_type(takes[count]));
-		for (size_t p = 0; p < b->picked; p++)
-			TRY(column_add(&arrays.at[count], b, b->pick[p], takes[count], err));
-		params[count] = db_array(&arrays.at[count]);
-	}
+	TRY(batch_fill(b, takes, &arrays, params, &count, err));
 	return db_run(b->tx, statement, (struct db_params){ params, count }, rows, err);
 }
 

@@ -136,6 +136,24 @@ void batch_pick_all(struct batch *b);
 
 #define BATCH_COLUMNS_MAX 20
 
+/* The arrays of a statement, while it runs. */
+struct batch_arrays {
+	struct db_array at[BATCH_COLUMNS_MAX];
+};
+
+static inline void
+batch_arrays_free(struct batch_arrays *arrays)
+{
+	for (size_t c = 0; c < BATCH_COLUMNS_MAX; c++)
+		db_array_free(&arrays->at[c]);
+}
+OWNER_STRUCT(batch_arrays, batch_arrays_free)
+
+/* Fills the picked items' columns in, and params with them; *count of params. */
+MUST_USE enum status batch_fill(const struct batch *b, const enum column *takes,
+	struct batch_arrays *arrays, struct db_param params[BATCH_COLUMNS_MAX], size_t *count,
+	struct err *err);
+
 /*
  * Runs a statement over the picked items; takes names its parameters' columns, up to COL_END. When none
  * are picked nothing runs, and *rows stays NULL, which counts as no rows.

@@ -1,0 +1,162 @@
+#include "db/admit.h"
+
+enum {
+	ADMIT_PLAIN_ADMIN,
+	ADMIT_PLAIN_STATION,
+	STATEMENTS,
+};
+
+/*
+ * All in one statement, a step waiting for the count of the one before, so that rows are locked in the order
+ * of issuance.h. A claim that is not new, a line, a manifest or a station that does not allow all of it, and
+ * the chain ends: fewer intents come out than items went in.
+ *
+ * What is read is as old as the statement. Rows that are written (lines, manifests, stations) are judged as
+ * they are then, for an UPDATE that waited looks again; who asks and what the device is are judged as they
+ * were when it began, a moment earlier, as they are where they are read by statements of their own.
+ */
+#define CLAIMS(who)                                                                                \
+	"WITH i AS MATERIALIZED (SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[],"          \
+	" $4::text[], $5::bytea[], $6::text[], $7::text[], $8::bytea[])"                               \
+	" AS i(serial, not_after, asker, key, hash, identity, profile, spki)),"                        \
+	" idempotency AS (INSERT INTO jitrca.idempotency"                                              \
+	" (principal_id, key, request_hash, issuer_id, serial)"                                        \
+	" SELECT i.asker, i.key, i.hash, $10::int, i.serial FROM i WHERE i.key <> ''"                  \
+	" AND NOT EXISTS (" who ")"                                                                    \
+	" ORDER BY i.asker COLLATE \"C\", i.key COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING 1),"    \
+	" keys AS (INSERT INTO jitrca.key_claim"                                                       \
+	" (spki_sha256, identity, profile, claim_issuer, claim_serial)"                                \
+	" SELECT i.spki, i.identity, i.profile, $10::int, i.serial FROM i"                             \
+	" WHERE (SELECT count(*) FROM idempotency) = $11::bigint AND NOT EXISTS (" who ")"             \
+	" ORDER BY i.spki ON CONFLICT DO NOTHING RETURNING 1),"                                        \
+	" slots AS (INSERT INTO jitrca.device_slot (device_id, claim_issuer, claim_serial)"            \
+	" SELECT i.identity, $10::int, i.serial FROM i"                                                \
+	" WHERE (SELECT count(*) FROM keys) = $12::bigint"                                             \
+	" ORDER BY i.identity COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING 1)"
+
+/* None is quarantined or decommissioned: most of the items' devices are not there yet. */
+#define ALL_ACTIVE                                                                                 \
+	" NOT EXISTS (SELECT FROM i JOIN jitrca.device d ON d.device_id = i.identity"                  \
+	" WHERE d.status <> 'active')"
+
+#define INTENT_COLUMNS                                                                             \
+	"jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, idempotency_key,"     \
+	" identity, profile, spki_sha256, manifest_id, manifest_charged)"
+#define INTENT_VALUES(c)                                                                           \
+	"$10::int, " c ".serial, $9::int, to_timestamp(" c ".not_after), " c ".asker,"                 \
+	" nullif(" c ".key, ''), " c ".identity, " c ".profile, " c ".spki"
+
+static const struct db_statement SQL[STATEMENTS] = {
+	[ADMIT_PLAIN_ADMIN] = { /* principal_pkey, device_pkey */
+		.name = "admit_plain_admin", .params = 12, .columns = 2, .rows = ROWS_ANY,
+		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker FROM i) w"
+			" JOIN jitrca.principal p ON p.principal_id = w.asker"
+			" WHERE p.disabled_at IS NOT NULL")
+		       ", intents AS (INSERT INTO " INTENT_COLUMNS
+		       " SELECT " INTENT_VALUES("i") ", NULL, false FROM i"
+		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
+		       " RETURNING serial)"
+		       " SELECT serial, ''::text FROM intents",
+	},
+	[ADMIT_PLAIN_STATION] = {
+		/* principal_pkey, station_pkey, device_pkey, manifest_line_pkey, manifest_pkey. A device
+		 * that has lines of its own on several manifests has one to be chosen. */
+		.name = "admit_plain_station", .params = 12, .columns = 2, .rows = ROWS_ANY,
+		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker, i.profile FROM i) w"
+			" LEFT JOIN jitrca.principal p ON p.principal_id = w.asker"
+			" LEFT JOIN jitrca.station s ON s.principal_id = w.asker"
+			" WHERE p.principal_id IS NULL OR p.disabled_at IS NOT NULL"
+			" OR s.principal_id IS NULL OR NOT w.profile = ANY (s.profiles)")
+		       ", lines AS (UPDATE jitrca.manifest_line l SET used_at = now()"
+		       " FROM i CROSS JOIN jitrca.manifest m"
+		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
+		       " AND l.device_id = i.identity AND l.used_at IS NULL"
+		       " AND m.manifest_id = l.manifest_id AND m.station_id = i.asker"
+		       " AND m.profile = i.profile AND NOT EXISTS (SELECT FROM jitrca.manifest_line o"
+		       " WHERE o.device_id = i.identity AND o.manifest_id <> l.manifest_id)"
+		       " RETURNING i.*, l.manifest_id),"
+		       " manifests AS (UPDATE jitrca.manifest m SET used = m.used + q.units"
+		       " FROM (SELECT n.manifest_id, count(*) AS units FROM lines n GROUP BY 1 ORDER BY 1) q"
+		       " WHERE m.manifest_id = q.manifest_id AND m.used + q.units <= m.quantity"
+		       " AND m.closed_at IS NULL AND now() >= m.not_before AND now() < m.not_after"
+		       " RETURNING q.units),"
+		       " stations AS (UPDATE jitrca.station s SET bucket = " ADMIT_BUCKET_NOW " - q.units,"
+		       " bucket_at = clock_timestamp()"
+		       " FROM (SELECT n.asker, count(*) AS units FROM lines n GROUP BY 1 ORDER BY 1) q"
+		       " WHERE (SELECT sum(units) FROM manifests) = $12::bigint"
+		       " AND s.principal_id = q.asker AND " ADMIT_BUCKET_NOW " >= q.units"
+		       " RETURNING q.units),"
+		       " intents AS (INSERT INTO " INTENT_COLUMNS
+		       " SELECT " INTENT_VALUES("n") ", n.manifest_id, true FROM lines n"
+		       " WHERE (SELECT sum(units) FROM stations) = $12::bigint"
+		       " RETURNING serial, manifest_id)"
+		       " SELECT serial, manifest_id FROM intents",
+	},
+};
+
+const struct db_table DB_TABLE_ADMIT_PLAIN = { SQL, COUNT_OF(SQL) };
+
+static const enum column TAKES[] = { COL_SERIAL, COL_NOT_AFTER, COL_PRINCIPAL, COL_IDEMPOTENCY_KEY,
+	COL_REQUEST_HASH, COL_IDENTITY, COL_PROFILE, COL_SPKI, COL_END };
+
+bool
+admit_may_be_plain(const struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		const struct db_admit_item *item = &b->items[i];
+
+		if (item->slot != SLOT_CURRENT || item->role_identity ||
+		    item->needs_manifest != b->items[0].needs_manifest ||
+		    item->ref.issuer_id != b->items[0].ref.issuer_id)
+			return false;
+	}
+	return b->count > 0;
+}
+
+/* All were admitted: notes on which manifest. */
+static enum status
+note_admitted(struct batch *b, const PGresult *rows, struct err *err)
+{
+	for (int r = 0; r < db_rows(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		struct serial serial;
+		struct db_admit_item *item;
+		size_t i;
+
+		(void)db_row_serial(&row, &serial);
+		i = batch_index(b, &serial);
+		if (i == b->count)
+			return err_set(err, ERR_INTERNAL, "database_shape",
+				"admit_plain: a serial of no item");
+		item = &b->items[i];
+		db_row_text(&row, item->manifest_id, sizeof(item->manifest_id));
+		TRY(db_row_end(&row, err));
+		item->manifest_charged = item->manifest_id[0] != '\0';
+		item->admission = ADMISSION_ADMITTED;
+	}
+	return OK;
+}
+
+enum status
+admit_plain(struct batch *b, bool *plain, struct err *err)
+{
+	own_struct(batch_arrays) arrays = { 0 };
+	own(PGresult) rows = NULL;
+	struct db_param params[BATCH_COLUMNS_MAX];
+	size_t count;
+	int64_t with_key = 0;
+
+	*plain = false;
+	for (size_t i = 0; i < b->count; i++)
+		with_key += batch_has_key(&b->items[i]);
+	batch_pick_all(b);
+	TRY(batch_fill(b, TAKES, &arrays, params, &count, err));
+	params[count++] = db_int64(b->instance_id);
+	params[count++] = db_int64(b->items[0].ref.issuer_id);
+	params[count++] = db_int64(with_key);
+	params[count++] = db_int64((int64_t)b->count);
+	TRY(db_run(b->tx, &SQL[b->items[0].needs_manifest ? ADMIT_PLAIN_STATION : ADMIT_PLAIN_ADMIN],
+		(struct db_params){ params, count }, &rows, err));
+	*plain = (size_t)db_rows(rows) == b->count;
+	return *plain ? note_admitted(b, rows, err) : OK;
+}
