@@ -10,6 +10,7 @@ and PostgreSQL: the processor time of each stands apart. Without --quick, median
 import argparse
 import json
 import os
+import signal
 import sys
 
 from measure import BUILD, Bench, as_csv
@@ -54,6 +55,8 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--output", help="instead of build/bench-results.json")
     options = parser.parse_args()
+    # Whoever ends us ends what we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(options.quick, options.runs)
     load_before = os.getloadavg()[0]
     try:

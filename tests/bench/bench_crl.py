@@ -6,7 +6,7 @@ import time
 import requests
 
 from harness import client
-from harness.stack import Cluster, wait_until
+from harness.stack import wait_until
 from revoked import Party, fill_revocations, settled, watch
 
 from measure import Meter, Peak, bare_server, load, quantiles
@@ -54,7 +54,7 @@ def full_list(bench, stack, count):
     """Time and memory of the full list with count entries; its octets, as they are served."""
     pids = stack.pids()
     with client.admin(stack) as boss:
-        url = f"{stack.http_url}/crl/{boss.issue('warm').json()['ca']}.crl"
+        url = f"{stack.http_url}/crl/{boss.issue(f'warm-{count}').json()['ca']}.crl"
         rebuild(stack, boss, f"{count}-warm")
         der = requests.get(url, timeout=60).content
 
@@ -144,7 +144,7 @@ def grown(bench, stack, first, end):
 def bench_crl(bench):
     few, many = bench.pick((2000, 4000), (1_000_000, 4_000_000))
     config = {"crl_debounce": "1ms", "crl_full_immediate_max": "1GiB"}
-    with Cluster(fsync=True) as cluster, bench.stack(cluster, config=config) as stack:
+    with bench.stack(config=config) as stack:
         grown(bench, stack, 0, few)
         url, der = full_list(bench, stack, few)
         shards(bench, stack, url)

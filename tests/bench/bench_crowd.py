@@ -8,7 +8,8 @@ LIMIT_MIB = 256
 def bench_crowd(bench):
     count, addresses = bench.pick((200, 20), (CONNECTIONS, ADDRESSES))
     requests = bench.pick(30, 2000)
-    with bench.stack() as stack:
+    # As it is configured by default: most of them are over connections_max.
+    with bench.stack(config={"connections_max": 2000}) as stack:
         line = Line(bench, stack, requests * bench.runs * 4 + 400)
         line.issue(bench.pick(20, 400), 4)
         quiet = bench.repeat("a station alone", lambda: line.issue(requests, 4))
@@ -20,7 +21,7 @@ def bench_crowd(bench):
                 figures = line.issue(requests, 4)
                 pss.append(sum(pss_kib(pid) for pid in stack.pids().values()) / 1024)
                 return figures
-            # They send an octet a second, and open anew what is closed.
+            # They send an octet a second, and come again when they are sent away.
             with held(count, kind, connect=f"127.0.0.1:{stack.ports['https']}", ca=stack.ca_bundle, sources=addresses,
                       pause=1 if kind == "headers" else 0, reopen=True) as standing:
                 figures = bench.repeat(f"beside {count} connections held at {kind}", once)

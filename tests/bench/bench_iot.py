@@ -10,7 +10,7 @@ from cryptography import x509
 
 from harness.crowd import Crowd, check, connect_packet
 from harness.loop import Loop
-from harness.stack import Cluster, wait_until
+from harness.stack import wait_until
 
 from measure import cpu_s, family_cpu_s, quantiles
 
@@ -117,7 +117,7 @@ def revoke(loop, each):
 
 def bench_iot(bench):
     fleet, each = bench.pick((20, 3), (1000, 100))
-    with Cluster(fsync=True) as cluster, Loop(cluster, config={"log_level": "info"}, core={"log_level": "warn"},
+    with bench.cluster() as cluster, Loop(cluster, config={"log_level": "info"}, core={"log_level": "warn"},
                                               target={"quotas": {"*": 100000}}) as loop:
         bench.say(f"{fleet} first connections")
         bench.figure("onboard", onboard(loop, fleet))

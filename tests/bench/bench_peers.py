@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from harness.stack import Cluster, free_port, wait_until
+from harness.stack import free_port, wait_until
 from harness.x509 import Authority, key_pem, new_key, pem
 
 from measure import Line, cpu_s, family_cpu_s, first_line, load
@@ -75,7 +75,7 @@ class Cfssl:
         return self
 
     def _start(self):
-        self.cluster = self.exits.enter_context(Cluster(fsync=True))
+        self.cluster = self.exits.enter_context(self.bench.cluster())
         database = self.cluster.new_database()
         psql = subprocess.run([str(self.cluster.bin / "psql"), "-qXd", self.cluster.url(database), "-v", "ON_ERROR_STOP=1"],
                               input=CERTDB, text=True, capture_output=True, check=False)

@@ -10,7 +10,6 @@ import tempfile
 import time
 
 from harness import client
-from harness.stack import Cluster
 
 from measure import Line, Meter, quantiles
 
@@ -156,7 +155,7 @@ def at_size(bench, stack, line, end):
 
 def measure(bench, few, many):
     units = (bench.pick(40, 4000) * bench.runs + bench.pick(20, 3000)) * 2 + 1
-    with Cluster(fsync=True) as cluster, bench.stack(cluster) as stack:
+    with bench.stack() as stack:
         line = Line(bench, stack, units)
         line.issue(1, 1)
         device = f"{line.PREFIX}-{0:08d}"

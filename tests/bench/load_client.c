@@ -93,6 +93,9 @@ client_open(struct client *client)
 		return;
 	}
 	run.open++;
+	/* There a connection is what is counted. */
+	if (run.options->mode == MODE_HANDSHAKE)
+		run.asked++;
 	client->state = STATE_HANDSHAKE;
 	watch(client, EPOLL_CTL_ADD, true);
 }
@@ -114,9 +117,11 @@ ask(struct client *client)
 	client->state = STATE_SEND;
 	answer_begin(&client->answer);
 	if (client->warm) {
-		request_write(run.options, run.asked++, &client->out);
-		if (run.options->mode != MODE_HANDSHAKE)
+		request_write(run.options, run.asked, &client->out);
+		if (run.options->mode != MODE_HANDSHAKE) {
+			run.asked++;
 			client->since_us = now_us();
+		}
 	} else {
 		request_warm(run.options, &client->out);
 	}

@@ -1,6 +1,7 @@
 /*
  * Connections that begin something and do not finish it. When all stand, one line says so; then they are
- * kept until standard input ends or --seconds have passed.
+ * kept until standard input ends or --seconds have passed. With --reopen, a tenth of them a second is opened
+ * again if it was closed: a crowd that keeps coming, and leaves the machine to whom is measured.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ static struct {
 	SSL_CTX *tls;
 	int epoll;
 	struct held *held;
-	size_t standing, closed, reopened;
+	size_t standing, closed, reopened, next;
 	uint8_t hello[HELLO_BYTES];
 } hold;
 
@@ -76,8 +77,18 @@ lost(struct held *held)
 {
 	hold.standing -= held->begun;
 	hold.closed++;
+	held->begun = false;
 	link_close(&held->link);
-	if (hold.options->reopen) {
+}
+
+static void
+reopen(void)
+{
+	for (size_t i = 0; i < hold.options->connections / 10 + 1; i++) {
+		struct held *held = &hold.held[hold.next++ % hold.options->connections];
+
+		if (held->link.fd >= 0)
+			continue;
 		hold.reopened++;
 		open_one(held);
 	}
@@ -213,31 +224,44 @@ begin(const struct options *options)
 	}
 }
 
+static void
+keep(struct buf *words)
+{
+	const struct options *options = hold.options;
+	int64_t end_us = now_us() + (int64_t)(options->seconds * 1e6);
+	int64_t dribble_us = now_us(), reopen_us = now_us();
+	bool end = false, told = false;
+
+	while (!end && (options->seconds <= 0 || now_us() < end_us)) {
+		wait_once(20, words, &end);
+		if (!told && hold.standing + hold.closed >= options->connections) {
+			printf("{\"held\":%zu,\"closed\":%zu}\n", hold.standing, hold.closed);
+			(void)fflush(stdout);
+			told = true;
+		}
+		if (options->pause > 0 && now_us() - dribble_us >= (int64_t)(options->pause * 1e6)) {
+			dribble_us = now_us();
+			dribble(words);
+		}
+		if (options->reopen && now_us() - reopen_us >= 1000000) {
+			reopen_us = now_us();
+			reopen();
+		}
+	}
+}
+
 int
 hold_run(struct options *options)
 {
 	struct buf words = { .limit_bytes = 4096 };
-	int64_t end_us = now_us() + (int64_t)(options->seconds * 1e6), next_us;
-	bool end = false, told = false;
+	bool end = false;
 
 	begin(options);
 	for (size_t i = 0; i < options->connections; i++) {
 		open_one(&hold.held[i]);
 		wait_once(i % 64 == 63 ? 5 : 0, &words, &end);
 	}
-	next_us = now_us() + (int64_t)(options->pause * 1e6);
-	while (!end && (options->seconds <= 0 || now_us() < end_us)) {
-		wait_once(20, &words, &end);
-		if (!told && hold.standing + hold.closed >= options->connections) {
-			printf("{\"held\":%zu,\"closed\":%zu}\n", hold.standing, hold.closed);
-			(void)fflush(stdout);
-			told = true;
-		}
-		if (options->pause > 0 && now_us() >= next_us) {
-			dribble(&words);
-			next_us = now_us() + (int64_t)(options->pause * 1e6);
-		}
-	}
+	keep(&words);
 	printf("{\"held_at_end\":%zu,\"closed\":%zu,\"reopened\":%zu}\n", hold.standing, hold.closed,
 		hold.reopened);
 	for (size_t i = 0; i < options->connections; i++)

@@ -142,7 +142,7 @@ class Bench:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-bench-"))
         # What was made once is made for good: no CSR is used twice in one database.
         self.csr_file = (self.dir if quick else BUILD / "tests" / "bench") / "csrs"
-        self._limits = None
+        self._limits = self._cluster = None
         self._sink = contextlib.ExitStack()
 
     def close(self):
@@ -214,17 +214,26 @@ class Bench:
                  str(min(16, os.cpu_count()))])
 
     @contextlib.contextmanager
-    def stack(self, cluster=None, config=None, **options):
-        """jitrca serve, the release build, on a cluster with fsync."""
+    def cluster(self):
+        """A PostgreSQL with fsync: for each section its own, unless it must be quick."""
+        if not self.quick:
+            with Cluster(fsync=True) as cluster:
+                yield cluster
+            return
+        if self._cluster is None:
+            self._cluster = self._sink.enter_context(Cluster(fsync=True))
+        yield self._cluster
+
+    @contextlib.contextmanager
+    def stack(self, config=None, **options):
+        """jitrca serve, the release build."""
         settings = {"log_level": "info", "connections_max": 4000, **(config or {})}
-        with contextlib.ExitStack() as exits:
-            if cluster is None:
-                cluster = exits.enter_context(Cluster(fsync=True))
-            yield exits.enter_context(Stack(cluster, config=settings, **options))
+        with self.cluster() as cluster, Stack(cluster, config=settings, **options) as stack:
+            yield stack
 
     def result(self):
         return {"machine": machine(), "runs": self.runs, "quick": self.quick, "seconds": round(time.monotonic() - self.begun),
-                "limits": self._limits or {}, "rows": self.rows, **self.figures}
+                "rows": self.rows, **self.figures, "limits": {**(self._limits or {}), **self.figures.get("limits", {})}}
 
 
 def run(command, **options):
