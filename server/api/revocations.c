@@ -191,7 +191,7 @@ render_iot(const struct app *app, const struct db_bulk *bulk, const struct db_ou
 
 /*
  * Each target and whether all of it has taken effect there. Our own listeners and answers read the rows,
- * so they follow each step at once; OCSP has no responder yet.
+ * and what OCSP remembers is forgotten with each step's notification, so they follow at once.
  */
 static json_t *
 render_targets(const struct app *app, const struct db_bulk *bulk, const struct db_outbox_takes *takes)
@@ -200,7 +200,7 @@ render_targets(const struct app *app, const struct db_bulk *bulk, const struct d
 
 	return json_pack("{s:{s:s, s:I}, s:{s:s}, s:{s:s}, s:{s:s}, s:o}", "crl", "state",
 		state_of(done && bulk->crl_pending == 0), "pending", (json_int_t)bulk->crl_pending,
-		"ocsp", "state", "not_configured", "rest", "state", state_of(done), "session", "state",
+		"ocsp", "state", state_of(done), "rest", "state", state_of(done), "session", "state",
 		state_of(done), "iot", render_iot(app, bulk, takes));
 }
 

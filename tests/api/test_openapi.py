@@ -13,7 +13,8 @@ from harness.described import DOCUMENT
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 ERRORS = pathlib.Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 # Raw octets have no schema (OpenAPI 3.1.0, 4.8.14.2).
-BINARY = {"application/pkix-cert", "application/pkix-crl", "application/x-x509-ca-cert"}
+BINARY = {"application/pkix-cert", "application/pkix-crl", "application/x-x509-ca-cert", "application/ocsp-request",
+          "application/ocsp-response"}
 
 # What OpenAPI 3.1.0 wants of the objects that we use (sections 4.8.1 to 4.8.27), as a schema of our own.
 REFERENCE = {"type": "object", "properties": {"$ref": {"type": "string", "pattern": "^#/components/"}},

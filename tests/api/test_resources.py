@@ -1,4 +1,5 @@
 """Principals, stations, tokens, manifests, devices, CAs, audit, bulk revocation: each call, good and bad, as described."""
+import base64
 import hashlib
 import json
 
@@ -6,7 +7,7 @@ import jsonschema
 import pytest
 import requests
 
-from harness import client
+from harness import client, ocsp
 from harness.client import csr_pem, new_key
 from harness.described import OPERATIONS, WITH_IOT, Described, check
 from harness.stack import wait_until
@@ -167,6 +168,7 @@ def test_bulk_revocation_and_its_receipt(boss):
     path = receipt.headers["Location"]
     wait_until(lambda: boss("GET", path, 200).json()["targets"]["crl"]["state"] == "done", "the bulk", 10)
     assert boss("GET", path, 200).json()["revoked"] == 1
+    assert boss("GET", path, 200).json()["targets"]["ocsp"] == {"state": "done"}
     boss("POST", "/v1/revocations", 400, "selector_field", json={**ask, "selector": {"x": "y"}})
     boss("POST", "/v1/revocations", 400, "reason_unknown", json={**ask, "reason": "x"})
     boss("GET", f"/v1/revocations/{'0' * 32}", 404, "revocation_unknown")
@@ -202,5 +204,9 @@ def test_the_rest_is_as_described(stack, boss):
     Described(client.device(stack, successor_key, successor))("POST", "/v1/rotation/confirm", 200)
     for path in ("/healthz", "/readyz", "/metrics", f"/crl/{certificate['ca']}.crl", f"/crl/{certificate['ca']}/00.crl"):
         boss("GET", path, 200)
+    asked = ocsp.request_of(certificate)
+    boss("POST", "/ocsp", 200, data=asked, headers={"Content-Type": "application/ocsp-request"})
+    boss("POST", "/ocsp", 415, "unsupported_media_type", json={})
+    boss("GET", "/ocsp/" + base64.urlsafe_b64encode(asked).decode(), 200)
     assert json.loads(boss("GET", "/v1/openapi.json", 200).text)["openapi"].startswith("3.1")
     assert OPERATIONS - WITH_IOT == set(Described.calls) - WITH_IOT, OPERATIONS - set(Described.calls)

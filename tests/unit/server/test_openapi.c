@@ -32,24 +32,40 @@ lower(char out[16], const char *text)
 	out[i] = '\0';
 }
 
+/* The route's path as the description has it, which knows no {name+}. */
+static void
+described_path(char out[128], const char *path)
+{
+	size_t len = 0;
+
+	for (; *path != '\0' && len < 127; path++)
+		if (*path != '+')
+			out[len++] = *path;
+	out[len] = '\0';
+}
+
 static const json_t *
 operation_of(const json_t *json, const struct route *route)
 {
 	char method[16];
+	char path[128];
 
 	lower(method, route->method);
-	return json_object_get(json_object_get(json_object_get(json, "paths"), route->path), method);
+	described_path(path, route->path);
+	return json_object_get(json_object_get(json_object_get(json, "paths"), path), method);
 }
 
 static const struct route *
 route_of(const char *path, const char *method)
 {
 	char found[16];
+	char its_path[128];
 
 	for (size_t i = 0; ROUTES[i] != NULL; i++)
 		for (const struct route *route = ROUTES[i]; route->method != NULL; route++) {
 			lower(found, route->method);
-			if (strcmp(route->path, path) == 0 && strcmp(found, method) == 0)
+			described_path(its_path, route->path);
+			if (strcmp(its_path, path) == 0 && strcmp(found, method) == 0)
 				return route;
 		}
 	return NULL;
