@@ -1,12 +1,12 @@
 /*
- * libmicrohttpd by itself: what its answer of the same size, its file reply and its TLS handshake cost when
- * nothing is looked up and nothing checked.
+ * libmicrohttpd by itself: what its answer of the same size, its file reply and its TLS handshake
+ *cost when nothing is looked up and nothing checked.
  *
  *	bare memory BYTES [--tls CERT KEY]	answers everything with so many octets
  *	bare file PATH [--tls CERT KEY]	with that file, from its descriptor
  *
- * Prints its port on 127.0.0.1 and serves until standard input ends. Plain listeners use epoll and TLS poll, as
- * ours do; one thread. TLS asks for a client certificate and does not look at it.
+ * Prints its port on 127.0.0.1 and serves until standard input ends. Plain listeners use epoll and
+ *TLS poll, as ours do; one thread. TLS asks for a client certificate and does not look at it.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -60,8 +60,8 @@ answer_file(struct MHD_Connection *connection)
 }
 
 static enum MHD_Result
-answer(void *cls, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
-	const char *data, size_t *size, void **seen)
+answer(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+	const char *version, const char *data, size_t *size, void **seen)
 {
 	static int mark;
 
@@ -105,11 +105,12 @@ read_pem(char *into, const char *path)
 }
 
 /* The same choice as server/http/tls.c's. */
-static const char PRIORITIES[] = "NORMAL:%SERVER_PRECEDENCE:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:"
-				 "-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:"
-				 "-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:-MAC-ALL:+AEAD:"
-				 "-GROUP-ALL:+GROUP-SECP256R1:+GROUP-X25519:+GROUP-SECP384R1:"
-				 "-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1";
+static const char PRIORITIES[] =
+	"NORMAL:%SERVER_PRECEDENCE:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:"
+	"-KX-ALL:+ECDHE-ECDSA:+ECDHE-RSA:"
+	"-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:-MAC-ALL:+AEAD:"
+	"-GROUP-ALL:+GROUP-SECP256R1:+GROUP-X25519:+GROUP-SECP384R1:"
+	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1";
 
 static struct MHD_Daemon *
 start(bool tls, struct sockaddr_in *address)
@@ -123,11 +124,11 @@ start(bool tls, struct sockaddr_in *address)
 	struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
 
 	return MHD_start_daemon(
-		tls ? MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS : MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL,
-		NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)address, MHD_OPTION_ARRAY,
-		tls ? secure : none, MHD_OPTION_NOTIFY_CONNECTION, ask_for_certificate, NULL,
-		MHD_OPTION_CONNECTION_LIMIT, tls ? 1000u : 120u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
-		MHD_OPTION_END);
+		tls ? MHD_USE_POLL_INTERNAL_THREAD | MHD_USE_TLS : MHD_USE_EPOLL_INTERNAL_THREAD, 0,
+		NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)address,
+		MHD_OPTION_ARRAY, tls ? secure : none, MHD_OPTION_NOTIFY_CONNECTION,
+		ask_for_certificate, NULL, MHD_OPTION_CONNECTION_LIMIT, tls ? 1000u : 120u,
+		MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_END);
 }
 
 int
@@ -147,7 +148,8 @@ main(int argc, char **argv)
 	bare.octets = mem_zalloc(bare.len + 1);
 	if (bare.octets == NULL)
 		die("out of memory");
-	bare.response = MHD_create_response_from_buffer(bare.len, bare.octets, MHD_RESPMEM_PERSISTENT);
+	bare.response =
+		MHD_create_response_from_buffer(bare.len, bare.octets, MHD_RESPMEM_PERSISTENT);
 	if (argc == 6) {
 		read_pem(bare.certificate, argv[4]);
 		read_pem(bare.key, argv[5]);

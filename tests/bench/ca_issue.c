@@ -1,11 +1,10 @@
 /*
- * The issuing step alone beside the bare cryptography in it: read a CSR's PEM, verify it, build, lint and sign
- * the certificate, in this process and without a database.
+ * The issuing step alone beside the bare cryptography in it: read a CSR's PEM, verify it, build,
+ *lint and sign the certificate, in this process and without a database.
  *
- *	ca_issue KIND ROUNDS           p256, p384, rsa2048: one JSON line with CPU microseconds and what two
- *	                               threads do
- *	ca_issue KIND ROUNDS bare      \ that loop alone, for callgrind --toggle-collect=bare_rounds
- *	ca_issue KIND ROUNDS issue     / and =issue_rounds
+ *	ca_issue KIND ROUNDS           p256, p384, rsa2048: one JSON line with CPU microseconds and
+ *what two threads do ca_issue KIND ROUNDS bare      \ that loop alone, for callgrind
+ *--toggle-collect=bare_rounds ca_issue KIND ROUNDS issue     / and =issue_rounds
  *
  * Run from the top of the tree: it reads certs/. The issuing CA's key is P-256 in all cases.
  */
@@ -96,8 +95,9 @@ cpu_us(void)
 static EVP_PKEY *
 new_key(const char *kind)
 {
-	return strcmp(kind, "rsa2048") == 0 ? EVP_RSA_gen(2048)
-	                                    : EVP_EC_gen(strcmp(kind, "p384") == 0 ? "P-384" : "P-256");
+	return strcmp(kind, "rsa2048") == 0
+	               ? EVP_RSA_gen(2048)
+	               : EVP_EC_gen(strcmp(kind, "p384") == 0 ? "P-384" : "P-256");
 }
 
 /* A CSR's PEM, and a signature of its key over a digest for the bare loop. */
@@ -113,20 +113,21 @@ make_sample(struct sample *sample, const char *kind)
 	int len;
 
 	want(csr != NULL && X509_REQ_set_pubkey(csr, key) == 1 &&
-			X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(csr), "CN", MBSTRING_ASC,
-				(const unsigned char *)"bench", -1, -1, 0) == 1 &&
+			X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(csr), "CN",
+				MBSTRING_ASC, (const unsigned char *)"bench", -1, -1, 0) == 1 &&
 			X509_REQ_sign(csr, key, EVP_sha256()) > 0 &&
 			(len = i2d_X509_REQ(csr, &der)) > 0,
 		"cannot make a CSR");
-	must(ca_pem_encode(&pem, "CERTIFICATE REQUEST", (struct view){ der, (size_t)len }, &err), &err);
+	must(ca_pem_encode(&pem, "CERTIFICATE REQUEST", (struct view){ der, (size_t)len }, &err),
+		&err);
 	sample->pem = buf_give(&pem);
 	sample->digest[0] = 1;
 	sample->signature_len = sizeof(sample->signature);
 	sample->verifying = EVP_PKEY_CTX_new(key, NULL);
 	want(EVP_PKEY_sign_init(signing) == 1 &&
 			EVP_PKEY_CTX_set_signature_md(signing, EVP_sha256()) == 1 &&
-			EVP_PKEY_sign(signing, sample->signature, &sample->signature_len, sample->digest,
-				sizeof(sample->digest)) == 1 &&
+			EVP_PKEY_sign(signing, sample->signature, &sample->signature_len,
+				sample->digest, sizeof(sample->digest)) == 1 &&
 			EVP_PKEY_verify_init(sample->verifying) == 1 &&
 			EVP_PKEY_CTX_set_signature_md(sample->verifying, EVP_sha256()) == 1,
 		"cannot sign");
@@ -140,10 +141,16 @@ static void
 make_ca(void)
 {
 	const char *const passphrase = PASSPHRASE;
-	struct ca_ceremony ceremony = { .dir = bench.dir, .passphrase = view_text(passphrase),
-		.key_type = KEY_EC_P256, .organization = "Bench", .ca_id = "root",
-		.validity_s = 20 * YEAR_S, .public_http_url = "http://ca.example.com",
-		.clock = &CLOCK_SYSTEM, .entropy = &ENTROPY_SYSTEM, .fast_seal = true };
+	struct ca_ceremony ceremony = { .dir = bench.dir,
+		.passphrase = view_text(passphrase),
+		.key_type = KEY_EC_P256,
+		.organization = "Bench",
+		.ca_id = "root",
+		.validity_s = 20 * YEAR_S,
+		.public_http_url = "http://ca.example.com",
+		.clock = &CLOCK_SYSTEM,
+		.entropy = &ENTROPY_SYSTEM,
+		.fast_seal = true };
 	struct secret kek = { NULL, 0 };
 	struct err err;
 
@@ -155,7 +162,8 @@ make_ca(void)
 	ceremony.validity_s = 10 * YEAR_S;
 	must(ca_keystore_make_issuing(&ceremony, "root", NULL, &err), &err);
 	must(ca_keystore_kek(&kek, bench.dir, view_text(passphrase), &err), &err);
-	must(ca_keystore_open(&bench.keystore, bench.dir, (struct view){ kek.data, kek.len }, &err), &err);
+	must(ca_keystore_open(&bench.keystore, bench.dir, (struct view){ kek.data, kek.len }, &err),
+		&err);
 	secret_free(&kek);
 }
 
@@ -177,7 +185,8 @@ static void
 setup(const char *kind)
 {
 	struct ca_signer_setup signer = { .public_http_url = "http://ca.example.com",
-		.clock = &CLOCK_SYSTEM, .entropy = &ENTROPY_SYSTEM };
+		.clock = &CLOCK_SYSTEM,
+		.entropy = &ENTROPY_SYSTEM };
 	size_t known = COUNT_OF(KINDS);
 	struct err err;
 
@@ -187,7 +196,8 @@ setup(const char *kind)
 	want(known < COUNT_OF(KINDS), "p256, p384 or rsa2048 wanted");
 	must(ca_init(&err), &err);
 	make_ca();
-	must(profile_load_dir("certs", bench.profiles, CA_PROFILES_MAX, &bench.profile_count, &err), &err);
+	must(profile_load_dir("certs", bench.profiles, CA_PROFILES_MAX, &bench.profile_count, &err),
+		&err);
 	bench.device = CA_PROFILES_MAX;
 	for (size_t i = 0; i < bench.profile_count; i++)
 		if (strcmp(bench.profiles[i].name, "device") == 0)
@@ -236,10 +246,13 @@ issue_batch(struct worker *worker, size_t first)
 	for (size_t i = 0; i < BATCH; i++) {
 		const struct sample *sample = &bench.samples[(first + i) % bench.sample_count];
 
-		must(ca_csr_read_pem(worker->verifier, view_of(&sample->pem), &csrs[i], &err), &err);
+		must(ca_csr_read_pem(worker->verifier, view_of(&sample->pem), &csrs[i], &err),
+			&err);
 		must(ca_csr_check(&csrs[i], &bench.profiles[bench.device], &err), &err);
 		prepare[i] = (struct ca_prepare_item){ .ca_id = "issuing-1",
-			.spki = view_of(&csrs[i].spki), .request = &REQUEST, .asker = ASKER_STATION };
+			.spki = view_of(&csrs[i].spki),
+			.request = &REQUEST,
+			.asker = ASKER_STATION };
 		memcpy(prepare[i].profile_hash, bench.profiles[bench.device].hash, 32);
 	}
 	must(ca_signer_prepare(worker->signer, prepare, BATCH, &err), &err);
@@ -299,7 +312,8 @@ threads_rate(struct worker *workers, size_t count, double *cpu)
 	double took_us;
 
 	for (size_t i = 0; i < count; i++)
-		want(pthread_create(&workers[i].thread, NULL, issue_thread, &workers[i]) == 0, "no thread");
+		want(pthread_create(&workers[i].thread, NULL, issue_thread, &workers[i]) == 0,
+			"no thread");
 	*cpu = 0;
 	for (size_t i = 0; i < count; i++) {
 		(void)pthread_join(workers[i].thread, NULL);
@@ -327,7 +341,8 @@ median(double *values)
 static void
 measure(struct worker *workers, const char *kind, size_t rounds)
 {
-	double bare[REPEATS], issue[REPEATS], one[REPEATS], two[REPEATS], one_cpu[REPEATS], two_cpu[REPEATS];
+	double bare[REPEATS], issue[REPEATS], one[REPEATS], two[REPEATS], one_cpu[REPEATS],
+		two_cpu[REPEATS];
 
 	for (size_t r = 0; r < REPEATS; r++) {
 		double start = cpu_us();
@@ -340,10 +355,11 @@ measure(struct worker *workers, const char *kind, size_t rounds)
 		one[r] = threads_rate(workers, 1, &one_cpu[r]);
 		two[r] = threads_rate(workers, 2, &two_cpu[r]);
 	}
-	printf("{\"kind\":\"%s\",\"bare_us\":%.2f,\"issue_us\":%.2f,\"ratio\":%.3f,\"one_per_s\":%.0f,"
+	printf("{\"kind\":\"%s\",\"bare_us\":%.2f,\"issue_us\":%.2f,\"ratio\":%.3f,\"one_per_s\":%."
+	       "0f,"
 	       "\"two_per_s\":%.0f,\"two_to_one\":%.3f,\"one_cpu_us\":%.2f,\"two_cpu_us\":%.2f}\n",
-		kind, median(bare), median(issue), median(issue) / median(bare), median(one), median(two),
-		median(two) / median(one), median(one_cpu), median(two_cpu));
+		kind, median(bare), median(issue), median(issue) / median(bare), median(one),
+		median(two), median(two) / median(one), median(one_cpu), median(two_cpu));
 }
 
 int

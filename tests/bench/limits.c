@@ -60,7 +60,8 @@ median(double *values, size_t count)
 static double
 operation_us(EVP_PKEY *key, bool verify, size_t rounds)
 {
-	EVP_PKEY_CTX *signing = EVP_PKEY_CTX_new(key, NULL), *verifying = EVP_PKEY_CTX_new(key, NULL);
+	EVP_PKEY_CTX *signing = EVP_PKEY_CTX_new(key, NULL),
+		     *verifying = EVP_PKEY_CTX_new(key, NULL);
 	const uint8_t digest[32] = { 1 };
 	uint8_t signature[512];
 	size_t len = sizeof(signature);
@@ -78,8 +79,10 @@ operation_us(EVP_PKEY *key, bool verify, size_t rounds)
 			uint8_t made[512];
 			size_t made_len = sizeof(made);
 
-			want((verify ? EVP_PKEY_verify(verifying, signature, len, digest, sizeof(digest))
-				     : EVP_PKEY_sign(signing, made, &made_len, digest, sizeof(digest))) == 1,
+			want((verify ? EVP_PKEY_verify(
+					       verifying, signature, len, digest, sizeof(digest))
+				     : EVP_PKEY_sign(signing, made, &made_len, digest,
+					       sizeof(digest))) == 1,
 				"an operation failed");
 		}
 		took[r] = (cpu_us() - start) / (double)rounds;
@@ -99,7 +102,8 @@ sha256_mb_per_s(void)
 	for (size_t r = 0; r < REPEATS; r++) {
 		double start = cpu_us();
 
-		want(EVP_Digest(data, sizeof(data), digest, NULL, EVP_sha256(), NULL) == 1, "cannot hash");
+		want(EVP_Digest(data, sizeof(data), digest, NULL, EVP_sha256(), NULL) == 1,
+			"cannot hash");
 		took[r] = cpu_us() - start;
 	}
 	return (double)HASHED_BYTES / median(took, REPEATS);
@@ -141,12 +145,12 @@ main(int argc, char **argv)
 	want(argc == 2 && p256 != NULL && p384 != NULL && rsa != NULL, "a directory wanted");
 	sign = operation_us(p256, false, 2000);
 	verify = operation_us(p256, true, 1000);
-	printf("{\"p256_sign_us\":%.2f,\"p256_verify_us\":%.2f,\"verify_and_sign_us\":%.2f", sign, verify,
-		sign + verify);
+	printf("{\"p256_sign_us\":%.2f,\"p256_verify_us\":%.2f,\"verify_and_sign_us\":%.2f", sign,
+		verify, sign + verify);
 	printf(",\"p384_sign_us\":%.1f,\"p384_verify_us\":%.1f", operation_us(p384, false, 50),
 		operation_us(p384, true, 50));
-	printf(",\"rsa2048_sign_us\":%.1f,\"rsa2048_verify_us\":%.2f", operation_us(rsa, false, 100),
-		operation_us(rsa, true, 1000));
+	printf(",\"rsa2048_sign_us\":%.1f,\"rsa2048_verify_us\":%.2f",
+		operation_us(rsa, false, 100), operation_us(rsa, true, 1000));
 	printf(",\"sha256_mb_per_s\":%.0f,\"fdatasync_8k_us\":%.0f}\n", sha256_mb_per_s(),
 		fdatasync_us(argv[1]));
 	EVP_PKEY_free(p256);

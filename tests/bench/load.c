@@ -23,7 +23,8 @@ static const struct {
 	{ "get", MODE_GET, "GET --path, with --if-none-match" },
 	{ "post", MODE_POST, "POST the file --body to --path" },
 	{ "handshake", MODE_HANDSHAKE, "connect, shake hands, GET --path, close, again" },
-	{ "hold", MODE_HOLD, "begin and never finish: --kind connect, hello, headers, body, unread" },
+	{ "hold", MODE_HOLD,
+		"begin and never finish: --kind connect, hello, headers, body, unread" },
 };
 
 enum { KIND_FLAG = 1, KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_INT, KIND_REAL };
@@ -97,24 +98,12 @@ take_option(size_t index, const char *text)
 	void *into = OPTIONS[index].into;
 
 	switch (OPTIONS[index].kind) {
-	case KIND_FLAG:
-		*(bool *)into = true;
-		break;
-	case KIND_TEXT:
-		*(const char **)into = text;
-		break;
-	case KIND_NUMBER:
-		*(uint64_t *)into = strtoull(text, NULL, 10);
-		break;
-	case KIND_SIZE:
-		*(size_t *)into = strtoul(text, NULL, 10);
-		break;
-	case KIND_INT:
-		*(int *)into = (int)strtol(text, NULL, 10);
-		break;
-	default:
-		*(double *)into = strtod(text, NULL);
-		break;
+	case KIND_FLAG: *(bool *)into = true; break;
+	case KIND_TEXT: *(const char **)into = text; break;
+	case KIND_NUMBER: *(uint64_t *)into = strtoull(text, NULL, 10); break;
+	case KIND_SIZE: *(size_t *)into = strtoul(text, NULL, 10); break;
+	case KIND_INT: *(int *)into = (int)strtol(text, NULL, 10); break;
+	default: *(double *)into = strtod(text, NULL); break;
 	}
 }
 

@@ -10,8 +10,8 @@
  *   load_stats.c    latencies and statuses
  *   load_csr.c      a file of CSRs, made before anything is measured
  *
- * One thread and epoll: on a machine with two processors it must leave one to whom it measures. It says
- * what it cost itself, so that nobody need believe that it was not the bottleneck.
+ * One thread and epoll: on a machine with two processors it must leave one to whom it measures. It
+ * says what it cost itself, so that nobody need believe that it was not the bottleneck.
  */
 #ifndef TESTS_BENCH_LOAD_H
 #define TESTS_BENCH_LOAD_H
@@ -48,16 +48,16 @@ struct options {
 	int tls;         /* 12 or 13: only that version; 0: both */
 	bool resume;
 	size_t connections, sources;
-	uint64_t count;  /* requests; 0: by time alone */
-	double seconds;  /* 0: by count alone */
+	uint64_t count; /* requests; 0: by time alone */
+	double seconds; /* 0: by count alone */
 	const char *csrs;
-	uint64_t first;  /* CSR and device number of the first request */
-	size_t items;    /* of a batch */
+	uint64_t first;     /* CSR and device number of the first request */
+	size_t items;       /* of a batch */
 	const char *prefix; /* of device ids and idempotency keys: PREFIX-00000001 */
 	const char *profile;
 	const char *path, *body, *content_type, *if_none_match;
 	const char *kind; /* of hold, of the keys of csrs */
-	double pause;    /* of hold: seconds between two octets; 0: says no more */
+	double pause;     /* of hold: seconds between two octets; 0: says no more */
 	bool reopen;
 };
 
@@ -69,10 +69,10 @@ int64_t now_us(void); /* monotonic */
 enum link_result { LINK_DONE = 1, LINK_AGAIN, LINK_CLOSED };
 
 struct link {
-	int fd; /* -1: closed */
-	SSL *ssl; /* NULL: plain */
+	int fd;               /* -1: closed */
+	SSL *ssl;             /* NULL: plain */
 	SSL_SESSION *session; /* kept for the next handshake, when resumption is wanted */
-	bool wants_write; /* LINK_AGAIN: for which event */
+	bool wants_write;     /* LINK_AGAIN: for which event */
 };
 
 /* The SSL_CTX of all links; NULL without --ca. */
@@ -88,7 +88,7 @@ void link_close(struct link *link); /* says goodbye; session stays */
 
 struct answer {
 	int state, status;
-	uint64_t left;    /* of the body, or of a chunk */
+	uint64_t left; /* of the body, or of a chunk */
 	bool chunked, close;
 	size_t line_len;
 	char line[512];
@@ -98,7 +98,8 @@ struct answer {
 };
 
 void answer_begin(struct answer *answer);
-/* Takes octets; true: the answer is whole. used says how many were its own; 0 and false: no HTTP. */
+/* Takes octets; true: the answer is whole. used says how many were its own; 0 and false: no HTTP.
+ */
 bool answer_take(struct answer *answer, const char *data, size_t len, size_t *used);
 
 /* ---- load_request.c ---- */
@@ -137,7 +138,8 @@ struct stats {
 
 void stats_answer(struct stats *stats, const struct answer *answer, int64_t took_us);
 /* One line of JSON. cpu_us is what the generator used meanwhile. */
-void stats_print(struct stats *stats, const struct options *options, int64_t took_us, int64_t cpu_us);
+void stats_print(
+	struct stats *stats, const struct options *options, int64_t took_us, int64_t cpu_us);
 void stats_free(struct stats *stats);
 
 /* ---- load_client.c, load_hold.c ---- */

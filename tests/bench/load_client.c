@@ -188,12 +188,9 @@ shake(struct client *client)
 		else
 			ask(client);
 		return;
-	case LINK_AGAIN:
-		watch(client, EPOLL_CTL_MOD, client->link.wants_write);
-		return;
+	case LINK_AGAIN: watch(client, EPOLL_CTL_MOD, client->link.wants_write); return;
 	case LINK_CLOSED:
-	default:
-		fail(client, FAILED_TLS);
+	default: fail(client, FAILED_TLS);
 	}
 }
 
@@ -249,19 +246,12 @@ static void
 advance(struct client *client)
 {
 	switch (client->state) {
-	case STATE_HANDSHAKE:
-		shake(client);
-		return;
-	case STATE_SEND:
-		send_rest(client);
-		return;
+	case STATE_HANDSHAKE: shake(client); return;
+	case STATE_SEND: send_rest(client); return;
 	case STATE_RECEIVE:
-	case STATE_READY:
-		receive(client);
-		return;
+	case STATE_READY: receive(client); return;
 	case STATE_CLOSED:
-	default:
-		return;
+	default: return;
 	}
 }
 
@@ -282,11 +272,11 @@ cpu_us(void)
 
 	(void)getrusage(RUSAGE_SELF, &usage);
 	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64_C(1000000) +
-		usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+	       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
 }
 
-/* All connect and ask for one thing that does not count, so that nobody is measured while others shake
- * hands. */
+/* All connect and ask for one thing that does not count, so that nobody is measured while others
+ * shake hands. */
 static void
 warm_up(void)
 {

@@ -1,6 +1,6 @@
 /*
- * Keys are made anew for each CSR, since one public key is one device. What OpenSSL's X509_REQ would take
- * for each is taken once: the first CSR is a template, in which the key is replaced.
+ * Keys are made anew for each CSR, since one public key is one device. What OpenSSL's X509_REQ
+ * would take for each is taken once: the first CSR is a template, in which the key is replaced.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -55,8 +55,8 @@ whole_csr(EVP_PKEY *key, uint8_t *der)
 	int len;
 
 	if (csr == NULL || X509_REQ_set_pubkey(csr, key) != 1 ||
-		X509_NAME_add_entry_by_txt(X509_REQ_get_subject_name(csr), "CN", MBSTRING_ASC, NAME,
-			-1, -1, 0) != 1 ||
+		X509_NAME_add_entry_by_txt(
+			X509_REQ_get_subject_name(csr), "CN", MBSTRING_ASC, NAME, -1, -1, 0) != 1 ||
 		X509_REQ_sign(csr, key, EVP_sha256()) <= 0)
 		die("cannot make a CSR");
 	len = i2d_X509_REQ(csr, NULL);
@@ -67,7 +67,8 @@ whole_csr(EVP_PKEY *key, uint8_t *der)
 }
 
 /* CertificationRequestInfo and where the point is in it. */
-struct template {
+struct template
+{
 	uint8_t info[CSRS_RECORD_P256];
 	size_t info_len, point_at;
 };
@@ -112,20 +113,19 @@ add_length(uint8_t *out, size_t len)
 static size_t
 quick_csr(struct template *template, EVP_PKEY *key, EVP_MD_CTX *digest, uint8_t *der)
 {
-	static const uint8_t ECDSA_SHA256[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03,
-		0x02 };
+	static const uint8_t ECDSA_SHA256[] = { 0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+		0x3d, 0x04, 0x03, 0x02 };
 	uint8_t signature[80];
 	size_t signature_len = sizeof(signature), point_len, at = 1;
 
 	if (EVP_PKEY_get_octet_string_param(key, "pub", template->info + template->point_at,
 		    POINT_BYTES, &point_len) != 1 ||
 		EVP_DigestSignInit(digest, NULL, EVP_sha256(), NULL, key) != 1 ||
-		EVP_DigestSign(digest, signature, &signature_len, template->info,
-			template->info_len) != 1)
+		EVP_DigestSign(
+			digest, signature, &signature_len, template->info, template->info_len) != 1)
 		die("cannot sign a CSR");
 	der[0] = 0x30;
-	at += add_length(der + at,
-		template->info_len + sizeof(ECDSA_SHA256) + 3 + signature_len);
+	at += add_length(der + at, template->info_len + sizeof(ECDSA_SHA256) + 3 + signature_len);
 	memcpy(der + at, template->info, template->info_len);
 	at += template->info_len;
 	memcpy(der + at, ECDSA_SHA256, sizeof(ECDSA_SHA256));
@@ -199,7 +199,8 @@ csrs_make(const struct options *options)
 			uint64_t share = (options->count - first + count - 1) / count;
 			uint64_t from = first + i * share;
 
-			makers[i] = (struct maker){ .kind = kind, .first = from, .end = from + share };
+			makers[i] =
+				(struct maker){ .kind = kind, .first = from, .end = from + share };
 			if (makers[i].end > options->count)
 				makers[i].end = options->count;
 			if (pthread_create(&makers[i].thread, NULL, make, &makers[i]) != 0)

@@ -1,7 +1,8 @@
 /*
- * Connections that begin something and do not finish it. When all stand, one line says so; then they are
- * kept until standard input ends or --seconds have passed. With --reopen, a tenth of them a second is opened
- * again if it was closed: a crowd that keeps coming, and leaves the machine to whom is measured.
+ * Connections that begin something and do not finish it. When all stand, one line says so; then
+ * they are kept until standard input ends or --seconds have passed. With --reopen, a tenth of them
+ * a second is opened again if it was closed: a crowd that keeps coming, and leaves the machine to
+ * whom is measured.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -159,8 +160,9 @@ advance(struct held *held, unsigned events, struct buf *words)
 		say(held, words);
 		return;
 	}
-	if (hold.kind == KIND_UNREAD ? (events & (EPOLLHUP | EPOLLERR)) != 0
-	                             : link_read(&held->link, data, sizeof(data), &got) == LINK_CLOSED)
+	if (hold.kind == KIND_UNREAD
+			? (events & (EPOLLHUP | EPOLLERR)) != 0
+			: link_read(&held->link, data, sizeof(data), &got) == LINK_CLOSED)
 		lost(held);
 }
 
@@ -239,7 +241,8 @@ keep(struct buf *words)
 			(void)fflush(stdout);
 			told = true;
 		}
-		if (options->pause > 0 && now_us() - dribble_us >= (int64_t)(options->pause * 1e6)) {
+		if (options->pause > 0 &&
+			now_us() - dribble_us >= (int64_t)(options->pause * 1e6)) {
 			dribble_us = now_us();
 			dribble(words);
 		}
@@ -262,8 +265,8 @@ hold_run(struct options *options)
 		wait_once(i % 64 == 63 ? 5 : 0, &words, &end);
 	}
 	keep(&words);
-	printf("{\"held_at_end\":%zu,\"closed\":%zu,\"reopened\":%zu}\n", hold.standing, hold.closed,
-		hold.reopened);
+	printf("{\"held_at_end\":%zu,\"closed\":%zu,\"reopened\":%zu}\n", hold.standing,
+		hold.closed, hold.reopened);
 	for (size_t i = 0; i < options->connections; i++)
 		link_close(&hold.held[i].link);
 	mem_free(hold.held);

@@ -85,25 +85,18 @@ static void
 take_line(struct answer *answer)
 {
 	switch (answer->state) {
-	case AT_STATUS:
-		take_status(answer);
-		break;
-	case AT_HEADER:
-		take_header(answer);
-		break;
+	case AT_STATUS: take_status(answer); break;
+	case AT_HEADER: take_header(answer); break;
 	case AT_CHUNK_SIZE:
 		answer->left = strtoull(answer->line, NULL, 16);
 		answer->state = answer->left > 0 ? AT_CHUNK : AT_TRAILER;
 		break;
-	case AT_CHUNK_END:
-		answer->state = AT_CHUNK_SIZE;
-		break;
+	case AT_CHUNK_END: answer->state = AT_CHUNK_SIZE; break;
 	case AT_TRAILER:
 		if (answer->line[0] == '\0')
 			answer->state = AT_END;
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 

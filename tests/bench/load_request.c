@@ -56,7 +56,8 @@ request_prepare(struct options *options)
 	}
 	if (options->body != NULL)
 		read_whole(options->body, &kept.body);
-	if (options->mode == MODE_ISSUE || options->mode == MODE_BATCH || options->mode == MODE_CFSSL)
+	if (options->mode == MODE_ISSUE || options->mode == MODE_BATCH ||
+		options->mode == MODE_CFSSL)
 		csrs_open(options->csrs);
 }
 

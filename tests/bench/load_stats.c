@@ -54,7 +54,8 @@ print_statuses(const struct stats *stats)
 		printf("%s\"%zu\":%" PRIu64, comma, i, stats->statuses[i]);
 		comma = ",";
 	}
-	printf("},\"failures\":{\"connect\":%" PRIu64 ",\"tls\":%" PRIu64 ",\"closed\":%" PRIu64 "}",
+	printf("},\"failures\":{\"connect\":%" PRIu64 ",\"tls\":%" PRIu64 ",\"closed\":%" PRIu64
+	       "}",
 		stats->failures[FAILED_CONNECT], stats->failures[FAILED_TLS],
 		stats->failures[FAILED_CLOSED]);
 }
