@@ -6,6 +6,7 @@
 
 enum {
 	LEASE,
+	RELEASE_DEAD,
 	RENEW,
 	HOLD,
 	DONE,
@@ -32,13 +33,16 @@ enum {
 	" " SQL_US("o.created_at") ", " SQL_US("o.due_at") ", coalesce(" SQL_S("o.failed_at") ", 0),"   \
 	" o.error_code, left(o.error_text, 500)"
 #define COLUMN_COUNT 11
+/* Rows at the front of outbox_due that may be leased: more than all workers of some servers have. */
+#define FRONT 500
 #define MS(param) "(" param "::bigint * interval '1 millisecond')"
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[LEASE] = {
 		/* outbox_due. Leased rows stand at the front of the index: as many as there are workers. */
-		.name = "outbox_lease", .params = 3, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
-		.sql = "WITH n AS MATERIALIZED (SELECT nextval('jitrca.outbox_lease') AS lease),"
+		.name = "outbox_lease", .params = 4, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "WITH n AS MATERIALIZED (SELECT ($4::bigint << 32)"
+		       " | (nextval('jitrca.outbox_lease') & 4294967295) AS lease),"
 		       " w AS MATERIALIZED (SELECT o.device_id FROM jitrca.outbox o"
 		       " WHERE o.failed_at IS NULL AND o.priority <= $1::int AND o.due_at <= now()"
 		       " AND (o.lease_until IS NULL OR o.lease_until <= now())"
@@ -47,6 +51,19 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " o AS (UPDATE jitrca.outbox o SET lease = n.lease, lease_until = now() + "
 		       MS("$3") " FROM w, n WHERE o.device_id = w.device_id RETURNING o.*)"
 		       " SELECT " COLUMNS " FROM o ORDER BY o.priority, o.due_at, o.device_id",
+	},
+	[RELEASE_DEAD] = {
+		/* outbox_due, its front: what is leased was there when it was leased, and nothing passes it
+		 * but what is more urgent. Who gets an instance's lock knows that its session is gone. */
+		.name = "outbox_release_dead", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "WITH f AS MATERIALIZED (SELECT o.device_id, o.lease, (o.lease >> 32)::int AS instance"
+		       " FROM jitrca.outbox o WHERE o.failed_at IS NULL AND o.due_at <= now()"
+		       " ORDER BY o.priority, o.due_at, o.device_id LIMIT $2::bigint),"
+		       " dead AS MATERIALIZED (SELECT a.instance FROM (SELECT DISTINCT f.instance FROM f"
+		       " WHERE f.instance > 0 AND f.instance <> $1::int OFFSET 0) a"
+		       " WHERE pg_try_advisory_xact_lock(1784, a.instance))"
+		       " UPDATE jitrca.outbox o SET lease = NULL, lease_until = NULL FROM f, dead"
+		       " WHERE f.instance = dead.instance AND o.device_id = f.device_id AND o.lease = f.lease",
 	},
 	[RENEW] = { /* outbox_pkey */
 		.name = "outbox_renew", .params = 3, .columns = 0, .rows = ROWS_NONE,
@@ -183,14 +200,25 @@ read_rows(const PGresult *rows, struct db_outbox_row *out, size_t *count, struct
 }
 
 enum status
-db_outbox_lease(struct db_tx *tx, int least_urgent, size_t max, int64_t lease_ms,
+db_outbox_lease(struct db_tx *tx, int32_t instance_id, int least_urgent, size_t max, int64_t lease_ms,
 	struct db_outbox_row *out, size_t *count, struct err *err)
 {
 	own(PGresult) rows = NULL;
 
 	TRY(db_run(tx, &SQL[LEASE], DB_PARAMS(db_int64(least_urgent), db_int64((int64_t)max),
-		db_int64(lease_ms)), &rows, err));
+		db_int64(lease_ms), db_int64(instance_id)), &rows, err));
 	return read_rows(rows, out, count, err);
+}
+
+enum status
+db_outbox_release_dead(struct db_tx *tx, int32_t instance_id, size_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[RELEASE_DEAD], DB_PARAMS(db_int64(instance_id), db_int64(FRONT)), &rows,
+		err));
+	*count = (size_t)db_affected(rows);
+	return OK;
 }
 
 enum status

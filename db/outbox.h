@@ -52,9 +52,16 @@ struct db_outbox_row {
 /*
  * Leases up to max rows that are due and that nobody has, for lease_ms: the urgent first, then the oldest.
  * least_urgent: rows of a higher priority number are left to others. One lease number for all of a call.
+ * instance_id: whose the lease is, to end with its session (db/issuer.h); 0: with its time alone.
  */
-MUST_USE enum status db_outbox_lease(struct db_tx *tx, int least_urgent, size_t max, int64_t lease_ms,
-	struct db_outbox_row *out, size_t *count, struct err *err);
+MUST_USE enum status db_outbox_lease(struct db_tx *tx, int32_t instance_id, int least_urgent, size_t max,
+	int64_t lease_ms, struct db_outbox_row *out, size_t *count, struct err *err);
+/*
+ * Lets go what is leased by instances whose session is gone: their workers are dead, or will find that they
+ * are overtaken. instance_id: our own, which lives. The locks of the dead are held to the end of tx.
+ */
+MUST_USE enum status db_outbox_release_dead(struct db_tx *tx, int32_t instance_id, size_t *count,
+	struct err *err);
 /* For longer work. *held false: somebody else has the row by now, or will; leave it alone. */
 MUST_USE enum status db_outbox_renew(struct db_tx *tx, const struct db_outbox_row *row,
 	int64_t lease_ms, bool *held, struct err *err);

@@ -743,7 +743,8 @@ lease(struct iot_room *room, int least_urgent, struct db_outbox_row *rows, size_
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, room->app->pool, err));
-	TRY(db_outbox_lease(&tx, least_urgent, BATCH, LEASE_MS, rows, count, err));
+	TRY(db_outbox_lease(&tx, room->app->instance_id, least_urgent, BATCH, LEASE_MS, rows, count,
+		err));
 	*leased = *count;
 	if (*count > 0)
 		TRY(drop_idle(room, &tx, rows, count, err));

@@ -8,6 +8,7 @@
 #include "db/event.h"
 #include "db/issuance.h"
 #include "db/issuer.h"
+#include "db/outbox.h"
 #include "db/revocation.h"
 #include "server/app.h"
 #include "server/audit.h"
@@ -265,6 +266,24 @@ reaper_job_step(struct app *app, bool *more, struct err *err)
 		status = reap_once(app, more, err);
 	while (retry_due(&tries, status, err));
 	return status;
+}
+
+enum status
+leases_job_step(struct app *app, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	size_t count;
+
+	if (app->instance_id == 0)
+		return OK;
+	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(db_outbox_release_dead(&tx, app->instance_id, &count, err));
+	if (count == 0)
+		return OK;
+	TRY(db_outbox_notify(&tx, err));
+	TRY(db_tx_commit(&tx, err));
+	log_event(LOG_WARN, "outbox_leases_orphaned", NULL, LOG_INT("count", count));
+	return OK;
 }
 
 /* The last month in which a certificate that is issued now, by any profile, may end. */

@@ -1,6 +1,6 @@
 /*
- * server/jobs/housekeeping.h - bulk revocations a step at a time, orphaned intents, months made ahead,
- * retention, audit checkpoints.
+ * server/jobs/housekeeping.h - bulk revocations a step at a time, orphaned intents, leases of the dead,
+ * months made ahead, retention, audit checkpoints.
  */
 #ifndef SERVER_JOBS_HOUSEKEEPING_H
 #define SERVER_JOBS_HOUSEKEEPING_H
@@ -15,6 +15,8 @@ struct app;
 MUST_USE enum status bulk_job_step(struct app *app, bool *more, struct err *err);
 /* Closes intents whose server is gone; *more as above. */
 MUST_USE enum status reaper_job_step(struct app *app, bool *more, struct err *err);
+/* Lets go what dead servers had leased of the outbox. */
+MUST_USE enum status leases_job_step(struct app *app, struct err *err);
 /* Makes the partitions of the months that certificates may soon end in, a few at a time; *more as above. */
 MUST_USE enum status months_job_step(struct app *app, bool *more, struct err *err);
 /* A page of what grew old, if this server leads; *more as above. */

@@ -105,6 +105,7 @@ housekeeping_round(struct jobs *jobs, int64_t *months_due_ms, int64_t *retention
 		TRY(reaper_job_step(jobs->app, &more, err));
 	for (more = true; more && !jobs->app->stopping;)
 		TRY(bulk_job_step(jobs->app, &more, err));
+	TRY(leases_job_step(jobs->app, err));
 	/* A few a round: a new database needs dozens, and revocations are not to wait for them. */
 	if (clock_mono_ms(jobs->app->clock) >= *months_due_ms) {
 		TRY(months_job_step(jobs->app, &more, err));

@@ -6,7 +6,9 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import tempfile
+import threading
 import time
 
 import pytest
@@ -445,3 +447,55 @@ def test_a_thing_is_in_the_groups_of_its_profile(cluster):
         site.wait_drained()
         assert device.name not in site.double.state.things
         assert walk() == {}
+
+
+def test_the_devices_of_a_dead_worker_need_not_wait_for_its_leases(cluster):
+    with Site(cluster) as site:
+        devices = site.issue(*[f"orphan-{n}" for n in range(3)])
+        site.show(*devices)
+        site.double.fault("UpdateCertificate", "hang", times=3)
+        site.deliver(*[device.event() for device in devices])
+        site.wait(lambda: site.double.count("UpdateCertificate") > 0, "a call that hangs")
+        with site.double.lock:
+            site.double.faults.clear()
+        begin = time.monotonic()
+        os.kill(site.stack.pids()["frontend"], signal.SIGKILL)
+        site.wait(lambda: all(site.status(device) == "ACTIVE" for device in devices), "all of them")
+        assert time.monotonic() - begin < 20  # a lease lasts 30 s
+        assert any(one["event"] == "outbox_leases_orphaned" for one in site.stack.events())
+        site.stack.wait_ready()
+        site.wait_drained()
+
+
+def test_a_worker_that_was_overtaken_leaves_doubt_behind(cluster):
+    with Site(cluster) as site:
+        device, = site.issue("overtaken")
+        site.show(device)
+        late = threading.Event()
+
+        def hold(operation):
+            if operation == "UpdateCertificate" and not late.is_set():
+                late.set()
+                # As if this worker had been away for so long that its lease ran out and another had the row.
+                site.stack.query("UPDATE jitrca.outbox SET lease = lease + 1, lease_until = now() + interval '2 seconds'"
+                                 " WHERE device_id = 'overtaken' RETURNING 1")
+            return None
+
+        site.double.chaos = hold
+        site.deliver(device.event())
+        site.wait(late.is_set, "the call")
+        # What it did there is not on record, but known to be in doubt; whoever is next says it again.
+        site.wait(lambda: site.rows() and site.rows()[0]["cause"] == "overtaken", "the doubt")
+        site.wait_drained()
+        assert site.status(device) == "ACTIVE" and site.stack.query(
+            "SELECT status, under_way FROM jitrca.iot_certificate WHERE device_id = 'overtaken'") == [("ACTIVE", False)]
+        assert [call.params["newStatus"] for call in site.updates()] == ["ACTIVE", "ACTIVE"]
+
+
+def test_a_device_with_more_certificates_than_are_looked_at_at_once(cluster):
+    with Site(cluster, profiles={"device": {"one_live": False}}) as site:
+        devices = [site.issue("crowded")[0] for _ in range(36)]
+        site.show(*devices)
+        site.deliver(*[device.event() for device in devices])
+        site.wait(lambda: all(site.status(device) == "ACTIVE" for device in devices), "all of them")
+        site.wait_drained()

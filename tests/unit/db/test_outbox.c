@@ -1,19 +1,26 @@
 #include "db/outbox.h"
 
+#include "db/issuer.h"
 #include "tests/unit/db/world.h"
 
 #define LEASE_MS 60000
 
 static size_t
-lease(int least_urgent, size_t max, struct db_outbox_row *out)
+lease_as(int32_t instance_id, int least_urgent, size_t max, struct db_outbox_row *out)
 {
 	own_struct(db_tx) tx = { 0 };
 	size_t n = 0;
 
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_outbox_lease(&tx, least_urgent, max, LEASE_MS, out, &n, err));
+	MUST(db_outbox_lease(&tx, instance_id, least_urgent, max, LEASE_MS, out, &n, err));
 	MUST(db_tx_commit(&tx, err));
 	return n;
+}
+
+static size_t
+lease(int least_urgent, size_t max, struct db_outbox_row *out)
+{
+	return lease_as(0, least_urgent, max, out);
 }
 
 static bool
@@ -255,12 +262,50 @@ every_change_of_a_device_writes_a_row(void **state)
 	assert_int_equal(count("outbox WHERE device_id = 'every' AND priority = 0"), 1);
 }
 
+static size_t
+release_dead(int32_t instance_id)
+{
+	own_struct(db_tx) tx = { 0 };
+	size_t n = 0;
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_outbox_release_dead(&tx, instance_id, &n, err));
+	MUST(db_tx_commit(&tx, err));
+	return n;
+}
+
+static void
+a_lease_ends_with_its_owners_session(void **state)
+{
+	struct db_session *alive = NULL;
+	struct db_outbox_row mine[1], dead[2], again[4], living[1];
+
+	(void)state;
+	MUST(db_session_begin(&alive, world_url, err));
+	for (int i = 0; i < 5; i++)
+		(void)issue(ask((const char *[]){ "dead-0", "dead-1", "dead-2", "dead-3", "dead-4" }[i]));
+	assert_int_equal(lease_as(70001, OUTBOX_UPKEEP, 1, mine), 1);
+	assert_int_equal(lease_as(70002, OUTBOX_UPKEEP, 2, dead), 2);
+	assert_int_equal(lease_as(db_session_instance_id(alive), OUTBOX_UPKEEP, 1, living), 1);
+	assert_int_equal(lease(OUTBOX_UPKEEP, 1, again), 1); /* of no session: lasts its time */
+	assert_int_equal(lease(OUTBOX_UPKEEP, 4, again), 0);
+	assert_int_equal(release_dead(70001), 2);
+	assert_int_equal(release_dead(70001), 0);
+	assert_false(done(&dead[0]));
+	assert_int_equal(lease(OUTBOX_UPKEEP, 4, again), 2);
+	assert_string_equal(again[0].key, dead[0].key);
+	assert_true(done(&mine[0]));
+	assert_true(done(&living[0]));
+	db_session_end(alive);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(what_takes_away_goes_first, empty),
 		cmocka_unit_test_setup(two_workers_never_have_one_row, empty),
+		cmocka_unit_test_setup(a_lease_ends_with_its_owners_session, empty),
 		cmocka_unit_test_setup(a_newer_version_outlives_the_older_ones_end, empty),
 		cmocka_unit_test_setup(who_lost_the_lease_changes_nothing, empty),
 		cmocka_unit_test_setup(a_dead_letter_waits_for_retry_or_news, empty),
