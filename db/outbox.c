@@ -56,14 +56,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		/* outbox_due, its front: what is leased was there when it was leased, and nothing passes it
 		 * but what is more urgent. Who gets an instance's lock knows that its session is gone. */
 		.name = "outbox_release_dead", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH f AS MATERIALIZED (SELECT o.device_id, o.lease, (o.lease >> 32)::int AS instance"
-		       " FROM jitrca.outbox o WHERE o.failed_at IS NULL AND o.due_at <= now()"
+		.sql = "WITH f AS MATERIALIZED (SELECT o.device_id, o.lease,"
+		       " (o.lease >> 32)::int AS instance FROM jitrca.outbox o"
+		       " WHERE o.failed_at IS NULL AND o.due_at <= now()"
 		       " ORDER BY o.priority, o.due_at, o.device_id LIMIT $2::bigint),"
 		       " dead AS MATERIALIZED (SELECT a.instance FROM (SELECT DISTINCT f.instance FROM f"
 		       " WHERE f.instance > 0 AND f.instance <> $1::int OFFSET 0) a"
 		       " WHERE pg_try_advisory_xact_lock(1784, a.instance))"
 		       " UPDATE jitrca.outbox o SET lease = NULL, lease_until = NULL FROM f, dead"
-		       " WHERE f.instance = dead.instance AND o.device_id = f.device_id AND o.lease = f.lease",
+		       " WHERE f.instance = dead.instance AND o.device_id = f.device_id"
+		       " AND o.lease = f.lease",
 	},
 	[RENEW] = { /* outbox_pkey */
 		.name = "outbox_renew", .params = 3, .columns = 0, .rows = ROWS_NONE,
