@@ -2,6 +2,7 @@
 # Holds what the tests made against OpenSSL and GnuTLS.
 #   check_openssl.sh leaf DIR SECONDS   DIR/leaf.pem under DIR/issuing-1.crt, DIR/root.crt
 #   check_openssl.sh delta DIR SECONDS good|revoked   DIR/full.crl, DIR/delta.crl, DIR/leaf.pem
+#   check_openssl.sh ocsp DIR SECONDS   DIR/answer.der, of a delegated responder
 #   check_openssl.sh crl DIR SECONDS    DIR/list.crl (DER) and, if there, DIR/leaf.pem, which must be revoked
 set -eu
 kind=$1 dir=$2 at=$3
@@ -60,5 +61,12 @@ delta)
 	[ "$with" = "$want" ] || complain "with the delta: $want wanted, $with found"
 	[ "$alone" != "$want" ] || complain "without the delta: $alone"
 	;;
-*) complain "leaf, crl or delta wanted" ;;
+ocsp)
+	quiet openssl ocsp -respin "$dir/answer.der" -CAfile "$dir/root.crt" -verify_other "$dir/issuing-1.crt" -resp_text \
+		-attime "$at"
+	grep -q 'OCSP No Check' "$dir/out.txt" || complain "openssl ocsp: no ocsp-nocheck"
+	grep -q 'keyCompromise' "$dir/out.txt" || complain "openssl ocsp: no reason"
+	grep -q 'Response verify OK' "$dir/err.txt" || complain "openssl ocsp: not believed"
+	;;
+*) complain "leaf, crl, delta or ocsp wanted" ;;
 esac
