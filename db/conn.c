@@ -1,7 +1,9 @@
 #include "db/conn.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -54,6 +56,7 @@ connect_to(struct db_conn *conn, const char *conninfo, struct err *err)
 			(int)strcspn(PQerrorMessage(conn->pg), "\n"), PQerrorMessage(conn->pg));
 	}
 	(void)PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+	conn->socket_fd = fcntl(PQsocket(conn->pg), F_DUPFD_CLOEXEC, 0);
 	return db_conn_exec(conn, "settings", SETTINGS, NULL, err);
 }
 
@@ -70,6 +73,7 @@ db_conn_open(struct db_conn **out, const char *conninfo, struct err *err)
 		mem_free(conn);
 		return err_memory(err);
 	}
+	conn->socket_fd = -1;
 	status = connect_to(conn, conninfo, err);
 	if (status != OK) {
 		db_conn_close(conn);
@@ -85,6 +89,8 @@ db_conn_close(struct db_conn *conn)
 	if (conn == NULL)
 		return;
 	PQfinish(conn->pg);
+	if (conn->socket_fd >= 0)
+		(void)close(conn->socket_fd);
 	mem_free(conn->prepared);
 	mem_free(conn);
 }

@@ -30,6 +30,9 @@ struct db_conn {
 	bool reused;    /* it had been idle: it may have died meanwhile */
 	bool unbegun;   /* a transaction's BEGIN is yet to be sent, with its first statement */
 	bool *prepared; /* of all statements, in the order of DB_TABLES */
+	/* The socket once more: to be shut down from another thread, which must not touch libpq's. */
+	int socket_fd;
+	struct db_conn *leased_prev, *leased_next; /* of the pool */
 };
 
 /*

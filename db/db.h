@@ -48,6 +48,14 @@ struct db_pool_stats {
 void db_pool_stats(struct db_pool *pool, struct db_pool_stats *out);
 
 /*
+ * The database hangs: it neither answers nor breaks the link. Whoever waits for it is told that it is
+ * away (what was under way is of unknown outcome), and so is whoever comes, at once, until
+ * db_pool_resume. Safe from any thread.
+ */
+void db_pool_stall(struct db_pool *pool);
+void db_pool_resume(struct db_pool *pool);
+
+/*
  * Grows with each commit through this pool of a statement that changed who is to be trusted (a status of
  * a certificate or device, a principal, a token): what was remembered under a smaller one is not to be
  * believed. Other servers hear of it by the channel jitrca_trust.

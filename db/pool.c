@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -30,6 +31,8 @@ struct db_pool {
 	pthread_cond_t freed;
 	struct db_conn **idle; /* the last used on top: its caches are warm, and the rest may close */
 	unsigned idle_count;
+	struct db_conn *leased;
+	bool stalled;
 	unsigned lost;        /* broken since they were opened and not replaced yet */
 	int64_t retry_at_ms;  /* no attempt to connect before; 0: the last one went well */
 	int64_t backoff_ms;
@@ -104,10 +107,55 @@ wait_for_room(struct db_pool *pool)
 
 	if (pool->idle_count == 0 && pool->stats.open == pool->stats.max)
 		pool->stats.waits++;
-	while (pool->idle_count == 0 && pool->stats.open == pool->stats.max)
+	while (pool->idle_count == 0 && pool->stats.open == pool->stats.max && !pool->stalled)
 		if (pthread_cond_timedwait(&pool->freed, &pool->lock, &until) != 0)
 			return pool->idle_count > 0 || pool->stats.open < pool->stats.max;
 	return true;
+}
+
+/* With the lock. */
+static void
+lease(struct db_pool *pool, struct db_conn *conn)
+{
+	conn->leased_prev = NULL;
+	conn->leased_next = pool->leased;
+	if (pool->leased != NULL)
+		pool->leased->leased_prev = conn;
+	pool->leased = conn;
+}
+
+static void
+end_lease(struct db_pool *pool, struct db_conn *conn)
+{
+	if (conn->leased_prev != NULL)
+		conn->leased_prev->leased_next = conn->leased_next;
+	else
+		pool->leased = conn->leased_next;
+	if (conn->leased_next != NULL)
+		conn->leased_next->leased_prev = conn->leased_prev;
+}
+
+void
+db_pool_stall(struct db_pool *pool)
+{
+	(void)pthread_mutex_lock(&pool->lock);
+	pool->stalled = true;
+	/* libpq, which waits for the socket without a limit, finds it ended. Idle ones are found out when
+	 * they are used: the server may yet have them. */
+	for (struct db_conn *conn = pool->leased; conn != NULL; conn = conn->leased_next)
+		(void)shutdown(conn->socket_fd, SHUT_RDWR);
+	(void)pthread_cond_broadcast(&pool->freed);
+	(void)pthread_mutex_unlock(&pool->lock);
+}
+
+void
+db_pool_resume(struct db_pool *pool)
+{
+	(void)pthread_mutex_lock(&pool->lock);
+	pool->stalled = false;
+	pool->retry_at_ms = 0;
+	pool->backoff_ms = 0;
+	(void)pthread_mutex_unlock(&pool->lock);
 }
 
 /*
@@ -121,12 +169,16 @@ reserve(struct db_pool *pool, struct db_conn **conn, struct err *err)
 
 	*conn = NULL;
 	(void)pthread_mutex_lock(&pool->lock);
-	if (!wait_for_room(pool)) {
+	if (!wait_for_room(pool) && !pool->stalled) {
 		pool->stats.errors++;
 		status = err_set(err, ERR_UNAVAILABLE, "database_busy",
 			"all %u connections are in use", pool->stats.max);
+	} else if (pool->stalled) {
+		pool->stats.errors++;
+		status = err_set(err, ERR_UNAVAILABLE, "database_away", "the database does not answer");
 	} else if (pool->idle_count > 0) {
 		*conn = pool->idle[--pool->idle_count];
+		lease(pool, *conn);
 		pool->stats.in_use++;
 	} else if (pool->retry_at_ms > clock_mono_ms(&CLOCK_SYSTEM)) {
 		pool->stats.errors++;
@@ -150,6 +202,8 @@ give_back(struct db_pool *pool, struct db_conn *conn)
 
 	(void)pthread_mutex_lock(&pool->lock);
 	pool->stats.in_use--;
+	if (conn != NULL)
+		end_lease(pool, conn);
 	if (conn == NULL) {
 		pool->stats.open--;
 	} else if (conn->broken) {
@@ -166,10 +220,11 @@ give_back(struct db_pool *pool, struct db_conn *conn)
 }
 
 static void
-note_attempt(struct db_pool *pool, bool connected)
+note_attempt(struct db_pool *pool, struct db_conn *opened)
 {
 	(void)pthread_mutex_lock(&pool->lock);
-	if (connected) {
+	if (opened != NULL) {
+		lease(pool, opened);
 		pool->retry_at_ms = 0;
 		pool->backoff_ms = 0;
 		if (pool->lost > 0) {
@@ -197,7 +252,7 @@ take(struct db_pool *pool, struct db_conn **conn, bool *reused, struct err *err)
 	if (*reused)
 		return OK;
 	status = db_conn_open(conn, pool->conninfo, err);
-	note_attempt(pool, status == OK);
+	note_attempt(pool, *conn);
 	if (status != OK)
 		give_back(pool, NULL);
 	return status;

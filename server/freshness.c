@@ -31,3 +31,12 @@ freshness_now(struct app *app, uint64_t *epoch)
 	*epoch = atomic_load(&app->freshness.epoch) + db_pool_trust_epoch(app->pool);
 	return proven_ms != 0 && clock_mono_ms(app->clock) - proven_ms < FRESHNESS_LATE_MS;
 }
+
+bool
+freshness_stalled(struct app *app)
+{
+	int64_t proven_ms = atomic_load(&app->freshness.proven_ms);
+
+	return proven_ms != 0 &&
+	       clock_mono_ms(app->clock) - proven_ms > FRESHNESS_LATE_MS + 2 * FRESHNESS_BEAT_MS;
+}

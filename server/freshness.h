@@ -23,8 +23,8 @@
 #define FRESHNESS_BEAT_MS 500
 /* So long may a change stay unnoticed at the very worst: a beat, and half a second for its answer. */
 #define FRESHNESS_LATE_MS 1000
-/* A database that has not answered for so long has stalled: who waits for it need not go on waiting. */
-#define FRESHNESS_STALLED_MS 5000
+/* No answer for so long: a new session is begun, and if that cannot be either, nobody goes on waiting. */
+#define FRESHNESS_STALLED_MS 4000
 
 struct app;
 
@@ -43,5 +43,8 @@ void freshness_lost(struct app *app);
  * kept under it, for when the link is back. Own commits count at once (db_pool_trust_epoch).
  */
 bool freshness_now(struct app *app, uint64_t *epoch);
+
+/* The last question was answered longer ago than several should have been. */
+bool freshness_stalled(struct app *app);
 
 #endif

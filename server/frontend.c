@@ -394,7 +394,11 @@ listen_once(
 		due_ms = FRESHNESS_BEAT_MS;
 		asked = true;
 	}
-	/* A late answer changes nothing here: what was remembered is not believed meanwhile. */
+	/* A late answer changes nothing here: what was remembered is not believed meanwhile. One that does
+	 * not come may be this session's affair alone: a new one will tell. */
+	if (asked && now_ms - *asked_ms > FRESHNESS_STALLED_MS)
+		return err_set(err, ERR_UNAVAILABLE, "database_away",
+			"no answer in %d ms", FRESHNESS_STALLED_MS);
 	TRY(db_session_wait(session, due_ms > 0 ? (int)due_ms : FRESHNESS_BEAT_MS, it->stop_event,
 		notified, &it->app, err));
 	if (asked && !db_session_asked(session))
@@ -402,7 +406,8 @@ listen_once(
 	return OK;
 }
 
-static void
+/* False: it does not answer. */
+static bool
 follow_session(struct frontend *it, struct db_session *session)
 {
 	struct app *app = &it->app;
@@ -412,14 +417,16 @@ follow_session(struct frontend *it, struct db_session *session)
 	while (!app->stopping) {
 		if (listen_once(it, session, &asked_ms, &err) != OK) {
 			log_error(LOG_WARN, "session_lost", NULL, &err);
-			return;
+			return !db_session_asked(session) ||
+			       clock_mono_ms(app->clock) - asked_ms <= FRESHNESS_STALLED_MS;
 		}
 		if (atomic_exchange(&app->session_doubted, false)) {
 			log_event(LOG_WARN, "session_renewed", NULL,
 				LOG_STR("detail", "of an Admit it is not known whether it was committed"));
-			return;
+			return true;
 		}
 	}
+	return true;
 }
 
 static void *
@@ -428,6 +435,7 @@ session_main(void *arg)
 	struct frontend *it = arg;
 	struct app *app = &it->app;
 	bool failing = false;
+	bool hangs = false; /* it did not answer in time, and has not since */
 
 	while (!app->stopping) {
 		struct db_session *session = NULL;
@@ -437,10 +445,13 @@ session_main(void *arg)
 			if (!failing)
 				log_error(LOG_WARN, "session_failed", NULL, &err);
 			failing = true;
+			if (hangs)
+				db_pool_stall(app->pool);
 			pause_ms(it->stop_event, SESSION_RETRY_MS);
 			continue;
 		}
-		failing = false;
+		failing = hangs = false;
+		db_pool_resume(app->pool);
 		if (app->audit_lane == 0)
 			app->audit_lane = 1 + db_session_instance_id(session) % AUDIT_LANES;
 		app->session_doubted = false; /* that was another instance */
@@ -451,7 +462,7 @@ session_main(void *arg)
 		jobs_wake(app->jobs, "jitrca_revocation");
 		jobs_wake(app->jobs, "jitrca_wake");
 		iot_room_wake(app->iot);
-		follow_session(it, session);
+		hangs = !follow_session(it, session);
 		freshness_lost(app);
 		app->instance_id = 0;
 		db_session_end(session);

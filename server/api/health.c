@@ -42,7 +42,10 @@ check_database(struct app *app, char why[WHY_BYTES])
 {
 	struct err err;
 
-	if (db_ping(app->pool, &err) != OK)
+	/* A database that hangs would keep us from saying so. */
+	if (app->issuance != NULL && app->instance_id != 0 && freshness_stalled(app))
+		(void)snprintf(why, WHY_BYTES, "does not answer");
+	else if (db_ping(app->pool, &err) != OK)
 		(void)snprintf(why, WHY_BYTES, "%.200s", err.text);
 	else if (app->issuance != NULL && app->instance_id == 0)
 		(void)snprintf(why, WHY_BYTES, "the session that stands for this server is down");
