@@ -12,6 +12,7 @@
 #include "server/api/api.h"
 #include "server/app.h"
 #include "server/http/fields.h"
+#include "server/http/pace.h"
 #include "server/iot/jitr.h"
 #include "server/iot/room.h"
 #include "server/metrics.h"
@@ -123,6 +124,8 @@ confirm(struct app *app, struct request *request, struct err *err)
 	struct iot_site *site;
 	struct iot iot;
 
+	/* Nobody is known here, and a call to AWS is at the end. */
+	TRY(request_pace(request, PACE_ADDRESS, err));
 	TRY(read_body(&body, request, err));
 	if (!json_is_object(body))
 		return refuse(ERR_ARGUMENT, "jitr_malformed", "confirmation: an object wanted", err);
@@ -133,6 +136,7 @@ confirm(struct app *app, struct request *request, struct err *err)
 	if (site == NULL || !is_its_url(site->target, url))
 		return refuse(ERR_DENIED, "webhook_wrong_account",
 			"confirmation: account, Region and host of a configured target wanted", err);
+	TRY(request_pace(request, PACE_EVERYONE, err));
 	iot = iot_site_calls(site, AWS_PRIORITY_URGENT);
 	iot.timeout_ms = CONFIRM_MS;
 	TRY(iot_confirm_topic_rule_destination(&iot, token, err));

@@ -257,6 +257,17 @@ hand_over(struct http *http, struct connection *connection)
 	free_connection(connection);
 }
 
+/* It ended, or will say no more, before it had said enough. */
+static void
+give_up(struct http *http, struct connection *connection)
+{
+	pthread_mutex_lock(&http->gate.lock);
+	unlink_connection(&http->gate, connection);
+	pthread_mutex_unlock(&http->gate.lock);
+	close(connection->fd);
+	free_connection(connection);
+}
+
 struct connection *
 gate_arrived(struct http *http, int fd)
 {
@@ -504,8 +515,12 @@ handle_events(struct http *http, struct epoll_event *events, int count)
 	for (int i = 0; i < count; i++) {
 		struct connection *connection = events[i].data.ptr;
 
-		if (connection != NULL && !is_listener(http, connection) && has_spoken(connection))
+		if (connection == NULL || is_listener(http, connection))
+			continue;
+		if (has_spoken(connection))
 			hand_over(http, connection);
+		else if ((events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+			give_up(http, connection);
 	}
 	for (int i = 0; i < count; i++) {
 		struct listener *listener = events[i].data.ptr;

@@ -165,6 +165,7 @@ http_start(struct http **out, const struct http_setup *setup, struct err *err)
 	http->render = setup->render;
 	http->gate.epoll_fd = http->gate.wake_fd = -1;
 	pthread_mutex_init(&http->tls_lock, NULL);
+	pthread_mutex_init(&http->pace.lock, NULL);
 	pthread_mutex_init(&http->flight_lock, NULL);
 	pthread_cond_init(&http->landed, NULL);
 	pthread_mutex_init(&http->gate.lock, NULL);

@@ -28,10 +28,14 @@
 /* ---- limits that are not worth a key of the configuration ---- */
 
 #define TARGET_MAX_BYTES 2048        /* path and query of a request line: 414 */
-#define HEADERS_MAX_BYTES (8 * 1024) /* request line and headers: 431 */
-#define HEADERS_MAX_COUNT 64
-/* Of libmicrohttpd for a connection; it wipes all of it after each request. */
-#define POOL_BYTES (16 * 1024)
+#define HEADERS_MAX_BYTES (5 * 1024) /* request line and headers: 431 */
+#define HEADERS_MAX_COUNT 48
+/*
+ * Of libmicrohttpd for a connection, that is idle, too, for it wipes all of it after each request: of
+ * ten thousand connections half the memory. What the limits above allow must fit, with 56 octets for
+ * each header and some hundred for those of the answer.
+ */
+#define POOL_BYTES (10 * 1024)
 /* Of a refused body, read for the sake of clients that look for an answer only when all is sent. */
 #define DISCARD_MAX_BYTES (6 * 1024 * 1024)
 /* Of all requests together, in memory. */
@@ -119,6 +123,7 @@ struct lane {
 	struct MHD_Daemon *daemon;
 	struct listener *listener;
 	atomic_uint load; /* connections handed over and not closed */
+	bool yields;      /* its thread has lowered itself; of that thread */
 };
 
 enum cut_reason { CUT_TIMEOUT = 0, CUT_EVICTED, CUT_REASONS };
@@ -130,6 +135,7 @@ struct listener {
 	int fd;
 	bool tls;
 	unsigned lane_cap; /* connections of a lane */
+	unsigned lane_crowded; /* from so many on, another is started */
 	unsigned lanes_max;
 	atomic_uint lanes_started;
 	struct lane *lanes;
@@ -327,6 +333,21 @@ struct route_metrics {
 
 void http_count(struct http *http, const struct request *request, int64_t duration_us);
 
+/* ---- pace.c ---- */
+
+#define PACE_SLOTS 1024
+
+struct pace_slot {
+	uint8_t key[16]; /* of the address, as in struct connection */
+	int64_t full_at_ms;
+};
+
+struct pace_table {
+	pthread_mutex_t lock;
+	int64_t everyone_ms;
+	struct pace_slot slots[PACE_SLOTS];
+};
+
 /* ---- http.c ---- */
 
 #define LISTENERS_MAX 3
@@ -344,6 +365,7 @@ struct http {
 	size_t listener_count;
 	struct gate gate;
 	struct workers workers;
+	struct pace_table pace;
 	pthread_mutex_t tls_lock;
 	struct tls_set *tls;
 	struct tls_tickets tickets;

@@ -1,7 +1,10 @@
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <gnutls/abstract.h>
 
@@ -17,8 +20,13 @@
 #define LANE_CAP_POLL 250
 #define LANE_CAP_EPOLL 120
 #define LANE_HARD_EPOLL 125
-/* From so many connections on, another lane is started, as long as there may be one. */
-#define LANE_CROWDED 32
+/*
+ * From so many connections on, another lane is started, as long as there may be one: few, so that they
+ * wake quickly, and more where a great many may come, for each lane costs a thread's memory.
+ */
+#define LANE_CROWDED_LEAST 32
+#define LANE_CROWDED_SHARE 128
+#define LANE_NICE 5
 
 static void library_log(void *cls, const char *fmt, va_list args) PRINTF(2, 0);
 static void
@@ -88,11 +96,27 @@ prepare_tls(struct connection *connection, struct MHD_Connection *mhd)
 	tls_tickets_offer(&connection->listener->http->tickets, session);
 }
 
+/*
+ * Handshakes are what costs: those of a crowd of devices shall not make a station's request wait for a
+ * processor, nor the database that answers it.
+ */
+static void
+yield_to_stations(struct listener *listener, struct lane *lane)
+{
+	if (lane->yields || listener->kind != LISTENER_HTTPS)
+		return;
+	lane->yields = true;
+	/* Of the calling thread alone: Linux has a nice value for each. */
+	if (setpriority(PRIO_PROCESS, (id_t)gettid(), LANE_NICE) != 0)
+		log_event(LOG_DEBUG, "lane_nice", NULL, LOG_STR("why", strerror(errno)));
+}
+
 static void
 on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 	enum MHD_ConnectionNotificationCode what)
 {
-	struct listener *listener = cls;
+	struct lane *lane = cls;
+	struct listener *listener = lane->listener;
 
 	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
 		const union MHD_ConnectionInfo *info =
@@ -100,6 +124,7 @@ on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 		struct connection *connection =
 			gate_arrived(listener->http, info != NULL ? info->connect_fd : -1);
 
+		yield_to_stations(listener, lane);
 		*context = connection;
 		if (connection != NULL && listener->tls)
 			prepare_tls(connection, mhd);
@@ -136,7 +161,7 @@ lane_start(struct listener *listener, struct lane *lane, struct err *err)
 		NULL, NULL, exchange_step, listener->http,
 		/* first, so that it hears of the others */
 		MHD_OPTION_EXTERNAL_LOGGER, library_log, listener, MHD_OPTION_ARRAY,
-		listener->tls ? tls : none, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
+		listener->tls ? tls : none, MHD_OPTION_NOTIFY_CONNECTION, on_connection, lane,
 		MHD_OPTION_NOTIFY_COMPLETED, exchange_end, listener->http,
 		MHD_OPTION_URI_LOG_CALLBACK, exchange_begin, listener->http,
 		MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL, MHD_OPTION_CONNECTION_LIMIT,
@@ -158,15 +183,18 @@ listener_start(struct listener *listener, struct err *err)
 	size_t most = (size_t)config->connections_max;
 	size_t cap = listener->tls ? LANE_CAP_POLL : LANE_CAP_EPOLL;
 
+	listener->lane_crowded = LANE_CROWDED_LEAST;
+	if (most / LANE_CROWDED_SHARE > LANE_CROWDED_LEAST)
+		listener->lane_crowded = (unsigned)(most / LANE_CROWDED_SHARE);
+	if (listener->lane_crowded > cap)
+		listener->lane_crowded = (unsigned)cap;
 	/* A quarter more than the limit, for those that are cut and not yet gone. */
-	listener->lanes_max = (unsigned)((most + most / 4) / LANE_CROWDED) + 1;
+	listener->lanes_max = (unsigned)((most + most / 4) / listener->lane_crowded) + 1;
 	if (config->http_threads > 0 && listener->lanes_max > config->http_threads)
 		listener->lanes_max = (unsigned)config->http_threads;
 	/* However few threads were asked for, the connections must fit. */
-	if (!listener->tls && listener->lanes_max * cap < most + most / 4)
+	if (listener->lanes_max * cap < most + most / 4)
 		listener->lanes_max = (unsigned)((most + most / 4) / cap) + 1;
-	if (listener->tls && listener->lanes_max * cap < most + most / 4)
-		cap = (most + most / 4) / listener->lanes_max + 1;
 	listener->lane_cap = (unsigned)cap;
 	listener->lanes = mem_array(listener->lanes_max, sizeof(*listener->lanes));
 	if (listener->lanes == NULL)
@@ -186,7 +214,7 @@ listener_lane(struct listener *listener)
 	for (unsigned i = 1; i < started; i++)
 		if (atomic_load(&listener->lanes[i].load) < atomic_load(&best->load))
 			best = &listener->lanes[i];
-	if (atomic_load(&best->load) >= LANE_CROWDED && started < listener->lanes_max) {
+	if (atomic_load(&best->load) >= listener->lane_crowded && started < listener->lanes_max) {
 		struct lane *another = &listener->lanes[started];
 
 		if (lane_start(listener, another, &err) == OK) {

@@ -10,7 +10,7 @@
 #include "server/http/internal.h"
 #include "server/metrics.h"
 
-#define CHUNK_BYTES 1024
+#define CHUNK_BYTES 512
 /* The longest JSON answer: a page of a thousand certificates with chains. */
 #define JSON_MAX_BYTES ((size_t)32 << 20)
 
