@@ -118,7 +118,9 @@ is_for(enum role role, const char *entry)
 	if (strncmp(entry, "NOTIFY_SOCKET=", 14) == 0 ||
 		strncmp(entry, "CREDENTIALS_DIRECTORY=", 22) == 0)
 		return false;
-	return role == FRONTEND || strncmp(entry, "PG", 2) != 0;
+	/* Of the database and of AWS, the signer knows nothing: least of all how to get in. */
+	return role == FRONTEND ||
+	       (strncmp(entry, "PG", 2) != 0 && strncmp(entry, "AWS_", 4) != 0);
 }
 
 /* Between fork and exec: only what is safe there. fds become 3, 4, 5 … */
