@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -18,13 +17,11 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from harness.broker import (ACCOUNT, DAY, DEFAULT_POLICY, PLUGIN, SERVICE_POLICY, UTC, Broker, Identity, document,
+from harness.broker import (ACCOUNT, DAY, DEFAULT_POLICY, SERVICE_POLICY, UTC, Broker, Identity, document,
                             statement)
 from harness.stack import SANITIZER, Cluster, free_port, wait_until
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
-                       reason="needs mosquitto and the plugin: make deps-test build"),
     # With libasan preloaded into a program that was not built for it, glibc's gettext lock goes wrong and libpq waits for
     # it for ever. The plugin's parts run under the sanitizers in tests/unit/plugin, the whole under valgrind
     # (JITRCA_TEST_BROKER_WRAPPER).

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 
 from harness.aws_double import ACCOUNT, KEYS, REGION, AwsDouble, arn
 from harness.client import admin, new_key, station
-from harness.jitr import WEBHOOK_SECRET
+from harness.loop import WEBHOOK_SECRET
 from harness.stack import Stack, wait_until
 
 POLICY = "jitrca-device"

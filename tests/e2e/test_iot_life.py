@@ -1,6 +1,5 @@
 """A device's life in the local IoT Core, with all parts real: Mosquitto's own clients, paho, the AWS command line."""
 import json
-import shutil
 import subprocess
 import threading
 import time
@@ -10,15 +9,12 @@ import requests
 from cryptography import x509
 
 from harness import client
-from harness.broker import ARN, PLUGIN, Identity
+from harness.broker import ARN, Identity
 from harness.client import code, csr_pem, new_key
 from harness.iotcore import ACCOUNT, REGION
 from harness.loop import Issued, Loop
 from harness.stack import wait_until
 from harness.x509 import by_hand
-
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
-                                reason="needs mosquitto and the plugin: make deps-test build")
 
 
 @pytest.fixture(scope="module")

@@ -1,43 +1,33 @@
 """A device comes in by the rule's HTTP action alone: broker, local IoT Core and jitrca, without any subscription."""
 import pathlib
 import re
-import shutil
 
-import pytest
 import requests
-from harness.broker import PLUGIN
-from harness.jitr import WEBHOOK_SECRET, Loop
+
+from harness.loop import WEBHOOK_SECRET, Loop
 from harness.stack import wait_until
-
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
-                                reason="needs mosquitto and the plugin: make deps-test build")
-
-
-class RuleLoop(Loop):
-    def write_targets(self):
-        self.change = {"webhook": {"secret_file": str(self.dir / "webhook.secret"),
-                                   "host": f"127.0.0.1:{self.core.port}"}}
-        super().write_targets()
 
 
 def test_a_device_comes_in_by_the_rules_http_action(cluster, tmp_path):
     bundle = tmp_path / "bundle.pem"
-    with RuleLoop(cluster, mqtt=False, core_options={"config": {"iotcore_rules_ca_file": bundle}}) as loop:
+    loop = Loop(cluster, mqtt=False, core={"iotcore_rules_ca_file": bundle})
+    loop.target["webhook"]["host"] = f"127.0.0.1:{loop.core.port}"
+    with loop:
         bundle.write_bytes(pathlib.Path(loop.stack.ca_bundle).read_bytes())
         url = f"{loop.stack.url}/v1/iot/jitr-events"
-        made = loop.iot.create_topic_rule_destination(
+        made = loop.api.create_topic_rule_destination(
             destinationConfiguration={"httpUrlConfiguration": {"confirmationUrl": url}})["topicRuleDestination"]
 
         def destination():
-            return loop.iot.get_topic_rule_destination(arn=made["arn"])["topicRuleDestination"]
+            return loop.api.get_topic_rule_destination(arn=made["arn"])["topicRuleDestination"]
 
         # jitrca confirms by itself what comes from its own account and core.
         wait_until(lambda: destination()["status"] != "IN_PROGRESS", "the confirmation")
         assert destination()["status"] == "ENABLED", (destination()["statusReason"], loop.stack.log_tail(1500))
-        loop.iot.create_topic_rule(ruleName="jitr", topicRulePayload={
+        loop.api.create_topic_rule(ruleName="jitr", topicRulePayload={
             "sql": "SELECT * FROM '$aws/events/certificates/registered/+'", "actions": [{"http": {
                 "url": url, "headers": [{"key": "x-jitrca-webhook-secret", "value": WEBHOOK_SECRET}]}}]})
-        loop.onboard("by-rule-1")
+        loop.enrol("by-rule-1")
         metrics = requests.get(f"{loop.stack.http_url}/metrics", timeout=10).text
         assert re.search(r'jitrca_jitr_events_total\{source="webhook",result="accepted"\} [1-9]', metrics), metrics
         assert WEBHOOK_SECRET not in loop.core.log_tail(10**7)

@@ -1,20 +1,14 @@
 """A fleet's first connections while every part is killed at random; and IoT Core away for long."""
 import os
 import random
-import shutil
 import time
 
-import pytest
 import requests
 
 from harness import client
-from harness.broker import PLUGIN
 from harness.crowd import Crowd, check
 from harness.loop import Loop
 from harness.stack import wait_until
-
-pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None or not PLUGIN.exists(),
-                                reason="needs mosquitto and the plugin: make deps-test build")
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
 DEVICES = 10000 if LONG else 150

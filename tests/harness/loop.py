@@ -17,6 +17,7 @@ from . import broker, client, iotcore
 from .stack import BIN, Stack, free_port, wait_until
 
 TARGET = "local"
+WEBHOOK_SECRET = "canary-webhook-secret-0123456789"
 
 
 class Issued:
@@ -75,14 +76,16 @@ class LoopBroker(broker.Broker):
 class Loop:
     """
     Use as a context manager. config goes to serve, target over the entry of the targets' file, profiles over
-    certs/, core and core_quotas to the local IoT Core, options to the broker's plugin.
+    certs/, core and core_quotas to the local IoT Core, options to the broker's plugin. mqtt False: nobody
+    subscribes, the webhook and the sweep alone bring events.
     """
 
     def __init__(self, cluster, config=None, target=None, profiles=None, core=None, core_quotas=None, options=None,
-                 lines=(), binary=BIN, register=True, fast_seal=True):
+                 lines=(), binary=BIN, register=True, fast_seal=True, mqtt=True):
         self.cluster = cluster
         self.binary = binary
         self.register = register
+        self.mqtt = mqtt
         self.targets = pathlib.Path(tempfile.mkdtemp(prefix="jitrca-loop-")) / "targets.json"
         self.stack = Stack(cluster, config={**(config or {}), "iot_targets_file": self.targets}, profiles=profiles,
                            binary=binary, fast_seal=fast_seal, env={
@@ -95,15 +98,21 @@ class Loop:
         self.target = {
             "name": TARGET, "region": iotcore.REGION, "account": iotcore.ACCOUNT, "endpoint_url": self.core.url,
             "certificate_mode": "DEFAULT", "quotas": {"*": 1000},
+            "webhook": {"secret_file": str(self.targets.parent / "webhook.secret")},
             "mqtt": {"host": "localhost", "port": self.broker.port, "shared": False, "ca_file": self.stack.ca_bundle},
             **(target or {}),
         }
+        if not mqtt:
+            del self.target["mqtt"]
         self.boss = None
         self.api = self.core.client()
 
     # -- life ---------------------------------------------------------------------------------------
 
     def write_targets(self):
+        secret = self.targets.parent / "webhook.secret"
+        secret.write_text(WEBHOOK_SECRET + "\n")
+        secret.chmod(0o600)
         self.targets.write_text(json.dumps([self.target], indent=2))
 
     def __enter__(self):
@@ -116,6 +125,7 @@ class Loop:
             self.boss = client.admin(self.stack)
             if self.register:
                 self.register_ca()
+            if self.register and self.mqtt:
                 self.wait_listening()
         except BaseException:
             self.close()
@@ -163,7 +173,8 @@ class Loop:
         self.stack.wait_ready(60)
         wait_until(self.core.ready, "the local IoT Core", 60)
         self.broker.reconnect()
-        self.wait_listening()
+        if self.mqtt:
+            self.wait_listening()
 
     # -- our CA there -------------------------------------------------------------------------------
 
@@ -238,13 +249,26 @@ class Loop:
         issued = self.issue(name, **fields)
         return issued, self.first_connection(issued)[0]
 
+    def enrol(self, name, **fields):
+        """Issued, refused once, ACTIVE, and nothing left to do; it is not connected."""
+        issued = self.issue(name, **fields)
+        with self.device(issued) as device:
+            assert not device.try_connect()
+        self.wait_status(issued, "ACTIVE")
+        self.wait_settled()
+        return issued
+
     # -- what is known there and here ---------------------------------------------------------------
 
     def status(self, issued):
         return self.broker.status(issued)
 
     def wait_status(self, issued, status, deadline_s=15):
-        wait_until(lambda: self.status(issued) == status, f"{issued.name} {status} in IoT Core", deadline_s)
+        try:
+            wait_until(lambda: self.status(issued) == status, f"{issued.name} {status} in IoT Core", deadline_s, 0.01)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}; it is {self.status(issued)}: {self.outbox()[:5]}\n"
+                                 f"{self.stack.log_tail()}") from error
 
     def seen(self, issued):
         """What our own database has last seen of it there."""
@@ -285,6 +309,19 @@ class Loop:
         answer = self.boss.post(f"/v1/certificates/{issued.id}/revoke", json={"reason": reason})
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def post(self, path, **body):
+        answer = self.boss.post(path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def iot_status(self):
+        answer = self.boss.get("/v1/iot/status")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def events(self, **query):
+        return self.boss.get("/v1/events", params=query).json()["events"]
 
     def security_events(self, kind):
         return self.stack.query("SELECT certificate_id, device_id FROM jitrca.security_event WHERE kind = %s", kind)
