@@ -3,6 +3,8 @@
 
 import base64
 import glob
+import hashlib
+import hmac
 import os
 import re
 import struct
@@ -161,8 +163,36 @@ def aws():
     put("aws", "request", b"\x04GET\n/a%3Ab/../c//d\nhost\n  h  x \nx-a\n1\nx-a\n2\nb\n~%\xff")
 
 
+def iotcore():
+    """signature or members: what fuzz_iotcore.c reads. The signed one is signed with its secret at its time."""
+    def mac(key, text):
+        return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+    body = '{"attributePayload":{"attributes":{"a":"b"}}}'
+    scope = "20261124/eu-central-1/iot/aws4_request"
+    names = "content-type;host;x-amz-date"
+    lines = "content-type:application/json\nhost:127.0.0.1:1\nx-amz-date:20261124T060000Z\n"
+    canonical = f"POST\n/things/a%253A1\n\n{lines}\n{names}\n{hashlib.sha256(body.encode()).hexdigest()}"
+    wanted = f"AWS4-HMAC-SHA256\n20261124T060000Z\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = b"AWS4fuzz+secret/of+nobody"
+    for part in scope.split("/"):
+        key = mac(key, part)
+    signature = mac(key, wanted).hex()
+    authorization = f"AWS4-HMAC-SHA256 Credential=AKIAFUZZ/{scope}, SignedHeaders={names}, Signature={signature}"
+    headers = "Content-Type: application/json\nHost: 127.0.0.1:1\nX-Amz-Date: 20261124T060000Z\n"
+    put("iotcore", "signed", f"\0\0POST /things/a%3A1\n{headers}Authorization: {authorization}\n\n{body}".encode())
+    put("iotcore", "presigned", f"\0\0GET /things?maxResults=%31&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAFUZZ%2F"
+        f"{scope.replace('/', '%2F')}&X-Amz-Date=20261124T055959Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature="
+        f"{signature}\nhost: x\n\n".encode())
+    put("iotcore", "unsigned", b"\0\0GET /policies\nhost: x\nx-amz-content-sha256: 0\n\n")
+    put("iotcore", "thing", b'\1\x29{"attributePayload": {"attributes": {"a": "b", "": null}, "merge": true}, "thingTypeName": "a b"}')
+    put("iotcore", "rule", b'\1\x50{"sql": "SELECT * FROM \'a\'", "actions": [{"http": {"url": "https://x", "headers": [null]}}, 7]}')
+    put("iotcore", "profile", b'\1\x45{"behaviors": [{"name": "b", "criteria": {"value": {"count": 1.5, "cidrs": [""]}}}], "tags": []}')
+
+
 def main():
     aws()
+    iotcore()
     lists()
     messages()
     policies()
