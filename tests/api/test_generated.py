@@ -551,6 +551,13 @@ def heads(stack, boss):
         yield Raw(stack, line + head + b"\r\n")
 
 
+@provokes("rate_limited")
+def hurried(stack, boss):
+    for _ in range(14):
+        yield requests.post(stack.url + "/v1/iot/jitr-events", verify=stack.ca_bundle, timeout=10, json={},
+                            headers={"x-amz-rules-engine-message-type": "DestinationConfirmation"})
+
+
 @provokes("credentials_missing", "token_invalid", "token_unknown", "token_expiry_past", "token_validity_too_long",
           "valid_for_malformed", "fields_exclusive", "last_admin", "principal_exists")
 def tokens(stack, boss):
