@@ -666,6 +666,53 @@ def test_sighup_changes_nothing(broker, factory):
             assert offline.publish("devices/hup-off/t")
 
 
+def test_a_user_name_of_its_own_choice_lets_nobody_in(broker, factory):
+    """By a user name the broker's sessions are known after SIGHUP: who takes one is looked at all the same, also then."""
+    _, inside = make_device(broker, factory, "named", clean=False)
+    out = broker.put_certificate(factory.issue("named-out"), status="INACTIVE", policies=["devices"])
+    stranger = broker.put_certificate(factory.issue("named-ok"), policies=["devices"], thing="named-ok")
+    settle(broker)
+    context = {}
+    for one in (out, stranger):
+        context[one] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context[one].load_verify_locations(broker.ca_file)
+        context[one].load_cert_chain(*one.write(broker.dir))
+
+    def answer(identity, client_id, name):
+        """The CONNACK's code; None: closed without one."""
+        body = b"\x00\x04MQTT\x04\x82\x00\x3c" + b"".join(
+            len(text).to_bytes(2, "big") + text.encode() for text in (client_id, name))
+        packet = b"\x10" + bytes([0x80 | len(body) % 128, len(body) // 128] if len(body) > 127 else [len(body)]) + body
+        with socket.create_connection(("127.0.0.1", broker.port), 10) as plain, \
+                context[identity].wrap_socket(plain, server_hostname="localhost") as connection:
+            connection.sendall(packet)
+            found = connection.recv(4)
+            return found[3] if len(found) == 4 else None
+
+    with inside.connect():
+        stop = threading.Event()
+
+        def hang_up():
+            while not stop.wait(0.003):
+                broker.process.send_signal(signal.SIGHUP)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            for _ in range(25):
+                for name in (out.id, inside.identity.id, "anyone"):
+                    assert answer(out, "named-out", name) == 5
+            # The name counts for nothing with who is welcome either: nobody else's session goes by it.
+            assert answer(stranger, "named-ok", inside.identity.id) == 0
+        finally:
+            stop.set()
+            thread.join()
+        broker.set_status(stranger, "REVOKED")
+        settle(broker)
+        assert inside.publish("devices/named/up") and not inside.gone.is_set()
+        assert answer(stranger, "named-ok", inside.identity.id) == 5
+
+
 def test_malformed_packets_harm_nobody(broker, factory):
     identity, good = make_device(broker, factory, "healthy")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

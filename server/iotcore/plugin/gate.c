@@ -208,18 +208,20 @@ gate_connect(int event, void *data, void *userdata)
 	own(tls_certificate_own) certificate = NULL;
 
 	(void)event;
+	certificate = tls_certificate(p->tls, mosquitto_client_certificate(asked->client));
 	/*
 	 * After SIGHUP the broker asks again about every session it knows, also those that are
 	 * offline and have no certificate to show; a refusal there makes it use memory that it has
-	 * freed. Those who are no longer welcome are cut by the registry's changes.
+	 * freed. Those who are no longer welcome are cut by the registry's changes. Who shows a
+	 * certificate and has no session is new, whatever user name it has chosen itself.
 	 */
-	if (p->reloading && mosquitto_client_username(asked->client) != NULL)
+	if (p->reloading && mosquitto_client_username(asked->client) != NULL &&
+		(certificate == NULL || session_find(p->sessions, asked->client) != NULL))
 		return LET_IN;
 	if (guest.client_id == NULL)
 		guest.client_id = "";
 	if (guest.address == NULL)
 		guest.address = "";
-	certificate = tls_certificate(p->tls, mosquitto_client_certificate(asked->client));
 	if (certificate == NULL) {
 		refused(p, &guest, "no certificate");
 		return SAY_NO;
