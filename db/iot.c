@@ -50,8 +50,8 @@ enum {
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[OF_DEVICES] = {
-		/* iot_certificate_device, device_slot_pkey, iot_certificate_pkey, certificate_pkey. Months
-		 * are many, and making ready to look into them costs more than looking: so for many at once. */
+		/* iot_certificate_device, device_slot_pkey, iot_certificate_pkey, certificate_pkey. Making
+		 * ready to look into all months costs more than looking: so for many at once. */
 		.name = "iot_certificates_of_devices", .params = 4,
 		.columns = 1 + CERTIFICATE_COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT i.idx, z.* FROM unnest($2::int[], $3::text[]) AS i(idx, device_id)"

@@ -19,10 +19,10 @@
 #define LEASE_MS 30000
 #define RENEW_AFTER_MS 8000
 #define CALL_MS 15000
-/* Few at once, so that what is urgent need not wait for what was leased before; what is idle is many. */
-#define BATCH 8
-/* A device that is done need not wait for seven others' calls over a slow link. */
-#define RECORD_AFTER_MS 500
+#define BATCH IOT_BATCH
+/* What is done is on record no later, though others of the batch still call over a slow link. */
+#define RECORD_AFTER_MS 2000
+#define RECORD_AFTER_URGENT_MS 200
 #define DISCARD_BATCH 5000
 
 /* Waits between two attempts; jittered over their upper half. */
@@ -669,6 +669,9 @@ see_to_target(struct batch *batch, struct iot_site *site)
 {
 	const struct clock *clock = batch->room->app->clock;
 	int64_t since_ms = clock_mono_ms(clock);
+	/* The urgent come first. */
+	int64_t record_after_ms = batch->rows[0].priority == OUTBOX_TAKES ? RECORD_AFTER_URGENT_MS :
+		RECORD_AFTER_MS;
 	unsigned tries = 0;
 	struct err err;
 	enum status status;
@@ -688,8 +691,7 @@ see_to_target(struct batch *batch, struct iot_site *site)
 		work->left = batch->room->stopping;
 		if (work->left)
 			continue;
-		/* What is done waits for others no longer than this; the lease neither. */
-		if (clock_mono_ms(clock) - since_ms > RECORD_AFTER_MS) {
+		if (clock_mono_ms(clock) - since_ms > record_after_ms) {
 			record(batch, site);
 			since_ms = clock_mono_ms(clock);
 		}
@@ -737,13 +739,13 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 }
 
 static enum status
-lease(struct iot_room *room, int least_urgent, struct db_outbox_row *rows, size_t *leased,
-	size_t *count, struct err *err)
+lease(struct iot_room *room, int least_urgent, size_t max, struct db_outbox_row *rows,
+	size_t *leased, size_t *count, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, room->app->pool, err));
-	TRY(db_outbox_lease(&tx, room->app->instance_id, least_urgent, BATCH, LEASE_MS, rows, count,
+	TRY(db_outbox_lease(&tx, room->app->instance_id, least_urgent, max, LEASE_MS, rows, count,
 		err));
 	*leased = *count;
 	if (*count > 0)
@@ -752,11 +754,13 @@ lease(struct iot_room *room, int least_urgent, struct db_outbox_row *rows, size_
 }
 
 static enum status
-take(struct batch *batch, int least_urgent, size_t *found, struct err *err)
+take(struct batch *batch, int least_urgent, size_t max, size_t *found, struct err *err)
 {
 	int64_t leased_ms = clock_mono_ms(batch->room->app->clock);
 
-	TRY(lease(batch->room, least_urgent, batch->rows, found, &batch->count, err));
+	TRY(lease(batch->room, least_urgent, max, batch->rows, found, &batch->count, err));
+	if (*found == max)
+		iot_room_more(batch->room);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct work *work = &batch->works[i];
 		const char *key = batch->rows[i].key;
@@ -774,7 +778,8 @@ take(struct batch *batch, int least_urgent, size_t *found, struct err *err)
 }
 
 enum status
-iot_outbox_round(struct iot_room *room, int least_urgent, size_t *found, struct err *err)
+iot_outbox_round(struct iot_room *room, int least_urgent, size_t max, size_t *found,
+	struct err *err)
 {
 	own(batch_t) batch = mem_zalloc(sizeof(*batch));
 
@@ -782,7 +787,8 @@ iot_outbox_round(struct iot_room *room, int least_urgent, size_t *found, struct 
 	if (batch == NULL)
 		return err_memory(err);
 	batch->room = room;
-	TRY(take(batch, least_urgent, found, err));
+	assert(max > 0 && max <= BATCH);
+	TRY(take(batch, least_urgent, max, found, err));
 	for (size_t i = 0; i < room->site_count && batch->count > 0; i++)
 		see_to_target(batch, &room->sites[i]);
 	for (size_t i = 0; i < batch->count; i++)

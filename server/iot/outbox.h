@@ -7,9 +7,9 @@
 
 #include "server/iot/room.h"
 
-/* One round of a worker; *found: rows it saw to. */
-MUST_USE enum status iot_outbox_round(struct iot_room *room, int least_urgent, size_t *found,
-	struct err *err);
+/* One round of a worker, for at most max (IOT_BATCH) rows; *found: rows it saw to. */
+MUST_USE enum status iot_outbox_round(struct iot_room *room, int least_urgent, size_t max,
+	size_t *found, struct err *err);
 /* With no target: removes what is there. */
 MUST_USE enum status iot_outbox_discard(struct iot_room *room, size_t *found, struct err *err);
 

@@ -20,9 +20,21 @@
 /* While nothing answers, one call as often finds out when that ends. */
 #define PROBE_MS 1000
 #define DISCARD_MS 5000
+#define SHARE_LEAST 4
 #define POLICY_MAX_BYTES (256 * 1024)
 
 /* ---- waking and waiting ---- */
+
+/* With the lock. One turn waits at most: who takes it sees all that there is, and says if there is more. */
+static void
+give_turn(struct iot_room *room)
+{
+	room->turns = 1;
+	if (room->stopping)
+		(void)pthread_cond_broadcast(&room->turn);
+	else
+		(void)pthread_cond_signal(&room->turn);
+}
 
 void
 iot_room_wake(struct iot_room *room)
@@ -32,11 +44,20 @@ iot_room_wake(struct iot_room *room)
 	(void)pthread_mutex_lock(&room->lock);
 	room->wakes++;
 	(void)pthread_cond_broadcast(&room->wake);
+	give_turn(room);
 	(void)pthread_mutex_unlock(&room->lock);
 }
 
-bool
-iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms)
+void
+iot_room_more(struct iot_room *room)
+{
+	(void)pthread_mutex_lock(&room->lock);
+	give_turn(room);
+	(void)pthread_mutex_unlock(&room->lock);
+}
+
+static struct timespec
+in_ms(int64_t wait_ms)
 {
 	struct timespec until;
 
@@ -47,6 +68,52 @@ iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms)
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000;
 	}
+	return until;
+}
+
+/* Until it is somebody's turn to look into the outbox, and this worker has it. */
+static void
+wait_turn(struct iot_room *room)
+{
+	const struct clock *clock = room->app->clock;
+	int64_t left_ms;
+
+	(void)pthread_mutex_lock(&room->lock);
+	room->idle++;
+	while (room->turns == 0 && !room->stopping &&
+		(left_ms = room->look_ms - clock_mono_ms(clock)) > 0) {
+		struct timespec until = in_ms(left_ms);
+
+		(void)pthread_cond_timedwait(&room->turn, &room->lock, &until);
+	}
+	room->idle--;
+	room->turns = 0;
+	room->look_ms = clock_mono_ms(clock) + POLL_MS;
+	(void)pthread_mutex_unlock(&room->lock);
+}
+
+/*
+ * While others have nothing to do, a worker leaves them their share of what is there; not less than what
+ * makes it worth a transaction for all.
+ */
+static size_t
+share(struct iot_room *room)
+{
+	size_t idle;
+	size_t rows;
+
+	(void)pthread_mutex_lock(&room->lock);
+	idle = room->idle;
+	(void)pthread_mutex_unlock(&room->lock);
+	rows = (IOT_BATCH + idle) / (idle + 1);
+	return rows > SHARE_LEAST ? rows : SHARE_LEAST;
+}
+
+bool
+iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms)
+{
+	struct timespec until = in_ms(wait_ms);
+
 	(void)pthread_mutex_lock(&room->lock);
 	while (room->wakes == *seen && !room->stopping)
 		if (pthread_cond_timedwait(&room->wake, &room->lock, &until) != 0)
@@ -302,7 +369,7 @@ work_once(struct iot_thread *thread, size_t *found, struct err *err)
 			probe(room);
 		return OK;
 	}
-	return iot_outbox_round(room, thread->least_urgent, found, err);
+	return iot_outbox_round(room, thread->least_urgent, share(room), found, err);
 }
 
 static void *
@@ -325,7 +392,9 @@ worker_main(void *arg)
 		failing = status != OK;
 		if (found > 0 && !failing)
 			continue;
-		if (!iot_room_wait(room, &seen, failing ? FAILURE_PAUSE_MS :
+		if (!failing && room->site_count > 0 && thread != &room->workers[0] && !all_away(room))
+			wait_turn(room);
+		else if (!iot_room_wait(room, &seen, failing ? FAILURE_PAUSE_MS :
 			    room->site_count == 0 ? DISCARD_MS : all_away(room) ? PROBE_MS : POLL_MS))
 			break;
 	}
@@ -360,6 +429,7 @@ iot_room_new(struct iot_room **out, struct app *app, struct err *err)
 	(void)pthread_condattr_init(&attributes);
 	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&room->wake, &attributes);
+	(void)pthread_cond_init(&room->turn, &attributes);
 	(void)pthread_condattr_destroy(&attributes);
 	status = iot_targets_read(&room->targets, &app->config, err);
 	if (status != OK) {
@@ -429,6 +499,7 @@ iot_room_free(struct iot_room *room)
 	iot_prereg_free(room->prereg);
 	iot_targets_free(&room->targets);
 	(void)pthread_cond_destroy(&room->wake);
+	(void)pthread_cond_destroy(&room->turn);
 	(void)pthread_mutex_destroy(&room->lock);
 	mem_free(room);
 }

@@ -43,7 +43,9 @@ struct iot_thread {
 	int least_urgent; /* rows of a higher priority number are left to others */
 };
 
-#define IOT_WORKERS 6
+#define IOT_WORKERS 9
+/* Rows that a worker leases at once: few, so that what is urgent need not wait for what was leased before. */
+#define IOT_BATCH 8
 
 struct iot_room {
 	struct app *app;
@@ -52,7 +54,11 @@ struct iot_room {
 	size_t site_count;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	uint64_t wakes; /* grows with each; with lock */
+	uint64_t wakes; /* grows with each; with lock, as what follows */
+	pthread_cond_t turn;
+	unsigned turns;  /* so many workers should look into the outbox */
+	unsigned idle;   /* so many wait for their turn */
+	int64_t look_ms; /* then one looks in any case */
 	_Atomic bool stopping;
 	struct iot_thread workers[IOT_WORKERS];
 	struct iot_thread walker;
@@ -67,6 +73,8 @@ void iot_room_free(struct iot_room *room);
 
 /* A notification: there may be something in the outbox. */
 void iot_room_wake(struct iot_room *room);
+/* There was more in the outbox than one worker took: another has its turn. */
+void iot_room_more(struct iot_room *room);
 /* Waits for the next wake after *seen (updated), wait_ms, or a stop; false: it is over. */
 bool iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms);
 /* The same for those whom a wake does not concern. */
