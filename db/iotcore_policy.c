@@ -47,6 +47,12 @@ enum {
 	SELF_AND_ANCESTORS " SELECT DISTINCT a.policy FROM iotcore.policy_attachment a"            \
 			   " JOIN targets USING (target) WHERE "
 
+#define TARGET_EXISTS_SQL                                                                          \
+	"(EXISTS (SELECT FROM iotcore.certificate WHERE $1 LIKE 'cert/%'"                          \
+	" AND certificate_id = substr($1, 6))"                                                     \
+	" OR EXISTS (SELECT FROM iotcore.thing_group WHERE $1 LIKE 'thinggroup/%'"                 \
+	" AND name = substr($1, 12)))"
+
 static const struct db_statement SQL[STATEMENTS] = {
 	[INSERT] = { /* policy_pkey */
 		.name = "iotcore_policy_insert", .params = 2, .columns = 0, .rows = ROWS_NONE,
@@ -112,14 +118,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[TARGET_EXISTS] = { /* certificate_pkey, thing_group_pkey */
 		.name = "iotcore_target_exists", .params = 1, .columns = 1, .rows = ROWS_ONE,
-		.sql = "SELECT EXISTS (SELECT FROM iotcore.certificate WHERE $1 LIKE 'cert/%'"
-		       " AND certificate_id = substr($1, 6))"
-		       " OR EXISTS (SELECT FROM iotcore.thing_group WHERE $1 LIKE 'thinggroup/%'"
-		       " AND name = substr($1, 12))",
+		.sql = "SELECT " TARGET_EXISTS_SQL,
 	},
-	[TARGET_COUNT] = { /* policy_attachment_pkey */
-		.name = "iotcore_target_count", .params = 2, .columns = 2, .rows = ROWS_ONE,
-		.sql = "SELECT count(*), coalesce(bool_or(policy = $2), false)"
+	[TARGET_COUNT] = { /* policy_attachment_pkey, certificate_pkey, thing_group_pkey */
+		.name = "iotcore_target_count", .params = 2, .columns = 3, .rows = ROWS_ONE,
+		.sql = "SELECT " TARGET_EXISTS_SQL ", count(*), coalesce(bool_or(policy = $2), false)"
 		       " FROM iotcore.policy_attachment WHERE target = $1",
 	},
 	[ATTACH] = { /* policy_attachment_pkey */
@@ -338,14 +341,15 @@ db_iotcore_target_exists(struct db_tx *tx, const char *target, bool *exists, str
 }
 
 enum status
-db_iotcore_target_count(struct db_tx *tx, const char *target, const char *policy, int64_t *count,
-	bool *attached, struct err *err)
+db_iotcore_target_count(struct db_tx *tx, const char *target, const char *policy, bool *exists,
+	int64_t *count, bool *attached, struct err *err)
 {
 	own(PGresult) rows = NULL;
 	struct db_row row;
 
 	TRY(db_run(tx, &SQL[TARGET_COUNT], DB_PARAMS(db_text(target), db_text(policy)), &rows, err));
 	row = db_row(rows, 0);
+	*exists = db_row_bool(&row);
 	*count = db_row_int64(&row);
 	*attached = db_row_bool(&row);
 	return db_row_end(&row, err);

@@ -59,9 +59,9 @@ MUST_USE enum status db_iotcore_policy_version_delete(struct db_tx *tx, const ch
 /* Whether there is such a certificate or group. */
 MUST_USE enum status db_iotcore_target_exists(struct db_tx *tx, const char *target, bool *exists,
 	struct err *err);
-/* How many policies it has, and whether this is one. */
+/* Whether there is such a one, how many policies it has, and whether this is one. */
 MUST_USE enum status db_iotcore_target_count(struct db_tx *tx, const char *target, const char *policy,
-	int64_t *count, bool *attached, struct err *err);
+	bool *exists, int64_t *count, bool *attached, struct err *err);
 MUST_USE enum status db_iotcore_policy_attach(struct db_tx *tx, const char *policy, const char *target,
 	struct err *err);
 /* Nothing happens when it is not attached. */

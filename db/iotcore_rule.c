@@ -22,6 +22,7 @@ enum {
 	DESTINATION_LIST,
 	CONFIRMATION_DUE,
 	CONFIRMATION_DONE,
+	RULES_ANY,
 	EVENT_ADD,
 	EVENT_TAKE,
 	EVENT_REMOVE,
@@ -132,6 +133,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " status = CASE WHEN $3::bool THEN 'ERROR' ELSE status END, status_reason = $4,"
 		       " updated_at = now() WHERE destination_id = $1::uuid AND token = $2"
 		       " AND confirmation_due",
+	},
+	[RULES_ANY] = { /* topic_rule, of which one is enough */
+		.name = "core_rules_any", .params = 0, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT EXISTS (SELECT FROM iotcore.topic_rule r WHERE NOT r.disabled)",
 	},
 	[EVENT_ADD] = { /* topic_rule, of which one is enough */
 		.name = "core_rule_event_add", .params = 2, .columns = 0, .rows = ROWS_NONE,
@@ -415,6 +420,18 @@ db_confirmation_done(struct db_tx *tx, const struct db_confirmation *confirmatio
 }
 
 /* ---- messages ---- */
+
+enum status
+db_rules_any(struct db_tx *tx, bool *any, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[RULES_ANY], DB_NO_PARAMS, &rows, err));
+	row = db_row(rows, 0);
+	*any = db_row_bool(&row);
+	return db_row_end(&row, err);
+}
 
 enum status
 db_rule_event_add(struct db_tx *tx, const char *topic, struct view payload, struct err *err)

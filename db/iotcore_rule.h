@@ -96,6 +96,8 @@ MUST_USE enum status db_confirmation_done(struct db_tx *tx, const struct db_conf
 
 /* ---- messages ---- */
 
+/* Whether a rule is enabled: without one, nobody need be woken for messages. */
+MUST_USE enum status db_rules_any(struct db_tx *tx, bool *any, struct err *err);
 /* Only where a rule is enabled: whether one matches is for who takes it. payload: UTF-8 without NUL. */
 MUST_USE enum status db_rule_event_add(struct db_tx *tx, const char *topic, struct view payload,
 	struct err *err);

@@ -111,9 +111,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "core_certificate_exists", .params = 1, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT EXISTS (SELECT FROM iotcore.certificate c WHERE c.certificate_id = $1)",
 	},
-	[PRINCIPAL_FIND] = { /* thing_principal_certificate */
-		.name = "core_principal_find", .params = 2, .columns = 4, .rows = ROWS_ONE,
-		.sql = "SELECT coalesce(bool_or(p.thing = $1), false),"
+	[PRINCIPAL_FIND] = { /* thing_pkey, certificate_pkey, thing_principal_certificate */
+		.name = "core_principal_find", .params = 2, .columns = 6, .rows = ROWS_ONE,
+		.sql = "SELECT EXISTS (SELECT FROM iotcore.thing t WHERE t.name = $1),"
+		       " EXISTS (SELECT FROM iotcore.certificate c WHERE c.certificate_id = $2),"
+		       " coalesce(bool_or(p.thing = $1), false),"
 		       " coalesce(bool_or(p.thing = $1 AND p.exclusive), false),"
 		       " coalesce(bool_or(p.thing <> $1), false),"
 		       " coalesce(bool_or(p.thing <> $1 AND p.exclusive), false)"
@@ -388,6 +390,8 @@ db_thing_principal_find(struct db_tx *tx, const char *thing, const char *certifi
 	TRY(db_run(tx, &SQL[PRINCIPAL_FIND], DB_PARAMS(db_text(thing), db_text(certificate_id)), &rows,
 		err));
 	struct db_row row = db_row(rows, 0);
+	out->thing_exists = db_row_bool(&row);
+	out->certificate_exists = db_row_bool(&row);
 	out->attached = db_row_bool(&row);
 	out->exclusive = db_row_bool(&row);
 	out->elsewhere = db_row_bool(&row);

@@ -92,6 +92,7 @@ MUST_USE enum status db_principal_certificate_exists(struct db_tx *tx, const cha
 	bool *found, struct err *err);
 /* How a certificate is attached to other things than this one; and to this one. */
 struct db_thing_principal {
+	bool thing_exists, certificate_exists;
 	bool attached, exclusive; /* to this thing */
 	bool elsewhere;           /* to another one */
 	bool exclusive_elsewhere;

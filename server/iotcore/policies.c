@@ -337,11 +337,13 @@ attach_to(struct call *call, const char *target, struct err *err)
 	int64_t most = is_group ? PER_GROUP_MOST : PER_CERTIFICATE_MOST;
 	struct db_iotcore_policy policy;
 	bool attached;
+	bool exists;
 	int64_t count;
 
 	TRY(find(call, &policy, err));
-	TRY(target_wanted(call, target, err));
-	TRY(db_iotcore_target_count(call->tx, target, policy.name, &count, &attached, err));
+	TRY(db_iotcore_target_count(call->tx, target, policy.name, &exists, &count, &attached, err));
+	if (!exists)
+		return target_missing(target, err);
 	if (attached)
 		return OK;
 	if (count >= most)
@@ -442,11 +444,12 @@ detach_principal(struct call *call, struct err *err)
 	char target[DB_IOTCORE_TARGET_BYTES];
 	struct db_iotcore_policy policy;
 	bool attached;
+	bool exists;
 	int64_t count;
 
 	TRY(principal_read(call, target, err));
 	TRY(find(call, &policy, err));
-	TRY(db_iotcore_target_count(call->tx, target, policy.name, &count, &attached, err));
+	TRY(db_iotcore_target_count(call->tx, target, policy.name, &exists, &count, &attached, err));
 	if (!attached)
 		return iotcore_error(err, "ResourceNotFoundException",
 			"Policy %s is not attached to the principal.", policy.name);

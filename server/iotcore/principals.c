@@ -4,24 +4,37 @@
 #include "server/iotcore/registry.h"
 #include "server/iotcore/tables.h"
 
-/* A certificate's id out of the call's principal, if there is such a certificate. */
+/* A certificate's id out of the call's principal. */
 static enum status
-principal_wanted(const char **certificate_id, struct call *call, struct err *err)
+principal_id(const char **certificate_id, const struct call *call, struct err *err)
 {
 	const char *principal = call_text(call, "principal");
 	const char *id = iotcore_arn_resource(call->core, principal, "cert/");
-	bool found;
 
 	/* Cognito identities are principals of AWS's, too; there are none here. */
 	if (id == NULL || strlen(id) != DB_CORE_CERTIFICATE_BYTES - 1)
 		return iotcore_error(err, "InvalidRequestException", "Invalid principal: %.200s",
 			principal);
-	TRY(db_principal_certificate_exists(call->tx, id, &found, err));
-	if (!found)
-		return iotcore_error(err, "ResourceNotFoundException",
-			"The certificate given in the principal does not exist.");
 	*certificate_id = id;
 	return OK;
+}
+
+static enum status
+principal_missing(struct err *err)
+{
+	return iotcore_error(err, "ResourceNotFoundException",
+		"The certificate given in the principal does not exist.");
+}
+
+/* The same, if there is such a certificate. */
+static enum status
+principal_wanted(const char **certificate_id, struct call *call, struct err *err)
+{
+	bool found;
+
+	TRY(principal_id(certificate_id, call, err));
+	TRY(db_principal_certificate_exists(call->tx, *certificate_id, &found, err));
+	return found ? OK : principal_missing(err);
 }
 
 /* ---- AttachThingPrincipal, DetachThingPrincipal ---- */
@@ -47,9 +60,12 @@ attach_principal(struct call *call, struct err *err)
 	struct db_thing_principal now;
 	const char *id;
 
-	TRY(thing_wanted(call, thing, err));
-	TRY(principal_wanted(&id, call, err));
+	TRY(principal_id(&id, call, err));
 	TRY(db_thing_principal_find(call->tx, thing, id, &now, err));
+	if (!now.thing_exists)
+		return thing_missing(err, thing);
+	if (!now.certificate_exists)
+		return principal_missing(err);
 	TRY(check_exclusive(&now, exclusive, err));
 	/* The broker need not hear of what is so already. */
 	if (now.attached && now.exclusive == exclusive)

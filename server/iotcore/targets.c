@@ -25,12 +25,17 @@ target_read(const struct call *call, const char *arn, char out[DB_IOTCORE_TARGET
 }
 
 enum status
+target_missing(const char *target, struct err *err)
+{
+	return iotcore_error(err, "ResourceNotFoundException", "The target does not exist: %s",
+		target);
+}
+
+enum status
 target_wanted(struct call *call, const char *target, struct err *err)
 {
 	bool exists;
 
 	TRY(db_iotcore_target_exists(call->tx, target, &exists, err));
-	return exists ? OK
-	              : iotcore_error(err, "ResourceNotFoundException",
-				"The target does not exist: %s", target);
+	return exists ? OK : target_missing(target, err);
 }

@@ -11,7 +11,8 @@
  */
 MUST_USE enum status target_read(const struct call *call, const char *arn,
 	char out[DB_IOTCORE_TARGET_BYTES], struct err *err);
-/* ResourceNotFoundException when there is no such certificate or group. */
+/* ResourceNotFoundException; of target_wanted when there is no such certificate or group. */
+enum status target_missing(const char *target, struct err *err);
 MUST_USE enum status target_wanted(struct call *call, const char *target, struct err *err);
 
 #endif

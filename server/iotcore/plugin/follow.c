@@ -20,6 +20,7 @@
 #define CHANGES_PAGE 1000
 #define CHANGES_MAX 50000 /* more than this is faster read whole */
 #define HEARTBEAT_MS 500
+#define GATHER_MS 20 /* changes that follow each other as fast are read together */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_LAST_MS 1000
 #define STOP_MS 2000
@@ -61,6 +62,7 @@ struct follower {
 	int64_t seq;        /* of the last change that the registry holds */
 	bool sessions_said; /* iotcore.session holds what we know */
 	int64_t sessions_at_ms, resay_at_ms;
+	int64_t began_ms; /* to look at what there is to do */
 	bool events_due; /* there may be registry events that were not handed over */
 	int64_t said[EVENTS_BATCH]; /* handed over and not removed yet */
 	size_t said_count;
@@ -463,6 +465,11 @@ free_notices(struct queue_item *items)
 static enum status
 note_for_rules(struct db_tx *tx, struct queue_item *items, struct err *err)
 {
+	bool any = false;
+
+	TRY(db_rules_any(tx, &any, err));
+	if (!any)
+		return OK;
 	for (; items != NULL; items = items->next) {
 		const struct event *event = &((struct notice *)(void *)items)->event;
 
@@ -773,6 +780,7 @@ work(struct follower *f, struct db_broker *broker, struct err *err)
 {
 	int64_t now_ms;
 
+	f->began_ms = clock_mono_ms(&CLOCK_SYSTEM);
 	TRY(follow(f, broker, err));
 	wake_broker(f);
 	TRY(do_registrations(f, broker, err));
@@ -785,6 +793,16 @@ work(struct follower *f, struct db_broker *broker, struct err *err)
 	TRY(begin_sessions(f, broker, err));
 	wake_broker(f);
 	return do_sessions(f, broker, err);
+}
+
+/* What comes after a pause is seen to at once, what comes behind it a moment later, and all of it. */
+static void
+gather(const struct follower *f)
+{
+	int64_t left_ms = f->began_ms + GATHER_MS - clock_mono_ms(&CLOCK_SYSTEM);
+
+	if (left_ms > 0 && !atomic_load(&f->stop))
+		(void)poll(NULL, 0, (int)left_ms);
 }
 
 /* From a link's beginning to its end, or ours. */
@@ -807,6 +825,7 @@ run_link(struct follower *f, struct db_broker *broker, int64_t *backoff_ms, stru
 		else if (f->events_due)
 			wait_ms = 0;
 		TRY(db_broker_wait(broker, wait_ms, f->wake_fd, &notified, err));
+		gather(f);
 		clear_wake(f);
 	}
 }
