@@ -2,12 +2,14 @@
 
 #include <string.h>
 
-#include "db/run.h"
+#include "db/record.h"
 
 enum {
 	AUDIT_LANE_LOCK,
 	AUDIT_LANE_MAKE,
+	AUDIT_PEEK,
 	AUDIT_APPEND,
+	AUDIT_FOLLOW,
 	AUDIT_SEARCH,
 	AUDIT_SEARCH_ACTOR,
 	AUDIT_SEARCH_ACTION,
@@ -64,6 +66,24 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM unnest($8::text[], $9::bytea[]) WITH ORDINALITY AS i(object, body, n))"
 		       " UPDATE jitrca.audit_lane SET seq = $2::bigint, head = $7"
 		       " WHERE lane = $1::int AND seq = $2::bigint - 1",
+	},
+	[AUDIT_PEEK] = { /* audit_lane_pkey */
+		.name = "audit_peek", .params = 1, .columns = 2, .rows = ROWS_MAYBE,
+		.sql = "SELECT seq, head FROM jitrca.audit_lane WHERE lane = $1",
+	},
+	[AUDIT_FOLLOW] = { /* audit_lane_pkey; nothing where the head is another one by now */
+		.name = "audit_follow", .params = 10, .columns = 1, .rows = ROWS_ONE,
+		.sql = "WITH lane AS (UPDATE jitrca.audit_lane SET seq = $2::bigint, head = $7::bytea"
+		       " WHERE lane = $1::int AND seq = $2::bigint - 1 AND head = $10::bytea RETURNING 1),"
+		       " record AS (INSERT INTO jitrca.audit_record"
+		       " (lane, seq, at, actor, action, body, hash)"
+		       " SELECT $1::int, $2::bigint, " SQL_AT_S("$3") ", $4::text, $5::text, $6::bytea,"
+		       " $7::bytea FROM lane RETURNING 1),"
+		       " items AS (INSERT INTO jitrca.audit_item (lane, seq, idx, object, body)"
+		       " SELECT $1::int, $2::bigint, i.n - 1, i.object, i.body"
+		       " FROM unnest($8::text[], $9::bytea[]) WITH ORDINALITY AS i(object, body, n)"
+		       " WHERE EXISTS (SELECT FROM record))"
+		       " SELECT count(*) FROM record",
 	},
 	[AUDIT_SEARCH] = SEARCH("audit_search", "jitrca.audit_record r WHERE true"), /* audit_record_at */
 	[AUDIT_SEARCH_ACTOR] = SEARCH("audit_search_actor", /* audit_record_actor */
@@ -125,6 +145,45 @@ db_audit_head(struct db_tx *tx, int32_t lane, int64_t *seq, uint8_t head[32], st
 	*seq = db_row_int64(&row);
 	(void)db_row_octets(&row, head, 32);
 	return db_row_end(&row, err);
+}
+
+enum status
+db_audit_peek(struct db_tx *tx, int32_t lane, bool *found, int64_t *seq, uint8_t head[32],
+	struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[AUDIT_PEEK], DB_PARAMS(db_int64(lane)), &rows, err));
+	*found = db_rows(rows) > 0;
+	if (!*found)
+		return OK;
+	struct db_row row = db_row(rows, 0);
+	*seq = db_row_int64(&row);
+	(void)db_row_octets(&row, head, 32);
+	return db_row_end(&row, err);
+}
+
+enum status
+audit_follow_step(struct audit_step *step, const struct db_audit_follow *follow, struct db_step *out,
+	struct err *err)
+{
+	const struct db_audit_record *record = follow->record;
+
+	step->objects = (struct db_array)DB_ARRAY(ARRAY_TEXT);
+	step->bodies = (struct db_array)DB_ARRAY(ARRAY_BYTEA);
+	for (size_t i = 0; i < follow->count; i++) {
+		TRY(db_array_add_text(&step->objects, follow->items[i].object, err));
+		TRY(db_array_add_bytes(&step->bodies, follow->items[i].body, err));
+	}
+	const struct db_param params[] = { db_int64(record->lane), db_int64(record->seq),
+		db_int64(record->at_s), db_text(record->actor), db_text(record->action),
+		db_bytes(view_of(&record->body)), db_octets(record->hash, sizeof(record->hash)),
+		db_array(&step->objects), db_array(&step->bodies), db_octets(follow->previous, 32) };
+	_Static_assert(sizeof(params) == sizeof(step->params), "ten parameters");
+	memcpy(step->params, params, sizeof(params));
+	*out = (struct db_step){ .statement = &SQL[AUDIT_FOLLOW],
+		.params = { step->params, COUNT_OF(step->params) } };
+	return OK;
 }
 
 enum status

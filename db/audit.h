@@ -31,6 +31,17 @@ MUST_USE enum status db_audit_head(struct db_tx *tx, int32_t lane, int64_t *seq,
 MUST_USE enum status db_audit_append(struct db_tx *tx, const struct db_audit_record *record,
 	const struct db_audit_item *items, size_t count, struct err *err);
 
+/* The head without a lock, as it was a moment ago. False: there is no such lane yet. */
+MUST_USE enum status db_audit_peek(struct db_tx *tx, int32_t lane, bool *found, int64_t *seq,
+	uint8_t head[32], struct err *err);
+/* A record behind a head that the caller remembers; for db_issuance_record_plain. All is borrowed. */
+struct db_audit_follow {
+	const struct db_audit_record *record; /* seq: one more than the head's */
+	const uint8_t *previous;              /* the head */
+	const struct db_audit_item *items;
+	size_t count;
+};
+
 struct db_audit_filter { /* NULL and 0: not asked for */
 	const char *actor, *action, *object;
 	int64_t since_s, until_s;

@@ -13,7 +13,7 @@
 #ifndef DB_ISSUANCE_H
 #define DB_ISSUANCE_H
 
-#include "db/db.h"
+#include "db/audit.h"
 
 enum db_slot {
 	SLOT_UNSET = 0,
@@ -102,6 +102,17 @@ struct db_record_item {
  * faster for at least one; then nothing of the call may be released.
  */
 MUST_USE enum status db_issuance_record(struct db_tx *tx, struct db_record_item *items, size_t count,
+	struct err *err);
+
+/*
+ * The same for first certificates of devices that need no decision, with their audit records (at most
+ * DB_FOLLOWS_MAX, each behind the one before it, the first behind the lane's head as it is remembered), in
+ * one round trip. *plain false: something was to be decided, or the head is another one by now; then
+ * nothing of it may be committed: db_tx_restart, db_issuance_record.
+ */
+#define DB_FOLLOWS_MAX 8
+MUST_USE enum status db_issuance_record_plain(struct db_tx *tx, struct db_record_item *items,
+	size_t count, const struct db_audit_follow *follows, size_t follow_count, bool *plain,
 	struct err *err);
 
 /* What an intent held, given back by the reaper. */

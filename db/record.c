@@ -13,6 +13,7 @@ enum {
 	RECORD_DEVICE_LOCK,
 	RECORD_SLOT_LOCK,
 	RECORD_DEVICES,
+	RECORD_DEVICES_REVIVE,
 	RECORD_DEVICES_TOUCH,
 	RECORD_SLOTS,
 	RECORD_LINES,
@@ -71,10 +72,19 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " JOIN jitrca.device_slot s ON s.device_id = i.device_id"
 		       " ORDER BY s.device_id FOR NO KEY UPDATE OF s",
 	},
-	[RECORD_DEVICES] = {
+	[RECORD_DEVICES] = { /* says nothing of status, which all servers would be told of */
+		.name = "record_devices", .params = 3, .columns = 2, .rows = ROWS_ANY,
+		.sql = "INSERT INTO jitrca.device AS d (device_id, thing_type, attributes)"
+		       " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
+		       " AS i(device_id, thing_type, attributes) ORDER BY i.device_id COLLATE \"C\""
+		       " ON CONFLICT (device_id) DO UPDATE SET thing_type = EXCLUDED.thing_type,"
+		       " attributes = EXCLUDED.attributes, version = d.version + 1, updated_at = now()"
+		       " RETURNING d.device_id, d.status = 'decommissioned'",
+	},
+	[RECORD_DEVICES_REVIVE] = {
 		/* version carries the decommissioned version that becomes active again, else 1: no
 		 * decommissioned device has version 1. */
-		.name = "record_devices", .params = 4, .columns = 2, .rows = ROWS_ANY,
+		.name = "record_devices_revive", .params = 4, .columns = 2, .rows = ROWS_ANY,
 		.sql = "INSERT INTO jitrca.device AS d (device_id, thing_type, attributes, version)"
 		       " SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])"
 		       " AS i(device_id, thing_type, attributes, version) ORDER BY i.device_id COLLATE \"C\""
@@ -145,7 +155,8 @@ static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
 	[RECORD_KEYS] = { COL_SPKI, COL_IDENTITY, COL_PROFILE, COL_ISSUER, COL_SERIAL },
 	[RECORD_DEVICE_LOCK] = { COL_IDENTITY },
 	[RECORD_SLOT_LOCK] = { COL_INDEX, COL_IDENTITY },
-	[RECORD_DEVICES] = { COL_IDENTITY, COL_THING_TYPE, COL_ATTRIBUTES, COL_REVIVES },
+	[RECORD_DEVICES] = { COL_IDENTITY, COL_THING_TYPE, COL_ATTRIBUTES },
+	[RECORD_DEVICES_REVIVE] = { COL_IDENTITY, COL_THING_TYPE, COL_ATTRIBUTES, COL_REVIVES },
 	[RECORD_DEVICES_TOUCH] = { COL_IDENTITY },
 	[RECORD_SLOTS] = { COL_IDENTITY, COL_IS_SUCCESSOR, COL_ISSUER, COL_SERIAL },
 	[RECORD_LINES] = { COL_IDENTITY, COL_MANIFEST, COL_ISSUER, COL_SERIAL },
@@ -281,6 +292,15 @@ record_device_rows(struct batch *b, size_t statement, struct err *err)
 	return OK;
 }
 
+static bool
+any_revives(const struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		if (batch_item(b, i)->revives_version > 0)
+			return true;
+	return false;
+}
+
 /* What is to be revoked, and for which item. */
 struct ends {
 	struct db_revoke_item *list;
@@ -388,7 +408,7 @@ db_issuance_record(struct db_tx *tx, struct db_record_item *items, size_t count,
 	TRY(record_keys(&b, err));
 	TRY(record_lock(&b, err));
 	pick_devices(&b, SLOT_CURRENT);
-	TRY(record_device_rows(&b, RECORD_DEVICES, err));
+	TRY(record_device_rows(&b, any_revives(&b) ? RECORD_DEVICES_REVIVE : RECORD_DEVICES, err));
 	pick_devices(&b, SLOT_SUCCESSOR);
 	TRY(record_device_rows(&b, RECORD_DEVICES_TOUCH, err));
 	pick_devices(&b, SLOT_UNSET);

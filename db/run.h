@@ -68,7 +68,7 @@ struct db_table {
 /* db/tables.c: the tables of all entity files, in no order that matters. Each file defines its own. */
 extern const struct db_table DB_TABLE_POOL, DB_TABLE_PRINCIPAL, DB_TABLE_MANIFEST, DB_TABLE_AUDIT,
 	DB_TABLE_ISSUER, DB_TABLE_ADMIT, DB_TABLE_ADMIT_CHARGE, DB_TABLE_ADMIT_PLAIN,
-	DB_TABLE_RECORD, DB_TABLE_REAP,
+	DB_TABLE_RECORD, DB_TABLE_RECORD_PLAIN, DB_TABLE_REAP,
 	DB_TABLE_MONTH, DB_TABLE_CERTIFICATE, DB_TABLE_IDENTITY, DB_TABLE_REVOCATION, DB_TABLE_CRL,
 	DB_TABLE_OCSP,
 	DB_TABLE_DEVICE, DB_TABLE_OUTBOX, DB_TABLE_IOT, DB_TABLE_IOT_PENDING, DB_TABLE_IOT_MISSING,
@@ -227,6 +227,10 @@ void db_row_bytes(struct db_row *row, struct bytes *out);
 enum cert_status db_row_cert_status(struct db_row *row);
 /* ERR_INTERNAL database_shape; also when columns are left. */
 MUST_USE enum status db_row_end(const struct db_row *row, struct err *err);
+/* The one text of each row, of less than 512 octets. A status from each() ends it and is returned. */
+MUST_USE enum status db_rows_texts(const PGresult *rows,
+	enum status (*each)(void *arg, const char *text, struct err *err), void *arg,
+	struct err *err);
 
 /*
  * Streams the rows of a ROWS_STREAM statement through a cursor, a batch at a time, in one snapshot. each()

@@ -48,6 +48,7 @@ struct app {
 	_Atomic bool session_doubted;  /* intents may yet appear under it: take another instance */
 	struct freshness freshness;    /* whether caches of the database count */
 	int32_t audit_lane;
+	_Atomic uint64_t audit_writes; /* records written by audit_write, also in vain */
 	struct app_ca cas[8];
 	size_t ca_count;
 	const struct app_ca *issuing;  /* config.issuing_ca */

@@ -46,29 +46,36 @@ item_body(struct bytes *out, const struct audit_item *item, struct err *err)
 }
 
 /* The bodies of a record's items: bytes that own, and the views that the tree and the table want. */
-struct leaves {
+struct audit_leaves {
 	struct bytes *bodies;
 	struct view *views;
 	struct db_audit_item *rows;
 	size_t count;
 };
+typedef struct audit_leaves audit_leaves;
 
 static void
-leaves_free(struct leaves *leaves)
+leaves_free(struct audit_leaves *leaves)
 {
+	if (leaves == NULL)
+		return;
 	for (size_t i = 0; leaves->bodies != NULL && i < leaves->count; i++)
 		bytes_free(&leaves->bodies[i]);
-	mem_free(give(leaves->bodies));
-	mem_free(give(leaves->views));
-	mem_free(give(leaves->rows));
+	mem_free(leaves->bodies);
+	mem_free(leaves->views);
+	mem_free(leaves->rows);
+	mem_free(leaves);
 }
-OWNER_STRUCT(leaves, leaves_free)
+OWNER(audit_leaves, leaves_free)
 
 static enum status
-leaves_make(struct leaves *leaves, const struct audit_entry *entry, struct err *err)
+leaves_make(struct audit_leaves **out, const struct audit_entry *entry, struct err *err)
 {
 	size_t room = entry->item_count > 0 ? entry->item_count : 1;
+	own(audit_leaves) leaves = mem_zalloc(sizeof(*leaves));
 
+	if (leaves == NULL)
+		return err_memory(err);
 	leaves->bodies = mem_array(room, sizeof(*leaves->bodies));
 	leaves->views = mem_array(room, sizeof(*leaves->views));
 	leaves->rows = mem_array(room, sizeof(*leaves->rows));
@@ -76,15 +83,19 @@ leaves_make(struct leaves *leaves, const struct audit_entry *entry, struct err *
 		return err_memory(err);
 	leaves->count = entry->item_count;
 	for (size_t i = 0; i < leaves->count; i++) {
-		TRY(item_body(&leaves->bodies[i], &entry->items[i], err));
-		leaves->views[i] = view_of(&leaves->bodies[i]);
-		leaves->rows[i] = (struct db_audit_item){ entry->items[i].object, leaves->views[i] };
+		const struct audit_item *item = &entry->items[i];
+
+		if (item->text.len == 0)
+			TRY(item_body(&leaves->bodies[i], item, err));
+		leaves->views[i] = item->text.len > 0 ? item->text : view_of(&leaves->bodies[i]);
+		leaves->rows[i] = (struct db_audit_item){ item->object, leaves->views[i] };
 	}
+	*out = give(leaves);
 	return OK;
 }
 
 static enum status
-record_body(struct bytes *out, const struct audit_entry *entry, const struct leaves *leaves,
+record_body(struct bytes *out, const struct audit_entry *entry, const struct audit_leaves *leaves,
 	int32_t lane, int64_t seq, struct err *err)
 {
 	uint8_t root[32];
@@ -112,25 +123,69 @@ chain_hash(uint8_t out[32], const uint8_t previous[32], struct view body)
 	ca_blake2b_parts(out, parts, COUNT_OF(parts));
 }
 
+/* All of a record that follows head, but for its leaves. The caller frees its body. */
+static enum status
+record_make(struct db_audit_record *record, const struct audit_entry *entry,
+	const struct audit_leaves *leaves, const uint8_t head[32], struct err *err)
+{
+	record->at_s = entry->at_s;
+	TRY(record_body(&record->body, entry, leaves, record->lane, record->seq, err));
+	chain_hash(record->hash, head, view_of(&record->body));
+	(void)snprintf(record->actor, sizeof(record->actor), "%s", entry->actor);
+	(void)snprintf(record->action, sizeof(record->action), "%s", entry->action);
+	return OK;
+}
+
 enum status
 audit_write(struct app *app, struct db_tx *tx, const struct audit_entry *entry, struct err *err)
 {
-	own_struct(leaves) leaves = { NULL, NULL, NULL, 0 };
-	own_struct(bytes) body = { NULL, 0 };
-	struct db_audit_record record = { .lane = app->audit_lane, .at_s = entry->at_s };
-	uint8_t head[32];
+	own(audit_leaves) leaves = NULL;
+	own_struct(audit_link) link = { .record = { .lane = app->audit_lane } };
 
 	/* All that needs no lock comes before the lane is locked. */
 	TRY(leaves_make(&leaves, entry, err));
-	TRY(db_audit_head(tx, record.lane, &record.seq, head, err));
-	record.seq++;
-	TRY(record_body(&body, entry, &leaves, record.lane, record.seq, err));
-	chain_hash(record.hash, head, view_of(&body));
-	(void)snprintf(record.actor, sizeof(record.actor), "%s", entry->actor);
-	(void)snprintf(record.action, sizeof(record.action), "%s", entry->action);
-	record.body = body; /* lent for the call */
-	TRY(db_audit_append(tx, &record, leaves.rows, leaves.count, err));
+	(void)atomic_fetch_add(&app->audit_writes, 1);
+	TRY(db_audit_head(tx, link.record.lane, &link.record.seq, link.previous, err));
+	link.record.seq++;
+	TRY(record_make(&link.record, entry, leaves, link.previous, err));
+	TRY(db_audit_append(tx, &link.record, leaves->rows, leaves->count, err));
 	metric_add(METRIC_AUDIT_RECORDS, 1);
+	return OK;
+}
+
+/* ---- behind a remembered head ---- */
+
+void
+audit_link_free(struct audit_link *link)
+{
+	db_audit_record_free(&link->record);
+	leaves_free(give(link->leaves));
+}
+
+enum status
+audit_tail_read(struct app *app, struct db_tx *tx, struct audit_tail *tail, struct err *err)
+{
+	uint64_t writes = atomic_load(&app->audit_writes);
+
+	if (tail->known && tail->others == writes)
+		return OK;
+	tail->others = writes;
+	return db_audit_peek(tx, app->audit_lane, &tail->known, &tail->seq, tail->head, err);
+}
+
+enum status
+audit_link_make(struct app *app, struct audit_tail *tail, const struct audit_entry *entry,
+	struct audit_link *link, struct db_audit_follow *follow, struct err *err)
+{
+	link->record.lane = app->audit_lane;
+	link->record.seq = tail->seq + 1;
+	memcpy(link->previous, tail->head, sizeof(link->previous));
+	TRY(leaves_make(&link->leaves, entry, err));
+	TRY(record_make(&link->record, entry, link->leaves, link->previous, err));
+	tail->seq = link->record.seq;
+	memcpy(tail->head, link->record.hash, sizeof(tail->head));
+	*follow = (struct db_audit_follow){ .record = &link->record, .previous = link->previous,
+		.items = link->leaves->rows, .count = link->leaves->count };
 	return OK;
 }
 

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "server/app.h"
+#include "server/audit.h"
 #include "server/issuance/issuance.h"
 
 /* Four of the largest batches: what comes on top is told to come back, so memory stays bounded. */
@@ -60,6 +61,7 @@ struct round {
 	struct db_cert_ref refs[SIGNER_BATCH_MAX];
 	struct db_certificate rows[SIGNER_BATCH_MAX];
 	uint64_t generation;
+	struct audit_tail tail;
 };
 
 struct issuance {

@@ -7,14 +7,19 @@
 #include "server/failpoint.h"
 #include "server/http/request.h"
 #include "server/issuance/internal.h"
+#include "server/json_text.h"
+#include "server/metrics.h"
 #include "server/retry.h"
 
 #define OBJECT_BYTES (sizeof("certificate:") + 2 * DB_SHA256_BYTES)
+/* Of one item: ten texts, the longest of 64 octets and each six times as long if all were escaped. */
+#define PROOF_TEXT_BYTES 4096
 
 /* One audit item, and who asked for what it tells. */
 struct proof {
 	char object[OBJECT_BYTES];
 	json_t *detail;
+	size_t text_at, text_len; /* instead of detail: in the texts */
 	const struct issuance_item *asked;
 	bool taken; /* it is in a record */
 };
@@ -24,6 +29,7 @@ struct proofs {
 	struct proof *at;
 	struct audit_item *group;
 	size_t count, room;
+	struct buf texts;
 };
 
 static void
@@ -33,6 +39,7 @@ proofs_free(struct proofs *p)
 		json_decref(p->at[i].detail);
 	mem_free(p->at);
 	mem_free(p->group);
+	buf_free(&p->texts);
 }
 OWNER_STRUCT(proofs, proofs_free)
 
@@ -42,22 +49,26 @@ hex_id(char out[2 * DB_SHA256_BYTES + 1], const uint8_t sha256[DB_SHA256_BYTES])
 	hex_encode(out, sha256, DB_SHA256_BYTES);
 }
 
+static struct proof *
+proof_new(struct proofs *p, const uint8_t sha256[DB_SHA256_BYTES], const struct issuance_item *asked)
+{
+	struct proof *proof = &p->at[p->count++];
+
+	assert(p->count <= p->room);
+	memcpy(proof->object, "certificate:", sizeof("certificate:") - 1);
+	hex_id(proof->object + sizeof("certificate:") - 1, sha256);
+	proof->asked = asked;
+	return proof;
+}
+
 /* Takes detail. */
 static enum status
 proof_add(struct proofs *p, const uint8_t sha256[DB_SHA256_BYTES], const struct issuance_item *asked,
 	json_t *detail, struct err *err)
 {
-	struct proof *proof = &p->at[p->count];
-	char id[2 * DB_SHA256_BYTES + 1];
-
 	if (detail == NULL)
 		return err_memory(err);
-	assert(p->count < p->room);
-	hex_id(id, sha256);
-	(void)snprintf(proof->object, sizeof(proof->object), "certificate:%s", id);
-	proof->detail = detail;
-	proof->asked = asked;
-	p->count++;
+	proof_new(p, sha256, asked)->detail = detail;
 	return OK;
 }
 
@@ -88,26 +99,37 @@ note_replaced(struct db_tx *tx, struct slot *slot, const struct db_cert_ref *rep
 	return OK;
 }
 
+/* Written as audit.c writes its bodies: keys in order, no white space. */
 static enum status
 proof_issued(struct proofs *p, const struct round *round, const struct slot *slot, struct err *err)
 {
 	const struct issuance_item *item = slot->item;
 	const struct ca_prepare_item *prepared = &round->prepare[slot->prepared];
 	const struct db_admit_item *admitted = &round->admit[slot->admit];
+	struct proof *proof = proof_new(p, round->sign[slot->sign].sha256, item);
 	char serial[SERIAL_TEXT_BYTES];
 	char not_after[TIME_TEXT_BYTES];
 	char key[2 * DB_SHA256_BYTES + 1];
-
 	serial_format(serial, &prepared->serial);
 	time_format(not_after, prepared->not_after_s);
 	hex_id(key, admitted->spki_sha256);
-	return proof_add(p, round->sign[slot->sign].sha256, item,
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s*, s:s*}", "change", "issued",
-			"device_id", item->request.device_id, "profile", item->profile->name,
-			"serial", serial, "not_after", not_after, "public_key", key,
-			"actor", item->actor, "request_id", item->request_id,
-			"manifest", admitted->manifest_id[0] != '\0' ? admitted->manifest_id : NULL),
-		err);
+	const struct json_pair pairs[] = {
+		{ "actor", view_text(item->actor), false },
+		{ "change", view_text("issued"), false },
+		{ "device_id", view_text(item->request.device_id), false },
+		{ "manifest", json_text_optional(admitted->manifest_id[0] != '\0' ?
+			admitted->manifest_id : NULL), false },
+		{ "not_after", view_text(not_after), false },
+		{ "object", view_text(proof->object), false },
+		{ "profile", view_text(item->profile->name), false },
+		{ "public_key", view_text(key), false },
+		{ "request_id", json_text_optional(item->request_id), false },
+		{ "serial", view_text(serial), false },
+	};
+	proof->text_at = p->texts.len;
+	TRY(json_text_object(&p->texts, pairs, COUNT_OF(pairs), err));
+	proof->text_len = p->texts.len - proof->text_at;
+	return OK;
 }
 
 /*
@@ -122,9 +144,9 @@ same_record(const struct issuance_item *a, const struct issuance_item *b)
 	return strcmp(a->actor, b->actor) == 0;
 }
 
-static enum status
-write_group(struct app *app, struct db_tx *tx, struct proofs *p, size_t first, int64_t now_s,
-	struct err *err)
+/* The record of all that goes with proof first, and was not taken by one before. */
+static struct audit_entry
+gather(struct proofs *p, size_t first, int64_t now_s)
 {
 	const struct issuance_item *asked = p->at[first].asked;
 	struct audit_entry entry = {
@@ -141,15 +163,19 @@ write_group(struct app *app, struct db_tx *tx, struct proofs *p, size_t first, i
 		if (proof->taken || !same_record(asked, proof->asked))
 			continue;
 		proof->taken = true;
-		p->group[entry.item_count++] =
-			(struct audit_item){ .object = proof->object, .detail = proof->detail };
+		p->group[entry.item_count++] = (struct audit_item){
+			.object = proof->object,
+			.detail = proof->detail,
+			.text = { proof->text_len > 0 ? p->texts.data + proof->text_at : NULL,
+				proof->text_len },
+		};
 		if (strcmp(asked->actor, proof->asked->actor) != 0)
 			entry.actor = "devices";
 		if (entry.request_id != NULL && (proof->asked->request_id == NULL ||
 		    strcmp(entry.request_id, proof->asked->request_id) != 0))
 			entry.request_id = NULL;
 	}
-	return audit_write(app, tx, &entry, err);
+	return entry;
 }
 
 /* What one certificate changed: itself, what it replaced, and its own end if it ended at once. */
@@ -170,6 +196,15 @@ prove(struct db_tx *tx, struct proofs *p, struct round *round, struct slot *slot
 }
 
 static enum status
+proofs_make(struct proofs *p, struct err *err)
+{
+	p->texts.limit_bytes = p->room * PROOF_TEXT_BYTES;
+	p->at = mem_array(p->room, sizeof(*p->at));
+	p->group = mem_array(p->room, sizeof(*p->group));
+	return p->at != NULL && p->group != NULL ? OK : err_memory(err);
+}
+
+static enum status
 write_audit(struct app *app, struct db_tx *tx, struct round *round, const size_t *slots,
 	size_t count, int64_t now_s, struct err *err)
 {
@@ -177,15 +212,87 @@ write_audit(struct app *app, struct db_tx *tx, struct round *round, const size_t
 
 	for (size_t i = 0; i < count; i++)
 		p.room += round->record[i].ended_count + (round->record[i].revoked ? 1 : 0);
-	p.at = mem_array(p.room, sizeof(*p.at));
-	p.group = mem_array(p.room, sizeof(*p.group));
-	if (p.at == NULL || p.group == NULL)
-		return err_memory(err);
+	TRY(proofs_make(&p, err));
 	for (size_t i = 0; i < count; i++)
 		TRY(prove(tx, &p, round, &round->slots[slots[i]], &round->record[i], err));
 	for (size_t i = 0; i < p.count; i++)
-		if (!p.at[i].taken)
-			TRY(write_group(app, tx, &p, i, now_s, err));
+		if (!p.at[i].taken) {
+			struct audit_entry entry = gather(&p, i, now_s);
+
+			TRY(audit_write(app, tx, &entry, err));
+		}
+	return OK;
+}
+
+/* The audit records of a plain Record, as they follow each other. */
+struct links {
+	struct audit_link at[DB_FOLLOWS_MAX];
+	struct db_audit_follow follows[DB_FOLLOWS_MAX];
+	size_t count;
+};
+
+static void
+links_free(struct links *links)
+{
+	for (size_t i = 0; i < links->count; i++)
+		audit_link_free(&links->at[i]);
+}
+OWNER_STRUCT(links, links_free)
+
+/* *all: they are not too many. */
+static enum status
+link_audit(struct app *app, struct links *links, struct proofs *p, struct audit_tail *tail,
+	int64_t now_s, bool *all, struct err *err)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		struct audit_entry entry;
+
+		if (p->at[i].taken)
+			continue;
+		if (links->count == COUNT_OF(links->at))
+			return OK;
+		entry = gather(p, i, now_s);
+		links->count++;
+		TRY(audit_link_make(app, tail, &entry, &links->at[links->count - 1],
+			&links->follows[links->count - 1], err));
+	}
+	*all = true;
+	return OK;
+}
+
+/*
+ * Most Records write first certificates and nothing else: those and their audit records go in one round
+ * trip, behind the head of the lane as the one before left it. *plain false: that is not all, or somebody
+ * else wrote to the lane; then tx is to begin anew.
+ */
+static enum status
+record_plain(struct app *app, struct db_tx *tx, struct round *round, const size_t *slots, size_t count,
+	int64_t now_s, bool *plain, struct err *err)
+{
+	own_struct(proofs) p = { .room = count };
+	own_struct(links) links = { .count = 0 };
+	struct audit_tail tail;
+	bool all = false;
+
+	*plain = false;
+	TRY(audit_tail_read(app, tx, &round->tail, err));
+	tail = round->tail;
+	round->tail.known = false; /* until it is committed */
+	if (!tail.known)
+		return OK;
+	TRY(proofs_make(&p, err));
+	for (size_t i = 0; i < count; i++)
+		TRY(proof_issued(&p, round, &round->slots[slots[i]], err));
+	TRY(link_audit(app, &links, &p, &tail, now_s, &all, err));
+	if (all)
+		TRY(db_issuance_record_plain(tx, round->record, count, links.follows, links.count, plain,
+			err));
+	if (!*plain)
+		return OK;
+	FAILPOINT("during_record_commit");
+	TRY(db_tx_commit(tx, err));
+	round->tail = tail;
+	metric_add(METRIC_AUDIT_RECORDS, (int64_t)links.count);
 	return OK;
 }
 
@@ -194,8 +301,13 @@ record_once(struct app *app, struct round *round, const size_t *slots, size_t co
 	struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
+	bool plain;
 
 	TRY(db_tx_begin(&tx, app->pool, err));
+	TRY(record_plain(app, &tx, round, slots, count, now_s, &plain, err));
+	if (plain)
+		return OK;
+	TRY(db_tx_restart(&tx, err));
 	TRY(db_issuance_record(&tx, round->record, count, err));
 	/* The audit lane is the last lock (db/issuance.h). */
 	TRY(write_audit(app, &tx, round, slots, count, now_s, err));

@@ -287,11 +287,17 @@ try_record(const struct db_admit_item *items, size_t n, struct err *err)
 	own_struct(db_tx) tx = { 0 };
 	struct db_record_item *records = calloc(n, sizeof(*records));
 	enum status status;
+	bool plain = false;
 
 	for (size_t i = 0; i < n; i++)
 		records[i] = record_of(&items[i]);
+	/* As the server does it: the plain way where it goes. */
 	status = db_tx_begin(&tx, world_pool, err);
 	if (status == OK)
+		status = db_issuance_record_plain(&tx, records, n, NULL, 0, &plain, err);
+	if (status == OK && !plain)
+		status = db_tx_restart(&tx, err);
+	if (status == OK && !plain)
 		status = db_issuance_record(&tx, records, n, err);
 	if (status == OK)
 		status = db_tx_commit(&tx, err);

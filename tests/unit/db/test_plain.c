@@ -1,0 +1,194 @@
+/* The plain way of Admit and Record: it leaves what the long way leaves, and steps back where that decides. */
+#include "tests/unit/db/issuing.h"
+
+static uint8_t HEAD[32];
+
+/* The plain way alone, behind a head of lane 77 as it is believed to be; committed if it was plain. */
+static bool
+record_plain(const struct db_admit_item *items, size_t n, int64_t seq)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_record_item records[8];
+	struct db_audit_record audit = { .lane = 77, .seq = seq, .at_s = world_now, .actor = "admin",
+		.action = "certificate.issue", .body = { (uint8_t *)(uintptr_t) "{}", 2 },
+		.hash = { [31] = (uint8_t)seq } };
+	const struct db_audit_item audit_items[] = { { "certificate:1", { (const uint8_t *)"a", 1 } },
+		{ "certificate:2", { (const uint8_t *)"b", 1 } } };
+	const struct db_audit_follow follow = { &audit, HEAD, audit_items, 2 };
+	bool plain = false;
+
+	for (size_t i = 0; i < n; i++)
+		records[i] = record_of(&items[i]);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_issuance_record_plain(&tx, records, n, &follow, 1, &plain, err));
+	if (plain)
+		MUST(db_tx_commit(&tx, err));
+	if (plain)
+		memcpy(HEAD, audit.hash, sizeof(HEAD));
+	return plain;
+}
+
+static int
+lane_setup(void **state)
+{
+	if (world_setup(state) != 0)
+		return -1;
+	sql("INSERT INTO jitrca.audit_lane (lane) VALUES (77)");
+	manifest("m", "st", 4, false);
+	for (int i = 0; i < 8; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "line-%d", i);
+		line("m", name);
+	}
+	return 0;
+}
+
+/* One on each way, but for names, keys and serials. */
+static void
+both_ways_leave_the_same(void **state)
+{
+	struct db_admit_item plain = with_key(ask_station("st", "line-0"), "key-0", 7);
+	struct db_admit_item full = with_key(ask_station("st", "line-1"), "key-1", 7);
+	own_struct(db_tx) tx = { 0 };
+	struct db_record_item record_item;
+
+	(void)state;
+	admit_wants(&plain, ADMISSION_ADMITTED);
+	assert_string_equal(plain.manifest_id, "m");
+	assert_true(plain.manifest_charged);
+	assert_true(record_plain(&plain, 1, 1));
+
+	MUST(db_tx_begin(&tx, world_pool, err));
+	sql("SELECT 1");
+	MUST(db_ping(world_pool, err));
+	MUST(db_issuance_ensure_month(world_pool, serial_month(&full.ref.serial), err));
+	{ /* not fresh: the long way */
+		struct db_admit_item nobody = ask("nobody");
+
+		nobody.slot = SLOT_MANY;
+		MUST(db_issuance_admit(&tx, 1, &nobody, 1, err));
+	}
+	MUST(db_issuance_admit(&tx, 1, &full, 1, err));
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(full.admission, ADMISSION_ADMITTED);
+	record_item = record_of(&full);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_issuance_record(&tx, &record_item, 1, err));
+	MUST(db_tx_commit(&tx, err));
+
+	assert_int_equal(used("m"), 2);
+	static const char *const SAME[] = {
+		"SELECT count(DISTINCT (expiry_month, issuer_id, status, profile, of_device, subject,"
+		" principal_id, manifest_id, not_before, not_after, issued_at, status_at, der,"
+		" predecessor_serial, successor_serial)) FROM jitrca.certificate"
+		" WHERE device_id IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (status, thing_type, attributes, version, reason))"
+		" FROM jitrca.device WHERE device_id IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (version, cause, priority)) FROM jitrca.outbox"
+		" WHERE device_id IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (k.profile, k.issuer_id, k.serial = c.serial, k.claim_issuer,"
+		" k.claim_serial, k.blocked_at)) FROM jitrca.key_claim k JOIN jitrca.certificate c"
+		" USING (spki_sha256) WHERE k.identity IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (s.current_issuer, s.current_serial = c.serial, s.successor_serial,"
+		" s.claim_serial)) FROM jitrca.device_slot s JOIN jitrca.certificate c USING (device_id)"
+		" WHERE s.device_id IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (l.issuer_id, l.serial = c.serial, l.used_at IS NULL))"
+		" FROM jitrca.manifest_line l JOIN jitrca.certificate c USING (device_id)"
+		" WHERE l.device_id IN ('line-0', 'line-1')",
+		"SELECT count(DISTINCT (i.request_hash, i.issuer_id, i.serial = c.serial))"
+		" FROM jitrca.idempotency i JOIN jitrca.certificate c USING (serial)"
+		" WHERE c.device_id IN ('line-0', 'line-1')",
+	};
+	for (size_t i = 0; i < COUNT_OF(SAME); i++)
+		if (strcmp(sql("%s", SAME[i]), "1") != 0)
+			fail_msg("%s: %s", SAME[i], sql("%s", SAME[i]));
+	assert_int_equal(count("intent WHERE identity LIKE 'line-%%'"), 0);
+	assert_int_equal(count("audit_record WHERE lane = 77"), 1);
+	assert_int_equal(count("audit_item WHERE lane = 77 AND seq = 1 AND (idx, object, body) IN"
+		" ((0, 'certificate:1', 'a'), (1, 'certificate:2', 'b'))"), 2);
+}
+
+/* Each is admitted, then something happens that Record has to decide on. */
+static void
+what_is_to_be_decided_is_left_to_the_long_way(void **state)
+{
+	static const struct {
+		const char *device, *happens;
+	} CASES[] = {
+		{ "closed", "DELETE FROM jitrca.intent WHERE identity = '%s'" },
+		{ "blocked", "UPDATE jitrca.key_claim SET blocked_at = now() WHERE identity = '%s'" },
+		{ "gone", "INSERT INTO jitrca.device (device_id, status) VALUES ('%s', 'decommissioned')" },
+		{ "slot", "UPDATE jitrca.device_slot SET claim_serial = NULL WHERE device_id = '%s'" },
+		{ "line-2", "DELETE FROM jitrca.manifest_line WHERE device_id = '%s'" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+		struct db_admit_item items[] = { strncmp(CASES[i].device, "line", 4) == 0 ?
+			ask_station("st", CASES[i].device) : ask(CASES[i].device), ask("bystander") };
+
+		items[1].needs_manifest = items[0].needs_manifest;
+		if (items[0].needs_manifest)
+			items[1] = ask_station("st", "line-3");
+		admit(items, 2);
+		assert_int_equal(items[0].admission, ADMISSION_ADMITTED);
+		(void)sql(CASES[i].happens, CASES[i].device);
+		if (record_plain(items, 2, 2))
+			fail_msg("%s: it went the plain way", CASES[i].device);
+		assert_int_equal(count("certificate WHERE serial IN ('\\x%s', '\\x%s')",
+			hex(&items[0].ref), hex(&items[1].ref)), 0);
+		sql("DELETE FROM jitrca.intent");
+		sql("DELETE FROM jitrca.key_claim WHERE serial IS NULL");
+		sql("DELETE FROM jitrca.device_slot WHERE current_serial IS NULL");
+	}
+	assert_int_equal(count("audit_record WHERE lane = 77"), 1);
+}
+
+static void
+another_head_is_not_followed(void **state)
+{
+	struct db_admit_item items[] = { ask("head-1"), ask("head-2") };
+
+	(void)state;
+	admit(items, 2);
+	assert_false(record_plain(items, 2, 3)); /* one is missing between */
+	HEAD[0] ^= 1;
+	assert_false(record_plain(items, 2, 2));
+	HEAD[0] ^= 1;
+	assert_int_equal(count("audit_record WHERE lane = 77"), 1);
+	assert_true(record_plain(items, 2, 2));
+	assert_int_equal(count("audit_lane WHERE lane = 77 AND seq = 2"), 1);
+	assert_int_equal(count("audit_item WHERE lane = 77"), 4);
+}
+
+static void
+a_batch_that_the_manifest_does_not_allow_whole_is_judged_one_by_one(void **state)
+{
+	struct db_admit_item items[] = { ask_station("st", "line-4"), ask_station("st", "line-5"),
+		ask_station("st", "line-6") };
+	size_t admitted = 0;
+
+	(void)state;
+	sql("UPDATE jitrca.manifest SET used = 2, quantity = 4 WHERE manifest_id = 'm'");
+	admit(items, 3);
+	for (size_t i = 0; i < 3; i++)
+		admitted += items[i].admission == ADMISSION_ADMITTED;
+	assert_int_equal(admitted, 2);
+	assert_int_equal(used("m"), 4);
+	assert_string_equal(items[2].refusal.code, "quota_exhausted");
+	nothing_left(&items[2]);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(both_ways_leave_the_same),
+		cmocka_unit_test(what_is_to_be_decided_is_left_to_the_long_way),
+		cmocka_unit_test(another_head_is_not_followed),
+		cmocka_unit_test(a_batch_that_the_manifest_does_not_allow_whole_is_judged_one_by_one),
+	};
+
+	return cmocka_run_group_tests(tests, lane_setup, world_teardown);
+}
