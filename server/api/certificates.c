@@ -100,16 +100,25 @@ read_ask(struct issue_ask *ask, struct app *app, const struct request *request,
 	return OK;
 }
 
-static enum status
-render_issued(json_t **out, struct app *app, const struct issuance_item *item, struct err *err)
-{
-	own(json_t) json = NULL;
+/* What the answer to one certificate takes at most; and to a thousand, with problems among them. */
+#define ANSWER_MAX_BYTES ((size_t)256 << 10)
+#define ANSWERS_MAX_BYTES ((size_t)32 << 20)
+/* What it takes as a rule: a certificate, its chain and the rest. */
+#define ANSWER_BYTES 3072
 
-	TRY(render_certificate(&json, app, &item->certificate, clock_wall_s(app->clock), err));
-	if (item->clamped)
-		TRY(api_set(json, "clamped", json_true(), err));
-	*out = give(json);
-	return OK;
+static enum status
+render_issued(struct buf *out, struct app *app, const struct issuance_item *item, struct err *err)
+{
+	return render_certificate_text(out, app, &item->certificate, clock_wall_s(app->clock),
+		item->clamped, err);
+}
+
+static enum status
+reply_text(struct request *request, unsigned status, struct buf *text, struct err *err)
+{
+	own_struct(bytes) body = buf_give(text);
+
+	return request_reply_owned(request, status, "application/json", &body, err);
 }
 
 static enum status
@@ -117,15 +126,16 @@ reply_one(struct app *app, struct request *request, struct issue_ask *asks, size
 	struct err *err)
 {
 	const struct issuance_item *item = &asks[0].item;
-	json_t *json;
+	own_struct(buf) text = { .limit_bytes = ANSWER_MAX_BYTES };
 
 	(void)count;
 	if (item->status != OK) {
 		*err = item->err;
 		return item->status;
 	}
-	TRY(render_issued(&json, app, item, err));
-	return request_reply_json(request, item->replayed ? 200 : 201, json, err);
+	TRY(buf_reserve(&text, ANSWER_BYTES, err));
+	TRY(render_issued(&text, app, item, err));
+	return reply_text(request, item->replayed ? 200 : 201, &text, err);
 }
 
 static enum status
@@ -168,46 +178,46 @@ read_batch_item(struct issue_ask *ask, struct app *app, const struct request *re
 }
 
 static enum status
-render_result(json_t **out, struct app *app, const struct request *request,
+render_refused(struct buf *out, const struct request *request, const struct issuance_item *item,
+	struct err *err)
+{
+	own(json_t) problem = problem_json(&item->err, request_id(request));
+
+	if (problem == NULL)
+		return err_memory(err);
+	TRY(buf_format(out, err, "{\"status\":%lld,\"problem\":",
+		(long long)json_integer_value(json_object_get(problem, "status"))));
+	TRY(request_json_text(out, problem, err));
+	return buf_text(out, "}", err);
+}
+
+static enum status
+render_result(struct buf *out, struct app *app, const struct request *request,
 	const struct issuance_item *item, struct err *err)
 {
-	own(json_t) json = json_object();
-	json_t *part = NULL;
-
-	if (json == NULL)
-		return err_memory(err);
-	if (item->status == OK) {
-		TRY(render_issued(&part, app, item, err));
-		TRY(api_set(json, "status", json_integer(item->replayed ? 200 : 201), err));
-		TRY(api_set(json, "certificate", part, err));
-	} else {
-		part = problem_json(&item->err, request_id(request));
-		if (part == NULL)
-			return err_memory(err);
-		TRY(api_set(json, "status", json_incref(json_object_get(part, "status")), err));
-		TRY(api_set(json, "problem", part, err));
-	}
-	*out = give(json);
-	return OK;
+	if (item->status != OK)
+		return render_refused(out, request, item, err);
+	TRY(buf_text(out, item->replayed ? "{\"status\":200,\"certificate\":" :
+		"{\"status\":201,\"certificate\":", err));
+	TRY(render_issued(out, app, item, err));
+	return buf_text(out, "}", err);
 }
 
 static enum status
 reply_batch(struct app *app, struct request *request, struct issue_ask *asks, size_t count,
 	struct err *err)
 {
-	own(json_t) results = json_array();
-	own(json_t) json = json_object();
+	own_struct(buf) text = { .limit_bytes = ANSWERS_MAX_BYTES };
 
-	if (results == NULL || json == NULL)
-		return err_memory(err);
+	TRY(buf_reserve(&text, 64 + count * ANSWER_BYTES, err));
+	TRY(buf_text(&text, "{\"results\":[", err));
 	for (size_t i = 0; i < count; i++) {
-		json_t *result = NULL;
-
-		TRY(render_result(&result, app, request, &asks[i].item, err));
-		TRY(api_append(results, result, err));
+		if (i > 0)
+			TRY(buf_text(&text, ",", err));
+		TRY(render_result(&text, app, request, &asks[i].item, err));
 	}
-	TRY(api_set(json, "results", give(results), err));
-	return request_reply_json(request, 200, give(json), err);
+	TRY(buf_text(&text, "]}", err));
+	return reply_text(request, 200, &text, err);
 }
 
 /* ERR_TOO_LARGE rather than ERR_ARGUMENT: the station may send it in two. */

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "db/certificate.h"
 
@@ -19,6 +20,10 @@ struct app;
  */
 MUST_USE enum status render_certificate(json_t **out, const struct app *app,
 	const struct db_certificate *certificate, int64_t now_s, struct err *err);
+
+/* The same as JSON text at the end of out, for answers of issuance; clamped is added when it is true. */
+MUST_USE enum status render_certificate_text(struct buf *out, const struct app *app,
+	const struct db_certificate *certificate, int64_t now_s, bool clamped, struct err *err);
 
 /* Adds server_time and trust_bundle (the roots that we know, PEM): every rotation answer has them. */
 MUST_USE enum status render_trust(json_t *into, const struct app *app, int64_t now_s, struct err *err);

@@ -359,6 +359,12 @@ add_text(const char *text, size_t len, void *arg)
 	return buf_add(arg, text, len, &err) == OK ? 0 : -1;
 }
 
+enum status
+request_json_text(struct buf *out, const json_t *json, struct err *err)
+{
+	return json_dump_callback(json, add_text, out, JSON_COMPACT) == 0 ? OK : err_memory(err);
+}
+
 static enum status
 reply_text_of(struct request *request, unsigned status, const char *content_type,
 	const json_t *json, struct err *err)

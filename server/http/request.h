@@ -69,6 +69,8 @@ void request_json_setup(void);
  */
 MUST_USE enum status request_json(struct request *request, json_t **out, struct err *err);
 
+/* JSON as answers have it, at the end of out. */
+MUST_USE enum status request_json_text(struct buf *out, const json_t *json, struct err *err);
 /* Answers. The json is taken (also on failure). status is an HTTP status. */
 MUST_USE enum status request_reply_json(struct request *request, unsigned status, json_t *json,
 	struct err *err);

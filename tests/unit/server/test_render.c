@@ -1,5 +1,6 @@
 #include "tests/unit/base/test.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -62,6 +63,21 @@ want_json(const struct db_certificate *certificate, int64_t now_s, const char *w
 	assert_int_equal(render_certificate(&found, &app, certificate, now_s, &err), OK);
 	if (!json_equal(found, expected))
 		fail_msg("found %s", json_dumps(found, JSON_INDENT(1)));
+
+	/* And as text, word for word as it would have been written from the value. */
+	for (int clamped = 0; clamped < 2; clamped++) {
+		own_struct(buf) text = { .limit_bytes = 65536 };
+		char *written;
+
+		if (clamped)
+			assert_int_equal(json_object_set_new(found, "clamped", json_true()), 0);
+		assert_int_equal(render_certificate_text(&text, &app, certificate, now_s, clamped,
+			&err), OK);
+		written = json_dumps(found, JSON_COMPACT);
+		assert_int_equal(text.len, strlen(written));
+		assert_memory_equal(text.data, written, text.len);
+		free(written);
+	}
 }
 
 #define COMMON                                                                                     \
