@@ -167,10 +167,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT " CA_COLUMNS " FROM jitrca.iot_ca a ORDER BY a.target, a.issuer_id"
 		       " LIMIT $1::bigint",
 	},
-	[QUOTA_TAKE] = { /* iot_quota_pkey */
+	[QUOTA_TAKE] = {
+		/* iot_quota_pkey. All servers wait for the row until it is committed: not for the disk as
+		 * well. What a crash of the database forgets is what was taken in its last half second. */
 		.name = "iot_quota_take", .params = 5, .columns = 1, .rows = ROWS_MAYBE,
 		.sql = "INSERT INTO jitrca.iot_quota AS q (target, operation, bucket)"
-		       " VALUES ($1::text, $2::text, $4::float8 - $5::float8)"
+		       " SELECT $1::text, $2::text, $4::float8 - $5::float8"
+		       " FROM set_config('synchronous_commit', 'off', true)"
 		       " ON CONFLICT (target, operation) DO UPDATE SET bucket = " BUCKET
 		       " - $5::float8, bucket_at = clock_timestamp()"
 		       " WHERE " BUCKET " >= 1 RETURNING true",
