@@ -20,8 +20,11 @@
 #define RENEW_AFTER_MS 8000
 #define CALL_MS 15000
 #define BATCH IOT_BATCH
-/* What is done is on record no later, though others of the batch still call over a slow link. */
-#define RECORD_AFTER_MS 2000
+/*
+ * What is done is on record no later, though others of the batch still call over a slow link: until then
+ * nobody else can see to the device.
+ */
+#define RECORD_AFTER_MS 1000
 #define RECORD_AFTER_URGENT_MS 200
 #define DISCARD_BATCH 5000
 
