@@ -14,6 +14,12 @@
 #define MUST_USE __attribute__((warn_unused_result))
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #define NONNULL __attribute__((nonnull))
+/* Against -ftrivial-auto-var-init, for what is large and filled before it is read. */
+#if __has_attribute(uninitialized)
+#define UNINITIALIZED __attribute__((uninitialized))
+#else
+#define UNINITIALIZED
+#endif
 #define UNUSED __attribute__((unused))
 #define NORETURN __attribute__((noreturn))
 

@@ -554,6 +554,14 @@ exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 	return request;
 }
 
+static enum log_level
+level_of(const struct request *request, unsigned status, bool sent)
+{
+	const struct route *route = request->match.route;
+
+	return route != NULL && route->quiet && sent && status < 400 ? LOG_DEBUG : LOG_INFO;
+}
+
 static void
 log_request(const struct request *request, unsigned status, int64_t duration_us, bool sent)
 {
@@ -561,7 +569,7 @@ log_request(const struct request *request, unsigned status, int64_t duration_us,
 
 	if (path.len > LOG_PATH_BYTES)
 		path.len = LOG_PATH_BYTES;
-	log_event(LOG_INFO, "request", request->id, LOG_STR("method", request->method),
+	log_event(level_of(request, status, sent), "request", request->id, LOG_STR("method", request->method),
 		LOG_VIEW("path", path),
 		LOG_STR("route", request->match.route != NULL ? request->match.route->path : NULL),
 		LOG_INT("status", status),

@@ -37,7 +37,9 @@ struct route {
 	size_t body_max_bytes;    /* 0: no body is taken */
 	bool spool;               /* the body goes to a file; limit config.upload_max_bytes */
 	const char *const *query; /* NULL-terminated names of allowed query parameters; NULL: none */
-	bool inline_ok;           /* on the libmicrohttpd thread: answers from memory or parks, never blocks */
+	bool inline_ok;           /* on the lane's own thread: answers from memory or parks, never blocks */
+	/* Asked more often than anybody could read: what is answered well is logged at debug only. */
+	bool quiet;
 	/*
 	 * As foreign clients expect it: unknown query parameters are ignored, and where a narrower path
 	 * has not the method, this one may.
@@ -47,6 +49,14 @@ struct route {
 };
 
 /* A NULL-terminated array of tables, each ended by an entry without method. */
+/* Liveness, readiness, metrics: every program has them, for anyone. */
+#define ROUTES_HEALTH(healthz, readyz, metrics, where)                                             \
+	{ .method = "GET", .path = "/healthz", .handle = (healthz), .roles = ROLE_ANYONE,          \
+	  .listeners = (where), .inline_ok = true },                                               \
+	{ .method = "GET", .path = "/readyz", .handle = (readyz), .roles = ROLE_ANYONE,            \
+	  .listeners = (where) },                                                                  \
+	{ .method = "GET", .path = "/metrics", .handle = (metrics), .roles = ROLE_ANYONE,          \
+	  .listeners = (where) }
 struct router;
 /* Checks every entry (roles, method, handler, well-formed path, no two the same); ERR_INTERNAL says which. */
 MUST_USE enum status router_new(struct router **out, const struct route *const *tables, struct err *err);

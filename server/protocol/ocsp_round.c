@@ -21,7 +21,9 @@ struct place {
 	size_t ca;    /* whose responder answers */
 	uint64_t mark; /* of the cache, from before the row was read */
 	size_t found; /* its first CertID among the round's rows */
-	bool open;    /* not answered yet */
+	bool open;    /* nothing is decided yet */
+	enum status outcome; /* of the reply, and why it failed */
+	struct err why;
 	const struct ocsp_responder *responder;
 	size_t data_at, data_len; /* its ResponseData in round.data */
 	enum ca_ocsp_status first_status;
@@ -56,11 +58,21 @@ round_free(struct round *round)
 static void
 end_error(struct round *round, struct place *place, enum ca_ocsp_error error)
 {
-	struct err err;
-	enum status status = ocsp_reply_error(round->ocsp, place->waiting->request, error, &err);
-
 	place->open = false;
-	request_finish(place->waiting->request, status, &err);
+	place->outcome =
+		ocsp_reply_error(round->ocsp, place->waiting->request, error, &place->why);
+}
+
+/* One after the other, so that the thread that sends them is woken once and not for each. */
+static void
+release(struct round *round)
+{
+	for (size_t i = 0; i < round->count; i++) {
+		struct place *place = &round->places[i];
+
+		assert(!place->open);
+		request_finish(place->waiting->request, place->outcome, &place->why);
+	}
 }
 
 /* What failed for a time can be asked again; the rest is our fault. */
@@ -82,6 +94,15 @@ end_all(struct round *round, enum status status, const struct err *why)
 
 /* ---- what is asked ---- */
 
+static void
+place_begin(struct place *place, struct ocsp_waiting *waiting)
+{
+	place->waiting = waiting;
+	place->ca = OCSP_CAS_MAX;
+	place->open = true;
+	place->responder = NULL;
+}
+
 /* With the lock: as many as one exchange holds. */
 static void
 take_waiting(struct round *round)
@@ -99,8 +120,7 @@ take_waiting(struct round *round)
 		if (ocsp->first == NULL)
 			ocsp->last = &ocsp->first;
 		ocsp->waiting--;
-		round->places[round->count++] =
-			(struct place){ .waiting = waiting, .ca = OCSP_CAS_MAX, .open = true };
+		place_begin(&round->places[round->count++], waiting);
 	}
 }
 
@@ -332,9 +352,6 @@ reply(struct round *round, struct place *place, const struct ca_ocsp_item *item,
 static bool
 end_item(struct round *round, const struct ca_ocsp_item *item, struct place *place, bool again)
 {
-	struct err err;
-	enum status status;
-
 	if (item->status != OK && again && strcmp(item->refusal.code, "ocsp_key_unknown") == 0)
 		return true;
 	if (item->status != OK) {
@@ -342,10 +359,9 @@ end_item(struct round *round, const struct ca_ocsp_item *item, struct place *pla
 		return false;
 	}
 	place->open = false;
-	status = reply(round, place, item, &err);
-	if (status != OK)
-		log_error(LOG_WARN, "ocsp_failed", request_id(place->waiting->request), &err);
-	request_finish(place->waiting->request, status, &err);
+	place->outcome = reply(round, place, item, &place->why);
+	if (place->outcome != OK)
+		log_error(LOG_WARN, "ocsp_failed", request_id(place->waiting->request), &place->why);
 	return false;
 }
 
@@ -387,15 +403,11 @@ run_round(struct round *round)
 	ocsp_count(round->ocsp, COUNT_ROUNDS);
 	collect(round);
 	status = look_up(round, &err);
-	if (status != OK) {
-		/* Also a schema that does not fit is the database's affair: nothing can be said. */
-		if (status != ERR_UNAVAILABLE)
-			log_error(LOG_ERROR, "ocsp_look_up_failed", NULL, &err);
+	if (status != OK)
 		end_all(round, status, &err);
-		return;
-	}
-	if (sign_and_end(round, true))
+	else if (sign_and_end(round, true))
 		(void)sign_and_end(round, false);
+	release(round);
 }
 
 /* ---- the thread ---- */
