@@ -28,6 +28,8 @@ enum {
 	LATEST,
 	PIECES,
 	NUMBERS,
+	CLOCK,
+	REVOKED,
 	STATEMENTS,
 };
 
@@ -184,6 +186,24 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "crl_numbers", .params = 1, .columns = 2, .rows = ROWS_ANY,
 		.sql = "SELECT l.scope, max(l.number) FROM jitrca.crl l WHERE l.issuer_id = $1::int"
 		       " GROUP BY l.scope",
+	},
+	[CLOCK] = { /* crl_scope_pkey, an entry for each issuer */
+		.name = "crl_clock", .params = 0, .columns = 2, .rows = ROWS_ONE,
+		.sql = "SELECT coalesce(sum(s.wanted), 0)::bigint, coalesce(sum(s.last_number), 0)::bigint"
+		       " FROM jitrca.issuer i JOIN jitrca.crl_scope s"
+		       " ON s.issuer_id = i.issuer_id AND s.scope = -1",
+	},
+	[REVOKED] = { /* certificate_ended of the months to come, revocation_pkey */
+		.name = "crl_revoked", .params = 2, .columns = 8, .rows = ROWS_STREAM,
+		.sql = "SELECT c.sha256, c.serial, i.ca_id, c.device_id, c.status = 'held',"
+		       " coalesce(r.reason, 0)::int, " SQL_S("coalesce(r.revoked_at, c.status_at)") ", "
+		       SQL_S("c.not_after") " FROM jitrca.certificate c"
+		       " JOIN jitrca.issuer i ON i.issuer_id = c.issuer_id LEFT JOIN jitrca.revocation r"
+		       " ON r.issuer_id = c.issuer_id AND r.serial = c.serial"
+		       " WHERE c.profile = ANY ($1::text[]) AND c.status IN ('revoked', 'held')"
+		       " AND c.not_after > " SQL_AT_S("$2")
+		       " AND c.expiry_month >= extract(year FROM " SQL_AT_S("$2") " AT TIME ZONE 'UTC') * 12"
+		       " + extract(month FROM " SQL_AT_S("$2") " AT TIME ZONE 'UTC') - 1",
 	},
 };
 
@@ -483,4 +503,54 @@ db_crl_numbers(struct db_tx *tx, int32_t issuer_id, int64_t out[CRL_SCOPES], str
 		TRY(db_row_end(&row, err));
 	}
 	return OK;
+}
+
+enum status
+db_crl_clock(struct db_tx *tx, struct db_crl_clock *out, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[CLOCK], DB_NO_PARAMS, &rows, err));
+	row = db_row(rows, 0);
+	out->changes = db_row_int64(&row);
+	out->numbers = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+struct revoked {
+	enum status (*each)(void *arg, const struct db_revoked *revoked, struct err *err);
+	void *arg;
+};
+
+static enum status
+revoked_each(void *arg, struct db_row *row, struct err *err)
+{
+	const struct revoked *revoked = arg;
+	struct db_revoked one = { .held = false };
+
+	(void)db_row_octets(row, one.sha256, DB_SHA256_BYTES);
+	(void)db_row_serial(row, &one.serial);
+	db_row_text(row, one.ca_id, sizeof(one.ca_id));
+	db_row_text(row, one.device_id, sizeof(one.device_id));
+	one.held = db_row_bool(row);
+	one.reason = (enum revocation_reason)db_row_int32(row);
+	one.revoked_at_s = db_row_int64(row);
+	one.not_after_s = db_row_int64(row);
+	TRY(db_row_end(row, err));
+	return revoked->each(revoked->arg, &one, err);
+}
+
+enum status
+db_crl_revoked(struct db_tx *tx, const char *const *profiles, size_t count, int64_t now_s,
+	enum status (*each)(void *arg, const struct db_revoked *revoked, struct err *err), void *arg,
+	struct err *err)
+{
+	own_struct(db_array) names = DB_ARRAY(ARRAY_TEXT);
+	struct revoked revoked = { each, arg };
+
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_text(&names, profiles[i], err));
+	return db_stream(tx, &SQL[REVOKED], DB_PARAMS(db_array(&names), db_int64(now_s)), revoked_each,
+		&revoked, err);
 }

@@ -117,4 +117,28 @@ MUST_USE enum status db_crl_pieces(struct db_tx *tx, const struct db_crl *crl,
 MUST_USE enum status db_crl_numbers(struct db_tx *tx, int32_t issuer_id, int64_t out[CRL_SCOPES],
 	struct err *err);
 
+/*
+ * For brokers that ask for what is revoked of some profiles. The clock moves with each revocation, hold and
+ * lifted hold of any issuer, and never goes back below what was served (db_crl_overtake): what is read
+ * after it is at least as new.
+ */
+struct db_crl_clock {
+	int64_t changes, numbers;
+};
+MUST_USE enum status db_crl_clock(struct db_tx *tx, struct db_crl_clock *out, struct err *err);
+
+struct db_revoked {
+	uint8_t sha256[DB_SHA256_BYTES];
+	struct serial serial;
+	char ca_id[DB_ID_BYTES];
+	char device_id[DB_ID_BYTES];
+	bool held;
+	enum revocation_reason reason;
+	int64_t revoked_at_s, not_after_s;
+};
+/* Streams what is revoked or held and has not expired, in no order. A status from each() ends it. */
+MUST_USE enum status db_crl_revoked(struct db_tx *tx, const char *const *profiles, size_t count,
+	int64_t now_s, enum status (*each)(void *arg, const struct db_revoked *revoked, struct err *err),
+	void *arg, struct err *err);
+
 #endif

@@ -251,3 +251,40 @@ def test_invariant_6_a_delta_that_lost_an_entry_raises_the_alarm(large):
         # The full list has it all, and deltas go on from there.
         renew(large)
         assert reason(full(large), lost) and reason(full(large), other)
+
+
+def test_a_broker_gets_just_what_is_revoked_of_its_devices(large):
+    def bundle(**query):
+        answer = boss.get("/v1/crl-bundle", params=query)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["count"] == len(answer.json()["certificates"])
+        return {item["certificate_id"]: item for item in answer.json()["certificates"]}, answer
+
+    with client.admin(large) as boss:
+        good, gone, held = (boss.issue(f"bundle-{n}").json() for n in range(3))
+        server = boss.issue("bundle-server", profile="server", attributes={"dns": "broker.example.com"}).json()
+        before = bundle(profile="device")[1]
+        revoke(boss, gone)
+        revoke(boss, held, "certificateHold")
+        revoke(boss, server)
+        found, answer = bundle(profile="device")
+        assert good["certificate_id"] not in found and server["certificate_id"] not in found
+        assert found[gone["certificate_id"]] == {
+            "certificate_id": gone["certificate_id"], "serial": gone["serial"], "ca": gone["ca"], "device_id": "bundle-1",
+            "status": "revoked", "reason": "keyCompromise", "not_after": gone["not_after"],
+            "revoked_at": boss.get(f"/v1/certificates/{gone['certificate_id']}").json()["revoked_at"]}
+        assert found[held["certificate_id"]]["status"] == "held"
+        assert set(bundle(profile="server")[0]) == {server["certificate_id"]}
+        # Who asks again and again is told that nothing changed, until something does.
+        assert before.headers["ETag"] != answer.headers["ETag"]
+        wait_until(lambda: reason(delta(large), server), "the lists", 5)
+        tag = bundle(profile="device")[1].headers["ETag"]
+        again = boss.get("/v1/crl-bundle", params={"profile": "device"}, headers={"If-None-Match": tag})
+        assert again.status_code == 304 and again.content == b""
+        assert boss.get("/v1/crl-bundle", params={"profile": "server"}, headers={"If-None-Match": tag}).status_code == 200
+        boss.post(f"/v1/certificates/{held['certificate_id']}/unhold", json={})
+        again = boss.get("/v1/crl-bundle", params={"profile": "device"}, headers={"If-None-Match": tag})
+        assert again.status_code == 200 and held["certificate_id"] not in again.text
+        lines = boss.get("/v1/crl-bundle", params={"profile": "device"}, headers={"Accept": "text/plain"})
+        assert lines.headers["Content-Type"].startswith("text/plain")
+        assert sorted(lines.text.split()) == sorted(bundle(profile="device")[0])

@@ -55,6 +55,7 @@ NOT_BY_A_CLIENT = {
     "ca_not_yet_valid": "the server's clock is wrong",
     "crl_expired": "lists could not be made for days; tests/unit/server",
     "spool": "the server's disk is full",
+    "file_descriptors": "the server has no file descriptor left",
     "spool_unavailable": "the server's disk is full",
     "database_away": "PostgreSQL is away; tests/fault",
     "database_busy": "the pool is drained; tests/unit/db/test_pool.c",
@@ -521,7 +522,8 @@ def bodies(stack, boss):
           "expires_after_malformed", "expires_before_malformed", "since_malformed", "until_malformed", "items_malformed",
           "issued_malformed", "status_unknown", "role_unknown", "ca_unknown", "crl_unknown", "not_acceptable", "not_found",
           "method_not_allowed", "path_malformed", "uri_too_long", "certificate_unknown", "certificate_id_malformed",
-          "revocation_unknown", "device_unknown", "id_malformed", "late_malformed", "late_not_alone")
+          "revocation_unknown", "device_unknown", "id_malformed", "late_malformed", "late_not_alone", "bundle_selection",
+          "thing_group_unknown")
 def paths(stack, boss):
     boss.post("/v1/manifests", json={"id": "sc-p", "station": "gen-st", "quantity": 1})
     ca = boss.get("/v1/cas").json()["cas"][-1]["id"]
@@ -533,7 +535,8 @@ def paths(stack, boss):
             f"/v1/certificates/{'0' * 64}", "/v1/certificates/x", f"/v1/revocations/{'0' * 32}", "/v1/devices/none",
             *(f"/crl/{one}/zz.crl" for one in {ca, *(c["id"] for c in boss.get("/v1/cas").json()["cas"])}),
             "/v1/devices?status=x", "/v1/devices?late=x", "/v1/devices?late=true&status=active", "/v1/devices/a%20b",
-            "/v1/stations/a%20b"):
+            "/v1/stations/a%20b", "/v1/crl-bundle", "/v1/crl-bundle?profile=device&thing_group=x",
+            "/v1/crl-bundle?thing_group=none", "/v1/crl-bundle?profile=none"):
         yield boss.get(path)
     for path in ("/v1/cas/%zz", "/v1/devices?status=%zz"):  # requests would mend the escapes
         yield Raw(stack, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
