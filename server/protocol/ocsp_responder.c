@@ -117,6 +117,14 @@ note(struct ocsp *ocsp, struct ocsp_responder *responder, const char *trouble)
 	(void)pthread_mutex_unlock(&ocsp->lock);
 }
 
+/* Whatever it was: who asks may ask again, and the log and /readyz say what is to be done. */
+static enum status
+no_responder(const struct ocsp_responder *responder, struct err *err)
+{
+	return err_set(err, ERR_UNAVAILABLE, "ocsp_responder",
+		"ocsp: no responder certificate: %s", responder->trouble);
+}
+
 /* Tries now, unless it failed just before. */
 static enum status
 renew(struct ocsp *ocsp, size_t ca, struct err *err)
@@ -128,8 +136,7 @@ renew(struct ocsp *ocsp, size_t ca, struct err *err)
 	enum status status;
 
 	if (now_ms < responder->retry_at_ms)
-		return err_set(err, ERR_UNAVAILABLE, "ocsp_responder",
-			"ocsp: no responder certificate: %s", responder->trouble);
+		return no_responder(responder, err);
 	status = issue(ocsp, ca, err);
 	/* What a restarted signer does not know is made anew at once. */
 	if (status != OK && responder->next_spki.data == NULL)
@@ -140,7 +147,7 @@ renew(struct ocsp *ocsp, size_t ca, struct err *err)
 	responder->retry_at_ms = now_ms + (valid ? RETRY_VALID_MS : RETRY_MS);
 	if (!known)
 		log_error(LOG_ERROR, "ocsp_responder_not_issued", NULL, err);
-	return status;
+	return no_responder(responder, err);
 }
 
 enum status
