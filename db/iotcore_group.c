@@ -141,21 +141,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 };
 const struct db_table DB_TABLE_IOTCORE_GROUP = { SQL, COUNT_OF(SQL) };
 
-static enum status
-read_names(const PGresult *rows, db_name_each *each, void *arg, struct err *err)
-{
-	char name[DB_CORE_NAME_BYTES];
-
-	for (int i = 0; i < db_rows(rows); i++) {
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, name, sizeof(name));
-		TRY(db_row_end(&row, err));
-		TRY(each(arg, name, err));
-	}
-	return OK;
-}
-
 void
 db_group_free(struct db_group *group)
 {
@@ -248,7 +233,7 @@ db_group_path(struct db_tx *tx, const char *name, db_name_each *each, void *arg,
 	own(PGresult) rows = NULL;
 
 	TRY(db_run(tx, &SQL[GROUP_PATH], DB_PARAMS(db_text(name)), &rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status
@@ -264,7 +249,7 @@ db_group_list(struct db_tx *tx, const struct db_group_filter *filter, const char
 	else
 		TRY(db_run(tx, &SQL[filter->recursive ? GROUP_LIST : GROUP_LIST_ROOTS],
 			DB_PARAMS(at, most, prefix), &rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 /* ---- members ---- */
@@ -303,7 +288,7 @@ db_group_list_of_thing(struct db_tx *tx, const char *thing, const char *after, i
 
 	TRY(db_run(tx, &SQL[MEMBER_GROUPS], DB_PARAMS(db_text(thing), db_text(after), db_int64(limit)),
 		&rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status
@@ -314,5 +299,5 @@ db_group_things(struct db_tx *tx, const char *group, bool recursive, const char 
 
 	TRY(db_run(tx, &SQL[recursive ? MEMBER_THINGS_BELOW : MEMBER_THINGS],
 		DB_PARAMS(db_text(group), db_text(after), db_int64(limit)), &rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }

@@ -239,21 +239,6 @@ db_iotcore_policy_delete(struct db_tx *tx, const char *name, struct err *err)
 	return db_run(tx, &SQL[DELETE], DB_PARAMS(db_text(name)), NULL, err);
 }
 
-static enum status
-give_names(PGresult *rows, enum status (*each)(void *arg, const char *name, struct err *err),
-	void *arg, struct err *err)
-{
-	for (int i = 0; i < db_rows(rows); i++) {
-		char name[DB_IOTCORE_TARGET_BYTES];
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, name, sizeof(name));
-		TRY(db_row_end(&row, err));
-		TRY(each(arg, name, err));
-	}
-	return OK;
-}
-
 enum status
 db_iotcore_policy_list(struct db_tx *tx, const char *after, bool ascending, int64_t limit,
 	enum status (*each)(void *arg, const char *name, struct err *err), void *arg, struct err *err)
@@ -262,7 +247,7 @@ db_iotcore_policy_list(struct db_tx *tx, const char *after, bool ascending, int6
 
 	TRY(db_run(tx, &SQL[ascending ? LIST_UP : LIST_DOWN],
 		DB_PARAMS(db_text(after), db_int64(limit)), &rows, err));
-	return give_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 /* ---- versions ---- */
@@ -379,7 +364,7 @@ db_iotcore_target_policies(struct db_tx *tx, const char *target, bool recursive,
 	TRY(db_run(tx, &SQL[ascending ? OF_TARGET_UP : OF_TARGET_DOWN],
 		DB_PARAMS(db_text(target), db_bool(recursive), db_text(after), db_int64(limit)),
 		&rows, err));
-	return give_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status
@@ -393,7 +378,7 @@ db_iotcore_policy_targets(struct db_tx *tx, const char *policy, const char *pref
 	TRY(db_run(tx, &SQL[ascending ? TARGETS_UP : TARGETS_DOWN],
 		DB_PARAMS(db_text(policy), db_text(prefix), db_text(after), db_int64(limit)), &rows,
 		err));
-	return give_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status

@@ -156,7 +156,6 @@ db_security_profile_list(struct db_tx *tx, const char *metric, const char *after
 	db_name_each *each, void *arg, struct err *err)
 {
 	own(PGresult) rows = NULL;
-	char name[DB_CORE_NAME_BYTES];
 
 	if (metric != NULL)
 		TRY(db_run(tx, &SQL[PROFILE_LIST_METRIC],
@@ -164,14 +163,7 @@ db_security_profile_list(struct db_tx *tx, const char *metric, const char *after
 	else
 		TRY(db_run(tx, &SQL[PROFILE_LIST], DB_PARAMS(db_text(after), db_int64(limit)), &rows,
 			err));
-	for (int i = 0; i < db_rows(rows); i++) {
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, name, sizeof(name));
-		TRY(db_row_end(&row, err));
-		TRY(each(arg, name, err));
-	}
-	return OK;
+	return db_rows_texts(rows, each, arg, err);
 }
 
 /* ---- targets ---- */
@@ -207,18 +199,10 @@ db_security_profile_targets(struct db_tx *tx, const char *name, const char *afte
 	struct err *err)
 {
 	own(PGresult) rows = NULL;
-	char target[DB_CORE_TARGET_BYTES];
 
 	TRY(db_run(tx, &SQL[TARGET_LIST], DB_PARAMS(db_text(name), db_text(after), db_int64(limit)),
 		&rows, err));
-	for (int i = 0; i < db_rows(rows); i++) {
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, target, sizeof(target));
-		TRY(db_row_end(&row, err));
-		TRY(each(arg, target, err));
-	}
-	return OK;
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status

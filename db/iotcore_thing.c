@@ -176,21 +176,6 @@ read_id(const PGresult *rows, char out[DB_CORE_UUID_BYTES], struct err *err)
 	return db_row_end(&row, err);
 }
 
-static enum status
-read_names(const PGresult *rows, db_name_each *each, void *arg, struct err *err)
-{
-	char name[DB_CORE_NAME_BYTES];
-
-	for (int i = 0; i < db_rows(rows); i++) {
-		struct db_row row = db_row(rows, i);
-
-		db_row_text(&row, name, sizeof(name));
-		TRY(db_row_end(&row, err));
-		TRY(each(arg, name, err));
-	}
-	return OK;
-}
-
 /* ---- things ---- */
 
 void
@@ -433,7 +418,7 @@ db_thing_principal_list(struct db_tx *tx, const char *thing, const char *after, 
 
 	TRY(db_run(tx, &SQL[PRINCIPAL_LIST], DB_PARAMS(db_text(thing), db_text(after), db_int64(limit)),
 		&rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }
 
 enum status
@@ -444,5 +429,5 @@ db_principal_thing_list(struct db_tx *tx, const char *certificate_id, const char
 
 	TRY(db_run(tx, &SQL[PRINCIPAL_THINGS],
 		DB_PARAMS(db_text(certificate_id), db_text(after), db_int64(limit)), &rows, err));
-	return read_names(rows, each, arg, err);
+	return db_rows_texts(rows, each, arg, err);
 }

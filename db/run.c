@@ -812,6 +812,22 @@ db_row_end(const struct db_row *row, struct err *err)
 	return OK;
 }
 
+enum status
+db_rows_texts(const PGresult *rows, enum status (*each)(void *arg, const char *text, struct err *err),
+	void *arg, struct err *err)
+{
+	char text[512];
+
+	for (int i = 0; i < db_rows(rows); i++) {
+		struct db_row row = db_row(rows, i);
+
+		db_row_text(&row, text, sizeof(text));
+		TRY(db_row_end(&row, err));
+		TRY(each(arg, text, err));
+	}
+	return OK;
+}
+
 /*
  * Streams
  */

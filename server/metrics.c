@@ -1,5 +1,6 @@
 #include "server/metrics.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -190,4 +191,26 @@ metrics_print(struct buf *out, struct err *err)
 		TRY(print_value((enum metric)i, metric_get((enum metric)i), out, err));
 	}
 	return OK;
+}
+
+enum status
+metrics_print_pool(struct buf *out, struct db_pool *pool, struct err *err)
+{
+	struct db_pool_stats stats;
+
+	db_pool_stats(pool, &stats);
+	TRY(buf_format(out, err,
+		"# HELP jitrca_db_pool_connections Connections to the database.\n"
+		"# TYPE jitrca_db_pool_connections gauge\n"
+		"jitrca_db_pool_connections{state=\"max\"} %u\n"
+		"jitrca_db_pool_connections{state=\"open\"} %u\n"
+		"jitrca_db_pool_connections{state=\"in_use\"} %u\n",
+		stats.max, stats.open, stats.in_use));
+	return buf_format(out, err,
+		"# HELP jitrca_db_pool_events_total Waits for a connection, reconnects, failures.\n"
+		"# TYPE jitrca_db_pool_events_total counter\n"
+		"jitrca_db_pool_events_total{event=\"wait\"} %" PRIu64 "\n"
+		"jitrca_db_pool_events_total{event=\"reconnect\"} %" PRIu64 "\n"
+		"jitrca_db_pool_events_total{event=\"error\"} %" PRIu64 "\n",
+		stats.waits, stats.reconnects, stats.errors);
 }

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "db/db.h"
 
 enum metric {
 	/* counters with labels: metric_count */
@@ -53,5 +54,8 @@ int64_t metric_get(enum metric metric); /* one without labels */
 
 /* Appends all of them with HELP and TYPE. */
 MUST_USE enum status metrics_print(struct buf *out, struct err *err);
+/* How full a pool is, how often it was waited for and what went wrong. */
+MUST_USE enum status metrics_print_pool(struct buf *out, struct db_pool *pool, struct err *err);
+#define METRICS_CONTENT_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 #endif

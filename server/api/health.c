@@ -159,24 +159,7 @@ put_process(struct app *app, struct buf *out, struct err *err)
 static enum status
 put_pool(struct app *app, struct buf *out, struct err *err)
 {
-	struct db_pool_stats stats;
-
-	db_pool_stats(app->pool, &stats);
-	TRY(gauge(out, "db_pool_connections", "Connections to the database.", err));
-	TRY(buf_format(out, err, "jitrca_db_pool_connections{state=\"max\"} %u\n", stats.max));
-	TRY(buf_format(out, err, "jitrca_db_pool_connections{state=\"open\"} %u\n", stats.open));
-	TRY(buf_format(
-		out, err, "jitrca_db_pool_connections{state=\"in_use\"} %u\n", stats.in_use));
-	TRY(buf_text(out,
-		"# HELP jitrca_db_pool_events_total Waits for a connection, reconnects, failures.\n"
-		"# TYPE jitrca_db_pool_events_total counter\n",
-		err));
-	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"wait\"} %" PRIu64 "\n",
-		stats.waits));
-	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"reconnect\"} %" PRIu64 "\n",
-		stats.reconnects));
-	TRY(buf_format(out, err, "jitrca_db_pool_events_total{event=\"error\"} %" PRIu64 "\n",
-		stats.errors));
+	TRY(metrics_print_pool(out, app->pool, err));
 	TRY(gauge(out, "db_session_up", "1 while the session that stands for this server is up.",
 		err));
 	return buf_format(out, err, "jitrca_db_session_up %d\n", app->instance_id != 0);
@@ -285,28 +268,12 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 		TRY(ocsp_metrics_print(app->ocsp, &out, err));
 	if (app->http != NULL)
 		TRY(http_metrics(app->http, &out, err));
-	return request_reply_bytes(
-		request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out), err);
+	return request_reply_bytes(request, 200, METRICS_CONTENT_TYPE, buf_view(&out), err);
 }
 
 #define EVERYWHERE (LISTENER_HTTP | LISTENER_HTTPS | LISTENER_STATIONS)
 
 const struct route HEALTH_ROUTES[] = {
-	{ .method = "GET",
-		.path = "/healthz",
-		.handle = healthz,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE,
-		.inline_ok = true },
-	{ .method = "GET",
-		.path = "/readyz",
-		.handle = readyz,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE },
-	{ .method = "GET",
-		.path = "/metrics",
-		.handle = get_metrics,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE },
+	ROUTES_HEALTH(healthz, readyz, get_metrics, EVERYWHERE),
 	{ .method = NULL },
 };

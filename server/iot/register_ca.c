@@ -4,50 +4,17 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "ca/digest.h"
 #include "ca/key.h"
 #include "ca/pem.h"
 #include "server/audit.h"
 #include "server/http/request.h"
-#include "server/issuance/issuance.h"
+#include "server/issuance/own.h"
 #include "server/retry.h"
 
 #define PEM_MAX_BYTES (64 * 1024)
 
 /* ---- the verification certificate ---- */
-
-static enum status
-ask(struct app *app, const struct ca_key *key, const char *code, struct db_certificate *out,
-	struct err *err)
-{
-	own_struct(ca_csr) csr = { .has_extensions = false };
-	struct issuance_item *item = mem_zalloc(sizeof(*item));
-	enum status status;
-
-	if (item == NULL)
-		return err_memory(err);
-	item->profile = app_profile(app, CA_PROFILE_VERIFICATION);
-	item->csr = &csr;
-	item->asker = ASKER_SERVER;
-	item->actor = "server";
-	item->slot = SLOT_MANY;
-	(void)snprintf(item->request.device_id, sizeof(item->request.device_id), "%s", code);
-	(void)snprintf(item->attributes_json, sizeof(item->attributes_json), "{}");
-	status = item->profile != NULL ? OK : err_set(err, ERR_CONFLICT, "profile_unknown",
-		"there is no profile '" CA_PROFILE_VERIFICATION "': certs/README.md");
-	if (status == OK)
-		status = bytes_copy(&csr.spki, ca_key_spki(key), err);
-	if (status == OK) {
-		ca_sha256(csr.spki_sha256, view_of(&csr.spki));
-		csr.key_type = ca_key_type_of(key);
-		item->validity_s = item->profile->validity_default_s;
-		status = issuance_issue(app->issuance, item, err);
-	}
-	*out = item->certificate;
-	mem_free(item);
-	return status;
-}
 
 /* Recorded like any other certificate; its key is forgotten at once. */
 static enum status
@@ -60,7 +27,13 @@ verification_pem(struct app *app, const char *code, struct buf *pem, struct err 
 		return err_set(err, ERR_UNAVAILABLE, "iot_answer_malformed",
 			"GetRegistrationCode: 64 hex digits wanted");
 	TRY(ca_key_generate(&key, KEY_EC_P256, err));
-	TRY(ask(app, key, code, &certificate, err));
+	TRY(issuance_own(app,
+		&(struct issuance_own){ .profile = CA_PROFILE_VERIFICATION,
+			.name = code,
+			.actor = "server",
+			.spki = ca_key_spki(key),
+			.key_type = KEY_EC_P256 },
+		&certificate, err));
 	TRY(ca_pem_encode(pem, "CERTIFICATE", view_of(&certificate.der), err));
 	return buf_add(pem, "", 1, err);
 }

@@ -6,13 +6,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "ca/cert.h"
 #include "ca/digest.h"
 #include "ca/key.h"
 #include "ca/pem.h"
 #include "ca/secret.h"
-#include "server/issuance/issuance.h"
+#include "server/issuance/own.h"
 
 #define PROFILE "service"
 #define PEM_MAX_BYTES (128 * 1024)
@@ -73,37 +72,6 @@ read_kept(struct service_identity *out, struct app *app, struct err *err)
 /* ---- a new one ---- */
 
 static enum status
-ask(struct app *app, const struct ca_key *key, struct db_certificate *out, struct err *err)
-{
-	own_struct(ca_csr) csr = { .has_extensions = false };
-	struct issuance_item *item = mem_zalloc(sizeof(*item));
-	enum status status;
-
-	if (item == NULL)
-		return err_memory(err);
-	item->profile = app_profile(app, PROFILE);
-	item->csr = &csr;
-	item->asker = ASKER_SERVER;
-	item->actor = SERVICE_IDENTITY;
-	item->slot = SLOT_MANY;
-	(void)snprintf(item->request.device_id, sizeof(item->request.device_id), SERVICE_IDENTITY);
-	(void)snprintf(item->attributes_json, sizeof(item->attributes_json), "{}");
-	status = item->profile != NULL ? OK : err_set(err, ERR_ARGUMENT, "profile_unknown",
-		"there is no profile '" PROFILE "' for this server's own certificate");
-	if (status == OK)
-		status = bytes_copy(&csr.spki, ca_key_spki(key), err);
-	if (status == OK) {
-		ca_sha256(csr.spki_sha256, view_of(&csr.spki));
-		csr.key_type = ca_key_type_of(key);
-		item->validity_s = item->profile->validity_default_s;
-		status = issuance_issue(app->issuance, item, err);
-	}
-	*out = item->certificate;
-	mem_free(item);
-	return status;
-}
-
-static enum status
 keep(const struct service_identity *identity, struct view text, struct err *err)
 {
 	char fresh[FILE_PATH_BYTES + 32];
@@ -144,7 +112,13 @@ issue(struct service_identity *out, struct app *app, struct err *err)
 	own(ca_key) key = NULL;
 
 	TRY(ca_key_generate(&key, KEY_EC_P256, err));
-	TRY(ask(app, key, &certificate, err));
+	TRY(issuance_own(app,
+		&(struct issuance_own){ .profile = PROFILE,
+			.name = SERVICE_IDENTITY,
+			.actor = SERVICE_IDENTITY,
+			.spki = ca_key_spki(key),
+			.key_type = KEY_EC_P256 },
+		&certificate, err));
 	TRY(write_pem(out, app, key, view_of(&certificate.der), err));
 	memcpy(out->sha256, certificate.sha256, sizeof(out->sha256));
 	out->not_before_s = certificate.not_before_s;

@@ -27,21 +27,12 @@ readyz(struct app *app, struct request *request, struct err *err)
 }
 
 static enum status
-put_pool(struct core_process *process, struct buf *out, struct err *err)
+put_uptime(struct core_process *process, struct buf *out, struct err *err)
 {
-	struct db_pool_stats stats;
-
-	db_pool_stats(process->core.pool, &stats);
 	return buf_format(out, err,
 		"# HELP jitrca_uptime_seconds Since the process was started.\n"
-		"# TYPE jitrca_uptime_seconds gauge\njitrca_uptime_seconds %" PRId64 "\n"
-		"# HELP jitrca_db_pool_connections Connections to the database.\n"
-		"# TYPE jitrca_db_pool_connections gauge\n"
-		"jitrca_db_pool_connections{state=\"max\"} %u\n"
-		"jitrca_db_pool_connections{state=\"open\"} %u\n"
-		"jitrca_db_pool_connections{state=\"in_use\"} %u\n",
-		(clock_mono_ms(process->core.clock) - process->started_ms) / 1000, stats.max,
-		stats.open, stats.in_use);
+		"# TYPE jitrca_uptime_seconds gauge\njitrca_uptime_seconds %" PRId64 "\n",
+		(clock_mono_ms(process->core.clock) - process->started_ms) / 1000);
 }
 
 static enum status
@@ -51,32 +42,17 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 	struct core_process *process = request_context(request);
 
 	(void)app;
-	TRY(put_pool(process, &out, err));
+	TRY(put_uptime(process, &out, err));
+	TRY(metrics_print_pool(&out, process->core.pool, err));
 	TRY(metrics_print(&out, err));
 	if (process->http != NULL)
 		TRY(http_metrics(process->http, &out, err));
-	return request_reply_bytes(
-		request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&out), err);
+	return request_reply_bytes(request, 200, METRICS_CONTENT_TYPE, buf_view(&out), err);
 }
 
 #define EVERYWHERE (LISTENER_HTTP | LISTENER_HTTPS)
 
 const struct route CORE_HEALTH_ROUTES[] = {
-	{ .method = "GET",
-		.path = "/healthz",
-		.handle = healthz,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE,
-		.inline_ok = true },
-	{ .method = "GET",
-		.path = "/readyz",
-		.handle = readyz,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE },
-	{ .method = "GET",
-		.path = "/metrics",
-		.handle = get_metrics,
-		.roles = ROLE_ANYONE,
-		.listeners = EVERYWHERE },
+	ROUTES_HEALTH(healthz, readyz, get_metrics, EVERYWHERE),
 	{ .method = NULL },
 };

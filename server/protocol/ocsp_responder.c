@@ -2,9 +2,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/mem.h"
-#include "ca/digest.h"
-#include "server/issuance/issuance.h"
+#include "server/issuance/own.h"
 #include "server/protocol/ocsp_internal.h"
 #include "server/signer/link.h"
 
@@ -43,40 +41,6 @@ make_key(struct ocsp *ocsp, const struct app_ca *ca, struct bytes *spki, struct 
 	return status;
 }
 
-static enum status
-certify(struct ocsp *ocsp, const struct app_ca *ca, struct view spki, struct db_certificate *out,
-	struct err *err)
-{
-	own_struct(ca_csr) csr = { .has_extensions = false };
-	struct issuance_item *item = mem_zalloc(sizeof(*item));
-	enum status status;
-
-	if (item == NULL)
-		return err_memory(err);
-	item->profile = app_profile(ocsp->app, CA_PROFILE_OCSP);
-	item->ca = ca;
-	item->csr = &csr;
-	item->asker = ASKER_SERVER;
-	item->actor = IDENTITY;
-	item->slot = SLOT_MANY;
-	(void)snprintf(item->request.device_id, sizeof(item->request.device_id), IDENTITY);
-	(void)snprintf(item->attributes_json, sizeof(item->attributes_json), "{}");
-	status = item->profile != NULL ? OK : err_set(err, ERR_ARGUMENT, "profile_unknown",
-		"there is no profile '" CA_PROFILE_OCSP "' for OCSP responders");
-	/* No CSR: the key's owner is our own signer. */
-	if (status == OK)
-		status = bytes_copy(&csr.spki, spki, err);
-	if (status == OK) {
-		ca_sha256(csr.spki_sha256, spki);
-		csr.key_type = KEY_EC_P256;
-		item->validity_s = item->profile->validity_default_s;
-		status = issuance_issue(ocsp->app->issuance, item, err);
-	}
-	*out = item->certificate;
-	mem_free(item);
-	return status;
-}
-
 /* A key is asked for once and kept until it is certified: what came of a broken link is then found out. */
 static enum status
 issue(struct ocsp *ocsp, size_t ca, struct err *err)
@@ -89,7 +53,15 @@ issue(struct ocsp *ocsp, size_t ca, struct err *err)
 	if (responder->next_spki.data == NULL)
 		TRY(make_key(ocsp, &ocsp->app->cas[ca], &responder->next_spki, err));
 	TRY(ca_ocsp_key_hash(key_hash, view_of(&responder->next_spki), err));
-	status = certify(ocsp, &ocsp->app->cas[ca], view_of(&responder->next_spki), &certificate, err);
+	/* No CSR: the key's owner is our own signer. */
+	status = issuance_own(ocsp->app,
+		&(struct issuance_own){ .profile = CA_PROFILE_OCSP,
+			.name = IDENTITY,
+			.actor = IDENTITY,
+			.ca = &ocsp->app->cas[ca],
+			.spki = view_of(&responder->next_spki),
+			.key_type = KEY_EC_P256 },
+		&certificate, err);
 	/* Refused for good: the signer was restarted and has not that key, or somebody blocked it. */
 	if (status != OK && status != ERR_UNAVAILABLE)
 		bytes_free(&responder->next_spki);
