@@ -105,9 +105,41 @@ def messages():
         "block": b"\1" + message(8, bytes(32)),
         "info": b"\1" + message(9),
         "no_greeting": b"\0" + message(9),
+        "ocsp_key": b"\1" + message(10, text(b"issuing-1")),
+        "ocsp_sign": b"\1" + message(11, struct.pack(">H", 2) + (text(b"issuing-1") + bytes(20) + text(b"data")) * 2),
     }
     for name, data in kinds.items():
         put("signer_wire", name, data)
+
+
+def ocsp():
+    """Requests and answers about what fuzz_ocsp.c knows: an issuer of n and k, now 2026-11-24 06:00:00."""
+    def cert_id(serial, hashed=20, algorithm="2b0e03021a"):
+        return der(0x30, der(0x30, oid(algorithm), b"\5\0"), der(4, b"n" * hashed), der(4, b"k" * hashed), der(2, serial))
+
+    def extension(name, value, critical=b""):
+        return der(0x30, oid(name), critical, der(4, value))
+
+    ours = cert_id(b"\x3a\xc7\x5f\x04" + bytes(range(1, 13)))
+    others = cert_id(b"\5", 32, "608648016503040201")
+    nonce = extension("2b0601050507300102", der(4, bytes(range(32))))
+    critical = extension("2a03", b"x", b"\1\1\xff")
+    one = der(0x30, ours)
+    kinds = {
+        "one": der(0x30, der(0x30, der(0x30, one))),
+        "two_with_nonce": der(0x30, der(0x30, der(0x30, one, der(0x30, others)), der(0xa2, der(0x30, nonce)))),
+        "signed": der(0x30, der(0x30, der(0xa0, b"\2\1\0"), der(0xa1, der(0x82, b"me")), der(0x30, one)),
+                      der(0xa0, der(0x30, der(0x30, oid("2a8648ce3d040302")), der(3, b"\0s")))),
+        "critical": der(0x30, der(0x30, der(0x30, der(0x30, ours, der(0xa0, der(0x30, critical)))))),
+    }
+    now, later = der(0x18, b"20261124060000Z"), der(0xa0, der(0x18, b"20261124070000Z"))
+    revoked = der(0xa1, der(0x18, b"20261124050000Z"), der(0xa0, b"\x0a\1\1"))
+    head = der(0xa2, der(4, bytes(20))) + now
+    singles = [der(0x30, ours, status, now, later) for status in (b"\x80\0", revoked, b"\x82\0")]
+    kinds["answer"] = der(0x30, head, der(0x30, *singles), der(0xa1, der(0x30, nonce)))
+    kinds["answer_of_others"] = der(0x30, head, der(0x30, der(0x30, others, b"\x80\0", now, later)))
+    for name, data in kinds.items():
+        put("ocsp", name, data)
 
 
 def policies():
@@ -195,6 +227,7 @@ def main():
     iotcore()
     lists()
     messages()
+    ocsp()
     policies()
     keep = ("p256.pem", "p256_extensions.pem", "p384_sha384.pem", "rsa2048.pem", "ed25519.pem",
             "p256_challenge.pem", "p256_multivalued_rdn.pem")
