@@ -225,7 +225,7 @@ a_file_that_is_too_large_or_absent_is_refused(void **state)
 static void
 our_own_profiles_are_good(void **state)
 {
-	static const char *const WANT[] = { "admin", "device", "iot-verification", "server",
+	static const char *const WANT[] = { "admin", "device", "iot-verification", "ocsp", "server",
 		"service", "station" };
 	struct err err = { .text = "" };
 	size_t count = 0;
