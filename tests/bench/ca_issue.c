@@ -2,9 +2,10 @@
  * The issuing step alone beside the bare cryptography in it: read a CSR's PEM, verify it, build,
  *lint and sign the certificate, in this process and without a database.
  *
- *	ca_issue KIND ROUNDS           p256, p384, rsa2048: one JSON line with CPU microseconds and
- *what two threads do ca_issue KIND ROUNDS bare      \ that loop alone, for callgrind
- *--toggle-collect=bare_rounds ca_issue KIND ROUNDS issue     / and =issue_rounds
+ *	ca_issue KIND ROUNDS KEYS        p256, p384, rsa2048: one JSON line with CPU microseconds
+ *and what two threads do. KEYS: a directory where the requests' keys are kept ca_issue KIND ROUNDS
+ *KEYS bare   \ that loop alone, for callgrind --toggle-collect=bare_rounds ca_issue KIND ROUNDS
+ *KEYS issue  / and =issue_rounds, under which no key would be made in time
  *
  * Run from the top of the tree: it reads certs/. The issuing CA's key is P-256 in all cases.
  */
@@ -36,7 +37,7 @@
 static const struct {
 	const char *name;
 	int csrs; /* RSA keys take long to make */
-} KINDS[] = { { "p256", CSRS_MAX }, { "p384", 16 }, { "rsa2048", 8 } };
+} KINDS[] = { { "p256", CSRS_MAX }, { "p384", 8 }, { "rsa2048", 4 } };
 
 struct sample {
 	struct bytes pem;
@@ -47,6 +48,7 @@ struct sample {
 
 static struct {
 	char dir[64];
+	const char *keys;
 	struct ca_keystore *keystore;
 	struct ca_profile profiles[CA_PROFILES_MAX];
 	size_t profile_count, device;
@@ -93,18 +95,40 @@ cpu_us(void)
 }
 
 static EVP_PKEY *
-new_key(const char *kind)
+make_key(const char *kind)
 {
 	return strcmp(kind, "rsa2048") == 0
 	               ? EVP_RSA_gen(2048)
 	               : EVP_EC_gen(strcmp(kind, "p384") == 0 ? "P-384" : "P-256");
 }
 
+/* The number-th key of its kind: kept where it was made before. */
+static EVP_PKEY *
+kept_key(const char *kind, size_t number)
+{
+	EVP_PKEY *key = NULL;
+	char path[512];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "%s/%s.%zu.key", bench.keys, kind, number);
+	file = fopen(path, "rb");
+	if (file != NULL) {
+		key = d2i_PrivateKey_fp(file, NULL);
+	} else {
+		key = make_key(kind);
+		file = fopen(path, "wb");
+		want(file != NULL && i2d_PrivateKey_fp(file, key) == 1, "a key cannot be kept");
+	}
+	want(key != NULL, "a kept key cannot be read");
+	(void)fclose(file);
+	return key;
+}
+
 /* A CSR's PEM, and a signature of its key over a digest for the bare loop. */
 static void
-make_sample(struct sample *sample, const char *kind)
+make_sample(struct sample *sample, const char *kind, size_t number)
 {
-	EVP_PKEY *key = new_key(kind);
+	EVP_PKEY *key = kept_key(kind, number);
 	X509_REQ *csr = X509_REQ_new();
 	EVP_PKEY_CTX *signing = EVP_PKEY_CTX_new(key, NULL);
 	struct buf pem = { .limit_bytes = 65536 };
@@ -209,7 +233,7 @@ setup(const char *kind)
 	must(ca_signer_shared_new(&bench.shared, &signer, &err), &err);
 	bench.sample_count = (size_t)KINDS[known].csrs;
 	for (size_t i = 0; i < bench.sample_count; i++)
-		make_sample(&bench.samples[i], kind);
+		make_sample(&bench.samples[i], kind, i);
 }
 
 static void
@@ -368,16 +392,17 @@ main(int argc, char **argv)
 	size_t rounds = argc > 2 ? strtoul(argv[2], NULL, 10) / BATCH * BATCH : 0;
 	struct worker workers[2];
 
-	want(argc >= 3 && rounds > 0, "KIND and ROUNDS (a batch of 32 at least) wanted");
+	want(argc >= 4 && rounds > 0, "KIND, ROUNDS (a batch of 32 at least) and KEYS wanted");
+	bench.keys = argv[3];
 	setup(argv[1]);
 	worker_make(&workers[0], BATCH);
 	worker_make(&workers[1], rounds);
 	issue_rounds(&workers[0]); /* what is made on first use is made */
 	bare_rounds(&workers[0]);
 	workers[0].rounds = rounds;
-	if (argc == 3)
+	if (argc == 4)
 		measure(workers, argv[1], rounds);
-	else if (strcmp(argv[3], "bare") == 0)
+	else if (strcmp(argv[4], "bare") == 0)
 		bare_rounds(&workers[1]);
 	else
 		issue_rounds(&workers[1]);
