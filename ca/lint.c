@@ -354,14 +354,13 @@ lint_aki(const struct ca_lint *lint, struct der *value, struct err *err)
 	return OK;
 }
 
+/* DistributionPoints: one, with one URI as its fullName. */
 static enum status
-lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
+read_point(struct der *value, const char *field, struct view *url, struct err *err)
 {
 	struct der points, point, name, full;
-	char wanted[640];
-	struct view url;
 
-	TRY(der_enter(value, DER_SEQUENCE, "4.2.1.13: cRLDistributionPoints", &points, err));
+	TRY(der_enter(value, DER_SEQUENCE, field, &points, err));
 	TRY(der_enter(&points, DER_SEQUENCE, "4.2.1.13: DistributionPoint", &point, err));
 	TRY(der_end(&points, "4.2.1.13: one DistributionPoint", err));
 	TRY(der_enter(
@@ -369,14 +368,37 @@ lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
 	TRY(der_end(&point, "4.2.1.13: distributionPoint without reasons and cRLIssuer", err));
 	TRY(der_enter(&name, DER_CONTEXT_CONSTRUCTED(0), "4.2.1.13: fullName", &full, err));
 	TRY(der_end(&name, "4.2.1.13: fullName", err));
-	TRY(der_take(&full, DER_CONTEXT(6), "4.2.1.13: URI", &url, err));
-	TRY(der_end(&full, "4.2.1.13: one URI", err));
+	TRY(der_take(&full, DER_CONTEXT(6), "4.2.1.13: URI", url, err));
+	return der_end(&full, "4.2.1.13: one URI", err);
+}
+
+static enum status
+lint_cdp(const struct ca_lint *lint, struct der *value, struct err *err)
+{
+	char wanted[640];
+	struct view url;
+
+	TRY(read_point(value, "4.2.1.13: cRLDistributionPoints", &url, err));
 	(void)snprintf(wanted, sizeof(wanted), "%s/crl/%s/%02x.crl", lint->public_http_url,
 		lint->ca_id, (unsigned)lint->serial->octets[1]);
 	if (!view_equal_text(url, wanted))
 		return der_refuse(value, err,
 			"RFC 5280 4.2.1.13: cRLDistributionPoints: not the shard of"
 			" the serial");
+	return OK;
+}
+
+static enum status
+lint_freshest(const struct ca_lint *lint, struct der *value, struct err *err)
+{
+	char wanted[640];
+	struct view url;
+
+	TRY(read_point(value, "4.2.1.15: freshestCRL", &url, err));
+	(void)snprintf(wanted, sizeof(wanted), "%s/crl/%s/delta.crl", lint->public_http_url,
+		lint->ca_id);
+	if (!view_equal_text(url, wanted))
+		return der_refuse(value, err, "RFC 5280 4.2.1.15: freshestCRL: not the issuer's delta");
 	return OK;
 }
 
@@ -481,6 +503,12 @@ has_cdp(const struct ca_lint *lint)
 }
 
 static bool
+has_freshest(const struct ca_lint *lint)
+{
+	return lint->profile->freshest_crl;
+}
+
+static bool
 has_aia(const struct ca_lint *lint)
 {
 	return lint->profile->authority_information_access;
@@ -516,6 +544,7 @@ static const struct extension_rule EXTENSIONS[] = {
 	{ "subjectKeyIdentifier", OID("\x55\x1d\x0e"), false, lint_ski, always },
 	{ "authorityKeyIdentifier", OID("\x55\x1d\x23"), false, lint_aki, always },
 	{ "cRLDistributionPoints", OID("\x55\x1d\x1f"), false, lint_cdp, has_cdp },
+	{ "freshestCRL", OID("\x55\x1d\x2e"), false, lint_freshest, has_freshest },
 	{ "authorityInfoAccess", OID("\x2b\x06\x01\x05\x05\x07\x01\x01"), false, lint_aia,
 		has_aia },
 	{ "ocsp-nocheck", OID("\x2b\x06\x01\x05\x05\x07\x30\x01\x05"), false, lint_nocheck,

@@ -97,6 +97,7 @@ struct ca_profile {
 	enum ca_csr_extensions csr_extensions;
 	bool one_live;           /* one live certificate an identity (devices); else any number */
 	bool crl_distribution_point;
+	bool freshest_crl;       /* names the delta of the full list (RFC 5280 4.2.1.15) */
 	bool authority_information_access;
 	unsigned hourly_cap;     /* the signer signs no more an hour; 0: no cap (not for admin, service,
 	                          * server, where a cap is required) */

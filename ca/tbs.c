@@ -94,6 +94,7 @@ extension_close(struct der_writer *w)
 struct addresses {
 	char ca[TBS_URL_MAX_BYTES];   /* its own certificate */
 	char ocsp[TBS_URL_MAX_BYTES]; /* its OCSP responder */
+	char delta[TBS_URL_MAX_BYTES]; /* the delta of its full CRL */
 };
 
 static void
@@ -113,6 +114,23 @@ put_aia(struct der_writer *w, const struct addresses *addresses)
 	der_open(w, DER_SEQUENCE);
 	put_access(w, "1.3.6.1.5.5.7.48.1", addresses->ocsp);
 	put_access(w, "1.3.6.1.5.5.7.48.2", addresses->ca);
+	der_close(w);
+	extension_close(w);
+}
+
+/* RFC 5280 4.2.1.15: one point, one fullName. */
+static void
+put_freshest(struct der_writer *w, const char *url)
+{
+	extension_open(w, "2.5.29.46", false);
+	der_open(w, DER_SEQUENCE);
+	der_open(w, DER_SEQUENCE);
+	der_open(w, DER_CONTEXT_CONSTRUCTED(0));
+	der_open(w, DER_CONTEXT_CONSTRUCTED(0));
+	der_put(w, DER_CONTEXT(6), view_text(url));
+	der_close(w);
+	der_close(w);
+	der_close(w);
 	der_close(w);
 	extension_close(w);
 }
@@ -149,6 +167,8 @@ write_fixed_extensions(struct der_writer *w, const struct ca_profile *profile,
 
 	if (profile->authority_information_access)
 		put_aia(w, addresses);
+	if (profile->freshest_crl)
+		put_freshest(w, addresses->delta);
 	if (ca_profile_is_responder(profile)) { /* RFC 6960 4.2.2.2.1: id-pkix-ocsp-nocheck */
 		extension_open(w, "1.3.6.1.5.5.7.48.1.5", false);
 		der_put_null(w);
@@ -171,6 +191,7 @@ make_extensions(struct ca_tbs_template *template, struct der_writer *w,
 			TBS_URL_MAX_BYTES - 1);
 	/* Shorter than the one before. */
 	(void)snprintf(addresses.ocsp, sizeof(addresses.ocsp), "%s/ocsp", public_http_url);
+	TRY(ca_crl_delta_url(addresses.delta, public_http_url, issuer->ca_id, err));
 	for (size_t kind = 0; kind < KIND_COUNT; kind++) {
 		TRY(write_fixed_extensions(
 			w, template->profile, issuer, &addresses, KIND_EXAMPLE[kind], err));

@@ -489,6 +489,11 @@ READER(read_cdp)
 	return read_bool(&((struct ca_profile *)into)->crl_distribution_point, value, at, err);
 }
 
+READER(read_freshest)
+{
+	return read_bool(&((struct ca_profile *)into)->freshest_crl, value, at, err);
+}
+
 READER(read_aia)
 {
 	return read_bool(
@@ -568,6 +573,7 @@ static const struct member PROFILE[] = {
 	{ "csr_extensions", true, read_csr_extensions },
 	{ "one_live", true, read_one_live },
 	{ "crl_distribution_point", true, read_cdp },
+	{ "freshest_crl", false, read_freshest },
 	{ "authority_information_access", true, read_aia },
 	{ "hourly_cap", false, read_hourly_cap },
 	{ "iot", false, read_iot },

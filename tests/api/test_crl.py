@@ -97,6 +97,14 @@ def test_a_full_list_and_its_delta_have_one_number_and_say_the_same(large):
     freshest = whole.extensions.get_extension_for_oid(ExtensionOID.FRESHEST_CRL)
     assert not freshest.critical
     assert freshest.value[0].full_name[0].value == f"{large.http_url}/crl/{ca_of(large)}/delta.crl"
+    # A certificate may name it as well; a device's is shorter without.
+    with client.admin(large) as boss:
+        server = boss.issue("freshest-1", profile="server", attributes={"dns": "a.example.com"}).json()
+        device = boss.issue("freshest-2").json()
+    named = x509.load_pem_x509_certificate(server["certificate"].encode()).extensions.get_extension_for_oid(
+        ExtensionOID.FRESHEST_CRL)
+    assert named.value == freshest.value and not named.critical
+    assert "freshest" not in str(x509.load_pem_x509_certificate(device["certificate"].encode()).extensions).lower()
     for crl in (whole, changes):
         with pytest.raises(x509.ExtensionNotFound):
             crl.extensions.get_extension_for_oid(ExtensionOID.ISSUING_DISTRIBUTION_POINT)

@@ -517,7 +517,7 @@ the_walk_refuses_each_broken_field(void **state)
 		{ FRONT TIMES "a03e 303c " AKI NUMBER DELTA("ff"), "crl_malformed" },
 		{ FRONT TIMES "a04d 304b " AKI NUMBER DELTA("01") DELTA("01"), "crl_malformed" },
 		{ FRONT TIMES "a03b 3039 " AKI NUMBER "300a 0603551d1b 0403 020101", "crl_malformed" },
-		{ FRONT TIMES "a068 3066 " AKI NUMBER "3037 0603551d2e 0430 302e 302c a02a a028 8626"
+		{ FRONT TIMES "a06c 306a " AKI NUMBER "303b 0603551d2e 0434 3032 3030 a02e a02c 862a"
 			      "687474703a2f2f63612e6578616d706c652e636f6d2f"
 			      "63726c2f69737375696e672d312f30302e63726c",
 			"crl_delta" },

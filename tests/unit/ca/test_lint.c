@@ -363,6 +363,11 @@ no_cdp(struct ca_profile *p)
 	p->crl_distribution_point = false;
 }
 static void
+with_freshest(struct ca_profile *p)
+{
+	p->freshest_crl = true;
+}
+static void
 no_aia(struct ca_profile *p)
 {
 	p->authority_information_access = false;
@@ -397,7 +402,7 @@ short_validity(struct ca_profile *p)
 static void
 another_profile_refuses_the_same_certificate(void **state)
 {
-	static void (*const OTHERS[])(struct ca_profile *) = { no_cdp, no_aia, no_san, no_eku,
+	static void (*const OTHERS[])(struct ca_profile *) = { no_cdp, with_freshest, no_aia, no_san, no_eku,
 		other_usage, other_san, short_validity };
 
 	(void)state;

@@ -75,6 +75,27 @@ the_body_equals_the_kept_file(void **state)
 	}
 }
 
+/* RFC 5280 4.2.1.15; what a shorter certificate does not have, and what lint wants then. */
+static void
+a_profile_may_name_the_delta(void **state)
+{
+	static const char POINT[] = "\x30\x35\x30\x33\xa0\x31\xa0\x2f\x86\x2d" URL
+				    "/crl/issuing-1/delta.crl";
+
+	(void)state;
+	for (int named = 0; named < 2; named++) {
+		own_struct(der_writer) w = { .status = OK };
+		struct made made;
+		struct err err;
+
+		make_fields(&made);
+		made.profile.freshest_crl = named;
+		der_writer_init(&w, 8192);
+		assert_ok(build(&made, &w, &err));
+		assert_int_equal(memmem(w.buf.data, w.buf.len, POINT, sizeof(POINT) - 1) != NULL, named);
+	}
+}
+
 static void
 names_that_must_not_stand_in_a_certificate_are_refused(void **state)
 {
@@ -219,6 +240,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_body_equals_the_kept_file),
+		cmocka_unit_test(a_profile_may_name_the_delta),
 		cmocka_unit_test(names_that_must_not_stand_in_a_certificate_are_refused),
 		cmocka_unit_test(a_name_that_must_be_there_is_missed),
 		cmocka_unit_test(long_lists_of_names_are_refused),

@@ -25,7 +25,8 @@ static const char GOOD[] =
 	"\"validity\":{\"default\":\"365d\",\"max\":\"730d\"},"
 	"\"renewal\":{\"before\":\"60d\",\"overlap\":\"7d\",\"grace\":\"0s\"},"
 	"\"on_confirm\":\"supersede\",\"csr_extensions\":\"ignore\",\"one_live\":true,"
-	"\"crl_distribution_point\":true,\"authority_information_access\":true,\"hourly_cap\":0,"
+	"\"crl_distribution_point\":true,\"freshest_crl\":true,"
+	"\"authority_information_access\":true,\"hourly_cap\":0,"
 	"\"iot\":{\"thing_type\":\"pump\",\"policies\":[\"p\"],"
 	"\"thing_groups\":[\"all\",\"a:b\"],\"preregister\":false}}";
 
@@ -98,6 +99,7 @@ a_whole_profile_is_read(void **state)
 	assert_int_equal(profiles[0].validity_max_s, 730 * 86400);
 	assert_int_equal(profiles[0].grace_s, 0);
 	assert_string_equal(profiles[0].policies[0], "p");
+	assert_true(profiles[0].freshest_crl);
 	assert_int_equal(profiles[0].thing_group_count, 2);
 	assert_string_equal(profiles[0].thing_groups[1], "a:b");
 	ca_blake2b(want_hash, view_text(GOOD));
