@@ -6,7 +6,7 @@
 #define IN(octets)                                                                                 \
 	der_of((struct view){ (const uint8_t *)(octets), sizeof(octets) - 1 }, "x_malformed", "x")
 
-enum reader { ANY, INT, UNSIGNED, NUMBER, BOOL, BOOL_DEFAULT, OID, NUL, BITS, NAMED, TIME };
+enum reader { ANY, INT, UNSIGNED, NUMBER, BOOL, BOOL_DEFAULT, OID, NUL, BITS, NAMED, TIME, GENERALIZED };
 
 static enum status
 read_one(enum reader reader, struct der *in, int64_t *number, struct err *err)
@@ -32,6 +32,7 @@ read_one(enum reader reader, struct der *in, int64_t *number, struct err *err)
 	case BITS: status = der_bits(in, "f", &view, err); break;
 	case NAMED: status = der_named_bits(in, "f", &bits, err); *number = bits; return status;
 	case TIME: return der_time(in, "f", number, err);
+	case GENERALIZED: return der_generalized_time(in, "f", number, err);
 	}
 	*number = (int64_t)view.len;
 	return status;
@@ -74,6 +75,9 @@ static const struct {
 	{ TIME, T("\x17\x0d" "240229120000Z"), 1709208000 },
 	{ TIME, T("\x18\x0f" "20500101000000Z"), 2524608000 },
 	{ TIME, T("\x18\x0f" "99991231235959Z"), 253402300799 },
+	{ GENERALIZED, T("\x18\x0f" "19700101000000Z"), 0 },
+	{ GENERALIZED, T("\x18\x0f" "20240229120000Z"), 1709208000 },
+	{ GENERALIZED, T("\x18\x0f" "20500101000000Z"), 2524608000 },
 };
 
 static const struct {
@@ -128,6 +132,10 @@ static const struct {
 	{ TIME, T("\x17\x0d" "7001010000 0Z"), "YYMMDDHHMMSSZ" },
 	{ TIME, T("\x18\x0f" "20490101000000Z"), "UTCTime wanted" },
 	{ TIME, T("\x18\x11" "20500101000000.0Z"), "YYYYMMDDHHMMSSZ" },
+	{ GENERALIZED, T("\x17\x0d" "700101000000Z"), "tag 0x18 wanted" },
+	{ GENERALIZED, T("\x18\x0f" "19691231235959Z"), "YYYYMMDDHHMMSSZ" },
+	{ GENERALIZED, T("\x18\x0f" "20230229120000Z"), "YYYYMMDDHHMMSSZ" },
+	{ GENERALIZED, T("\x18\x11" "20500101000000.0Z"), "YYYYMMDDHHMMSSZ" },
 	{ TIME, T("\x18\x0f" "2050010100000aZ"), "YYYYMMDDHHMMSSZ" },
 };
 
@@ -273,6 +281,7 @@ what_is_written_is_read_back(void **state)
 		der_put_oid(&w, "2.999.4294967295.0");
 		der_put_time(&w, 2524607999);
 		der_put_time(&w, 2524608000);
+		der_put_generalized_time(&w, 1709208000);
 	}
 	assert_ok(der_finish(&w, &err));
 	in = der_of(buf_view(&w.buf), "x", "x");
@@ -300,6 +309,8 @@ what_is_written_is_read_back(void **state)
 	assert_int_equal(time_s, 2524607999);
 	assert_ok(der_time(&in, "f", &time_s, &err));
 	assert_int_equal(time_s, 2524608000);
+	assert_ok(der_generalized_time(&in, "f", &time_s, &err));
+	assert_int_equal(time_s, 1709208000);
 	assert_ok(der_end(&in, "f", &err));
 }
 
