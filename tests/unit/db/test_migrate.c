@@ -32,6 +32,7 @@ forget(void **state)
 
 	(void)state;
 	assert_ok(db_conn_open(&conn, CONNINFO, err));
+	assert_ok(db_conn_exec(conn, "forget", "DROP SCHEMA IF EXISTS iotcore CASCADE", NULL, err));
 	assert_ok(db_conn_exec(conn, "forget", "DROP SCHEMA IF EXISTS jitrca CASCADE", NULL, err));
 	db_conn_close(conn);
 	return 0;
@@ -193,6 +194,50 @@ the_real_migrations_apply_and_are_numbered(void **state)
 	assert_ok(db_migrate_check(CONNINFO, DB_MIGRATIONS, DB_MIGRATION_COUNT, err));
 }
 
+/* Lists of a database of before they lay in pieces: long ones, short ones, and a revocation that is on none yet. */
+static void
+lists_of_an_old_database_go_on(void **state)
+{
+	struct db_conn *conn = NULL;
+	size_t applied, before = 0;
+
+	(void)state;
+	while (strcmp(DB_MIGRATIONS[before].name, "0010_crl_pieces") != 0)
+		before++;
+	assert_ok(db_migrate(CONNINFO, DB_MIGRATIONS, before, &applied, err));
+	assert_ok(db_conn_open(&conn, CONNINFO, err));
+	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.issuer (ca_id, kind, subject, certificate,"
+		" chain, sha256, not_before, not_after) VALUES ('old', 'issuing', 's', '', '{}',"
+		" sha256('old'), now(), now())", NULL, err));
+	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.crl_scope (issuer_id, scope, last_number, wanted,"
+		" published, next_update) SELECT issuer_id, n, 7, 4, 4, now() + interval '7 days'"
+		" FROM jitrca.issuer, generate_series(-1, 255) n", NULL, err));
+	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update,"
+		" next_update, entries, sha256, der) SELECT issuer_id, n, 7, now(), now() + interval '7 days', 1,"
+		" sha256(d), d FROM jitrca.issuer, generate_series(-1, 3) n, LATERAL (SELECT convert_to(repeat("
+		"md5(n::text), CASE n WHEN -1 THEN 20000 WHEN 0 THEN 8192 ELSE 10 END), 'UTF8') AS d) x",
+		NULL, err));
+	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.revocation SELECT issuer_id,"
+		" decode(repeat('11', 16), 'hex'), 1, now(), now() + interval '1 day' FROM jitrca.issuer",
+		NULL, err));
+	db_conn_close(conn);
+
+	assert_ok(db_migrate(CONNINFO, DB_MIGRATIONS, DB_MIGRATION_COUNT, &applied, err));
+	assert_int_equal(number("SELECT count(*) FROM jitrca.crl l WHERE l.length = (SELECT"
+		" sum(length(p.octets)) FROM jitrca.crl_piece p WHERE p.scope = l.scope"
+		" AND p.number = l.number) AND l.sha256 = (SELECT sha256(string_agg(p.octets, ''"
+		" ORDER BY p.piece)) FROM jitrca.crl_piece p WHERE p.scope = l.scope"
+		" AND p.number = l.number)"), 5);
+	assert_int_equal(number("SELECT count(*) FROM jitrca.crl_piece WHERE scope = -1"), 3);
+	assert_int_equal(number("SELECT count(*) FROM jitrca.crl_piece WHERE scope = 0"), 1);
+	/* The delta is due, and without a base the full list with it; numbers go on. */
+	assert_int_equal(number("SELECT count(*) FROM jitrca.crl_scope WHERE scope = -2"
+		" AND wanted > published"), 1);
+	assert_int_equal(number("SELECT last_number FROM jitrca.crl_scope WHERE scope = -1"), 7);
+	assert_int_equal(number("SELECT count(*) FROM jitrca.crl_base"), 0);
+	assert_int_equal(number("SELECT count(*) FROM jitrca.revocation"), 1);
+}
+
 int
 main(void)
 {
@@ -205,6 +250,7 @@ main(void)
 		cmocka_unit_test_setup(concurrent_runs_apply_each_step_once, forget),
 		cmocka_unit_test(a_database_that_is_away_is_told),
 		cmocka_unit_test_setup(the_real_migrations_apply_and_are_numbered, forget),
+		cmocka_unit_test_setup(lists_of_an_old_database_go_on, forget),
 	};
 
 	return cmocka_run_group_tests(tests, database_make_empty, database_drop);
