@@ -12,6 +12,7 @@
 #include "server/app.h"
 #include "server/auth_cache.h"
 #include "server/http/request.h"
+#include "server/metrics.h"
 
 /*
  * Who is remembered: the devices of a wave of rotations, and all stations and administrators. A few
@@ -117,6 +118,7 @@ by_token(struct app *app, const char *header, struct identity *out, struct err *
 		its_epoch != epoch) {
 		row = (struct token_row){ .found = false };
 		memcpy(row.hash, hash, sizeof(hash));
+		metric_add(METRIC_AUTH_READ, 1);
 		TRY(db_read(app->pool, read_token, &row, err));
 		if (is_good(&row, hash, now_s))
 			auth_cache_put(app->seen_tokens, hash, &row, epoch);
@@ -200,6 +202,7 @@ look_up(struct app *app, struct view der, const uint8_t id[32], struct sight *ou
 
 	if (seen && fresh && its_epoch == epoch)
 		return OK;
+	metric_add(METRIC_AUTH_READ, 1);
 	TRY(find_row(app, der, id, out, err));
 	/* The row is ours; the signature says that the row was not made by somebody else. */
 	if (!seen)

@@ -50,6 +50,8 @@ static const struct {
 		.help = "Successors confirmed by their device." },
 	[METRIC_AUTH_FAILED] = { .name = "auth_failed_total",
 		.help = "Requests whose credentials were refused." },
+	[METRIC_AUTH_READ] = { .name = "auth_read_total",
+		.help = "Requests for which it was read who asks; for the others it was remembered." },
 	[METRIC_CLONED_KEYS] = { .name = "cloned_keys_total",
 		.help = "Requests with a public key that another device has." },
 	[METRIC_CRL_PUBLISHED] = { .name = "crl_published_total",

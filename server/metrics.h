@@ -33,6 +33,7 @@ enum metric {
 	METRIC_INTENTS_CLOSED,      /* orphans: given up by us or left by a dead server, now revoked */
 	METRIC_ROTATION_CONFIRMED,
 	METRIC_AUTH_FAILED,
+	METRIC_AUTH_READ,           /* of those who asked, whose row was read: the others were remembered */
 	METRIC_CLONED_KEYS,         /* a public key seen on another device */
 	METRIC_CRL_PUBLISHED,
 	METRIC_CRL_FAILED,

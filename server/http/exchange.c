@@ -533,6 +533,16 @@ exchange_step(void *cls, struct MHD_Connection *mhd, const char *url, const char
 
 /* ---- begin and end ---- */
 
+static void
+count_session(struct connection *connection, struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	bool resumed = info != NULL && gnutls_session_is_resumed(info->tls_session) != 0;
+
+	atomic_fetch_add(&connection->listener->sessions[resumed ? 1 : 0], 1);
+}
+
 void *
 exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
@@ -545,6 +555,8 @@ exchange_begin(void *cls, const char *uri, struct MHD_Connection *mhd)
 	if (request == NULL)
 		return NULL;
 	request->mhd = mhd;
+	if (connection->listener->tls && !atomic_load(&connection->served))
+		count_session(connection, mhd);
 	/* The first must be complete within its time from the accept on, handshake included. */
 	request->base_deadline_ms = atomic_load(&connection->served)
 	                                    ? http_now_ms() + http->config->first_request_timeout_ms

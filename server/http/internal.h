@@ -142,6 +142,7 @@ struct listener {
 	size_t open, dying;       /* under gate.lock */
 	_Atomic int64_t open_now; /* the same for metrics */
 	_Atomic uint64_t accepted, refused_address, refused_full, cut[CUT_REASONS];
+	_Atomic uint64_t sessions[2]; /* of TLS: begun anew, resumed */
 };
 
 enum gate_phase { GATE_OPEN = 1, GATE_CLOSED, GATE_ENDED };

@@ -129,6 +129,9 @@ static const struct series LISTENER_SERIES[] = {
 	{ "refused_total", NULL, NULL, ",reason=\"full\"" },
 	{ "cut_total", "counter", "Connections ended by us.", ",reason=\"timeout\"" },
 	{ "cut_total", NULL, NULL, ",reason=\"evicted\"" },
+	{ "tls_sessions_total", "counter", "TLS sessions that came to a request.",
+		",resumed=\"no\"" },
+	{ "tls_sessions_total", NULL, NULL, ",resumed=\"yes\"" },
 };
 
 static unsigned long long
@@ -141,7 +144,9 @@ series_value(struct listener *listener, size_t index)
 	case 3: return get(&listener->refused_address);
 	case 4: return get(&listener->refused_full);
 	case 5: return get(&listener->cut[CUT_TIMEOUT]);
-	default: return get(&listener->cut[CUT_EVICTED]);
+	case 6: return get(&listener->cut[CUT_EVICTED]);
+	case 7: return get(&listener->sessions[0]);
+	default: return get(&listener->sessions[1]);
 	}
 }
 

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 
 import pytest
+import requests
 
 from harness import client
 from harness.client import csr_pem, key_pem, new_key
@@ -121,6 +122,23 @@ def test_openssl_resumes_and_is_refused_after_revocation(stack, tmp_path, versio
     revoke(device)
     refused = device.openssl("-sess_in", kept)
     assert "\nReused, TLSv1" in refused and "HTTP/1.1 401" in refused and "certificate_revoked" in refused, refused
+
+
+def counted(stack, series):
+    with requests.get(f"{stack.http_url}/metrics", timeout=5) as answer:
+        return sum(int(line.rsplit(" ", 1)[1]) for line in answer.text.splitlines() if line.startswith(series))
+
+
+def test_who_comes_again_is_neither_read_nor_shaken_hands_with_anew(stack, tmp_path):
+    device = Device(stack, tmp_path, "resume-counted", ssl.TLSVersion.TLSv1_3)
+    assert device.ask() == (200, None, False)
+    resumed = 'jitrca_http_tls_sessions_total{listener="https",resumed="yes"}'
+    before = counted(stack, resumed), counted(stack, "jitrca_auth_read_total")
+    for _ in range(5):
+        assert device.ask() == (200, None, True)
+    assert counted(stack, resumed) == before[0] + 5
+    # A late answer of the database may make it read the row; hardly each time.
+    assert counted(stack, "jitrca_auth_read_total") < before[1] + 5
 
 
 def test_a_ticket_of_another_start_is_a_full_handshake(stack, tmp_path):
