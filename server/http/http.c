@@ -14,8 +14,10 @@
 #include "base/mem.h"
 #include "server/http/internal.h"
 
-/* Descriptors for everything but connections: database, signer, spools, timers, libraries. */
+/* Descriptors for everything but connections: signer, spools, timers, libraries; each lane has two, each
+ * connection to the database, too. */
 #define DESCRIPTORS_BESIDES 256
+#define CONNECTIONS_PER_DESCRIPTOR 8
 #define STOP_TURN_MS 20
 #define HANDED_WAIT_MS 1000
 
@@ -95,8 +97,9 @@ static void
 raise_descriptors(const struct http *http)
 {
 	struct rlimit limit;
-	rlim_t wanted =
-		(rlim_t)http->config->connections_max * http->listener_count + DESCRIPTORS_BESIDES;
+	rlim_t most = (rlim_t)http->config->connections_max * http->listener_count;
+	rlim_t wanted = most + most / CONNECTIONS_PER_DESCRIPTOR + DESCRIPTORS_BESIDES +
+	                2 * (rlim_t)http->config->database_connections;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
 		return;
