@@ -88,7 +88,8 @@ class Cfssl:
                                           "crl_url": f"{url}/crl", "issuer_urls": [f"{url}/ca"]}}}
         data_source = f"host={self.cluster.dir} user={self.cluster.user} dbname={database} sslmode=disable"
         command = ["cfssl", "serve", "-address", "127.0.0.1", "-port", str(self.port), "-loglevel", "4", "-ca", self.ca,
-                   "-ca-key", self._write("ca.key", key_pem(authority.key)), "-config", self._write("config.json", json.dumps(config)),
+                   "-ca-key", self._write("ca.key", key_pem(authority.key)),
+                   "-config", self._write("config.json", json.dumps(config)),
                    "-db-config", self._write("db.json", json.dumps({"driver": "postgres", "data_source": data_source})),
                    "-tls-cert", self._write("tls.crt", certificate), "-tls-key", self._write("tls.key", key)]
         if self.mutual:

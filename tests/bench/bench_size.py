@@ -148,8 +148,8 @@ def at_size(bench, stack, line, end):
     figures = {"issue": issued, "reads": reads(bench, stack, end), "start": started(bench, stack)}
     cost = issued["server_us"]["median"] + issued["postgresql_us"]["median"]
     searches = ", ".join(f"{what} p50 {one['p50_ms']} ms" for what, one in figures["reads"].items())
-    bench.figure(f"with {end} certificates", figures, f"CPU us per certificate: jitrca {issued['server_us']['median']:.0f},"
-                 f" PostgreSQL {issued['postgresql_us']['median']:.0f}; {searches}; start {figures['start']['seconds']['median']:.2f} s")
+    bench.figure(f"with {end} certificates", figures,
+                 f"CPU us per certificate: jitrca {issued['server_us']['median']:.0f}, PostgreSQL {issued['postgresql_us']['median']:.0f}; {searches}; start {figures['start']['seconds']['median']:.2f} s")
     return cost, figures["start"]["seconds"]["median"]
 
 

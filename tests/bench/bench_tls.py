@@ -50,7 +50,8 @@ def ratio(bench, stack, device, tls):
                     "bare": handshake(bench, beside, lambda: cpu_s(process.pid), "/", tls)}
         figures = bench.repeat(f"full mutual handshakes, TLS 1.{tls - 10}", once)
     checked, bare = (figures[who]["handshake_us"]["median"] for who in ("checked", "bare"))
-    bench.figure(f"full mutual handshake, TLS 1.{tls - 10}", figures, f"CPU us of the server: {checked:.0f}, without a check {bare:.0f}")
+    bench.figure(f"full mutual handshake, TLS 1.{tls - 10}", figures,
+                 f"CPU us of the server: {checked:.0f}, without a check {bare:.0f}")
     bench.must(f"full mutual handshake with our check over one without, TLS 1.{tls - 10}", checked / max(1, bare), at_most=1.15)
 
 
@@ -61,7 +62,8 @@ def resumption(bench, stack, device, tls):
         "handshake", device, bench.pick(20, 1000), ours, path=PATH, tls=tls, connections=4, sources=4, resume=True))
     bench.figure(f"resumed mutual handshake, TLS 1.{tls - 10}", figures,
                  f"with its request {figures['server_us']['median']:.0f} us CPU of jitrca")
-    bench.must(f"resumed of those that may be, TLS 1.{tls - 10}", figures["resumed_share"]["median"], at_least=bench.pick(0.7, 0.95))
+    bench.must(f"resumed of those that may be, TLS 1.{tls - 10}", figures["resumed_share"]["median"],
+               at_least=bench.pick(0.7, 0.95))
 
 
 def revoked(bench, stack):
