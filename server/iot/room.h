@@ -43,7 +43,7 @@ struct iot_thread {
 	int least_urgent; /* rows of a higher priority number are left to others */
 };
 
-#define IOT_WORKERS 9
+#define IOT_WORKERS 7
 /* Rows that a worker leases at once: few, so that what is urgent need not wait for what was leased before. */
 #define IOT_BATCH 8
 
