@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 
-#define BACKLOG 1024
+#define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn */
 /* A supervisor that was killed leaves children that end at once, but not before it. */
 #define BUSY_WAIT_MS 3000
 #define BUSY_STEP_NS 20000000

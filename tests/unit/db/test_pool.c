@@ -294,6 +294,34 @@ a_broken_connection_is_replaced(void **state)
 }
 
 static void
+who_waits_for_a_database_that_hangs_is_told(void **state)
+{
+	struct db_tx tx = { NULL, NULL };
+	struct db_tx other = { NULL, NULL };
+	struct sleeper sleeper = { .tx = &tx };
+	pthread_t thread;
+	struct err why;
+
+	(void)state;
+	assert_ok(db_tx_begin(&tx, POOL, err));
+	sql(&tx, "SELECT 1"); /* begun, so that the sleep is not asked for again elsewhere */
+	assert_int_equal(pthread_create(&thread, NULL, sleep_in_sql, &sleeper), 0);
+	(void)usleep(50000); /* asleep or not yet: both must end */
+	db_pool_stall(POOL);
+	(void)pthread_join(thread, NULL);
+	assert_int_equal(sleeper.status, ERR_UNAVAILABLE);
+	assert_string_equal(sleeper.err.code, "database_away");
+	assert_true(tx.conn->broken);
+	db_tx_end(&tx);
+
+	assert_int_equal(db_tx_begin(&other, POOL, &why), ERR_UNAVAILABLE);
+	assert_string_equal(why.code, "database_away");
+	assert_int_equal(db_ping(POOL, &why), ERR_UNAVAILABLE);
+	db_pool_resume(POOL);
+	assert_ok(db_ping(POOL, err));
+}
+
+static void
 the_pool_survives_a_restart_of_the_server(void **state)
 {
 	struct db_tx all[CONNECTIONS] = { { NULL, NULL } };
@@ -373,6 +401,7 @@ main(void)
 		cmocka_unit_test(a_server_that_is_away_is_told_and_opening_does_not_fail),
 		in_tx(a_cancelled_statement_leaves_the_connection),
 		cmocka_unit_test(a_broken_connection_is_replaced),
+		cmocka_unit_test(who_waits_for_a_database_that_hangs_is_told),
 		cmocka_unit_test(the_pool_survives_a_restart_of_the_server),
 		cmocka_unit_test(out_of_memory_is_told),
 	};
