@@ -1,6 +1,7 @@
 #include "db/crl.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "db/run.h"
 
@@ -16,6 +17,7 @@ enum {
 	BASE_PUT,
 	BASE_CHANGES,
 	SNAPSHOT,
+	ENTRIES_SETTINGS,
 	ENTRIES_DELTA,
 	ENTRIES_FULL,
 	ENTRIES_SHARD,
@@ -38,8 +40,9 @@ enum {
  * crl_change.
  */
 
-/* Rows that are in memory at once: a quarter of a megabyte. */
-#define ENTRIES_BATCH 2000
+/* What COPY knows of a list; evaluated once, not for each row. */
+#define SETTING(name, type) "(SELECT current_setting('jitrca." name "')::" type ")"
+#define OVER "(SELECT to_timestamp(current_setting('jitrca.crl_over')::bigint))"
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[SCOPES_ENSURE] = {
@@ -106,34 +109,37 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "crl_snapshot", .params = 0, .columns = 0, .rows = ROWS_NONE,
 		.sql = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
 	},
+	[ENTRIES_SETTINGS] = {
+		.name = "crl_entries_settings", .params = 4, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT count(set_config(n, v, true)) FROM (VALUES ('jitrca.crl_issuer', $1::text),"
+		       " ('jitrca.crl_over', $2::text), ('jitrca.crl_shard', $3::text),"
+		       " ('jitrca.crl_changes', $4::text)) AS x(n, v)",
+	},
 	[ENTRIES_DELTA] = {
 		/* crl_change_pkey and revocation_pkey, side by side. What is no longer there was on hold,
 		 * or it expired long ago (RFC 5280 5.3.1). */
-		.name = "crl_entries_delta", .params = 3, .columns = 3, .rows = ROWS_STREAM,
-		.batch = ENTRIES_BATCH,
-		.sql = "SELECT c.serial, floor(date_part('epoch', coalesce(r.revoked_at, c.changed_at)))"
-		       "::bigint, coalesce(r.reason, 8)::int FROM jitrca.crl_change c"
+		.name = "crl_entries_delta", .columns = 3, .rows = ROWS_COPY,
+		.sql = "COPY (SELECT c.serial, coalesce(r.revoked_at, c.changed_at),"
+		       " coalesce(r.reason, 8)::smallint FROM jitrca.crl_change c"
 		       " LEFT JOIN jitrca.revocation r"
 		       " ON r.issuer_id = c.issuer_id AND r.serial = c.serial"
-		       " WHERE c.issuer_id = $1::int AND c.change > $3::bigint"
-		       " AND (r.not_after IS NULL OR r.not_after > to_timestamp($2::bigint))"
-		       " ORDER BY c.serial",
+		       " WHERE c.issuer_id = " SETTING("crl_issuer", "int")
+		       " AND c.change > " SETTING("crl_changes", "bigint")
+		       " AND (r.not_after IS NULL OR r.not_after > " OVER ")"
+		       " ORDER BY c.serial) TO STDOUT (FORMAT binary)",
 	},
 	[ENTRIES_FULL] = { /* revocation_pkey alone */
-		.name = "crl_entries_full", .params = 2, .columns = 3, .rows = ROWS_STREAM,
-		.batch = ENTRIES_BATCH,
-		.sql = "SELECT r.serial, floor(date_part('epoch', r.revoked_at))::bigint, r.reason::int"
-		       " FROM jitrca.revocation r"
-		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
-		       " ORDER BY r.serial",
+		.name = "crl_entries_full", .columns = 3, .rows = ROWS_COPY,
+		.sql = "COPY (SELECT r.serial, r.revoked_at, r.reason FROM jitrca.revocation r"
+		       " WHERE r.issuer_id = " SETTING("crl_issuer", "int")
+		       " AND r.not_after > " OVER " ORDER BY r.serial) TO STDOUT (FORMAT binary)",
 	},
 	[ENTRIES_SHARD] = { /* revocation_shard alone */
-		.name = "crl_entries_shard", .params = 3, .columns = 3, .rows = ROWS_STREAM,
-		.batch = ENTRIES_BATCH,
-		.sql = "SELECT r.serial, floor(date_part('epoch', r.revoked_at))::bigint, r.reason::int"
-		       " FROM jitrca.revocation r"
-		       " WHERE r.issuer_id = $1::int AND r.not_after > to_timestamp($2::bigint)"
-		       " AND jitrca.serial_shard(r.serial) = $3::smallint ORDER BY r.serial",
+		.name = "crl_entries_shard", .columns = 3, .rows = ROWS_COPY,
+		.sql = "COPY (SELECT r.serial, r.revoked_at, r.reason FROM jitrca.revocation r"
+		       " WHERE r.issuer_id = " SETTING("crl_issuer", "int")
+		       " AND jitrca.serial_shard(r.serial) = " SETTING("crl_shard", "smallint")
+		       " AND r.not_after > " OVER " ORDER BY r.serial) TO STDOUT (FORMAT binary)",
 	},
 	[PUBLISH_NEWEST] = { /* crl_pkey; a statement of its own, to see what we waited for */
 		.name = "crl_publish_newest", .params = 3, .columns = 1, .rows = ROWS_ONE,
@@ -331,16 +337,33 @@ struct entries {
 	void *arg;
 };
 
+/* 2000-01-01, from which PostgreSQL counts. */
+#define POSTGRESQL_EPOCH_S INT64_C(946684800)
+
+static int64_t
+number_of(struct view octets)
+{
+	uint64_t number = 0;
+
+	for (size_t i = 0; i < octets.len; i++)
+		number = number << 8 | octets.data[i];
+	return (int64_t)number;
+}
+
 static enum status
-entries_each(void *arg, struct db_row *row, struct err *err)
+entries_each(void *arg, const struct view *fields, struct err *err)
 {
 	const struct entries *entries = arg;
-	struct db_crl_entry entry = { 0 };
+	struct db_crl_entry entry;
+	int64_t at_us;
 
-	(void)db_row_serial(row, &entry.serial);
-	entry.revoked_at_s = db_row_int64(row);
-	entry.reason = db_row_int32(row);
-	TRY(db_row_end(row, err));
+	if (fields[0].len != SERIAL_BYTES || fields[1].len != 8 || fields[2].len != 2)
+		return err_set(err, ERR_INTERNAL, "database_shape",
+			"crl entries: serial, time and reason wanted");
+	memcpy(entry.serial.octets, fields[0].data, SERIAL_BYTES);
+	at_us = number_of(fields[1]);
+	entry.revoked_at_s = POSTGRESQL_EPOCH_S + at_us / 1000000 - (at_us % 1000000 < 0);
+	entry.reason = (int)number_of(fields[2]);
 	return entries->entry(entries->arg, &entry, err);
 }
 
@@ -351,17 +374,11 @@ db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t not_a
 	struct err *err)
 {
 	struct entries entries = { entry, arg };
-	struct db_param issuer = db_int64(issuer_id);
-	struct db_param over = db_int64(not_after_over_s);
 
-	if (scope == CRL_SCOPE_DELTA)
-		return db_stream(tx, &SQL[ENTRIES_DELTA], DB_PARAMS(issuer, over, db_int64(changes)),
-			entries_each, &entries, err);
-	if (scope == CRL_SCOPE_FULL)
-		return db_stream(tx, &SQL[ENTRIES_FULL], DB_PARAMS(issuer, over), entries_each,
-			&entries, err);
-	return db_stream(tx, &SQL[ENTRIES_SHARD], DB_PARAMS(issuer, over, db_int64(scope)),
-		entries_each, &entries, err);
+	TRY(db_run(tx, &SQL[ENTRIES_SETTINGS], DB_PARAMS(db_int64(issuer_id),
+		db_int64(not_after_over_s), db_int64(scope), db_int64(changes)), NULL, err));
+	return db_copy_out(tx, &SQL[scope == CRL_SCOPE_DELTA ? ENTRIES_DELTA
+		: scope == CRL_SCOPE_FULL ? ENTRIES_FULL : ENTRIES_SHARD], entries_each, &entries, err);
 }
 
 enum status

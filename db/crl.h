@@ -75,8 +75,8 @@ struct db_crl_entry {
 MUST_USE enum status db_crl_snapshot(struct db_tx *tx, struct err *err);
 /*
  * Streams the entries of a scope, ordered by serial, with not_after above not_after_over_s, to entry();
- * reads them in one snapshot, a batch at a time. A delta's are those changed since `changes` of its base;
- * for others changes is not used. A status from entry() ends it.
+ * in one snapshot; it must not use tx. A delta's are those changed since `changes` of its base;
+ * for others changes is not used. A status from entry() is returned once the rest was thrown away.
  */
 MUST_USE enum status db_crl_entries(struct db_tx *tx, int32_t issuer_id, int16_t scope,
 	int64_t not_after_over_s, int64_t changes,

@@ -954,3 +954,112 @@ db_copy(struct db_tx *tx, const struct db_statement *statement,
 		*copied = db_affected(ended);
 	return status;
 }
+
+/* What PostgreSQL puts in front of the first row (COPY, binary format): signature, flags, extension. */
+static const uint8_t COPY_SIGNATURE[] = { 'P', 'G', 'C', 'O', 'P', 'Y', '\n', 0xff, '\r', '\n', 0 };
+
+static uint32_t
+big_endian(const uint8_t *at, size_t octets)
+{
+	uint32_t number = 0;
+
+	for (size_t i = 0; i < octets; i++)
+		number = number << 8 | at[i];
+	return number;
+}
+
+static bool
+skip_header(struct view *data)
+{
+	uint32_t extension;
+
+	if (data->len < sizeof(COPY_SIGNATURE) + 8 ||
+	    memcmp(data->data, COPY_SIGNATURE, sizeof(COPY_SIGNATURE)) != 0)
+		return false;
+	extension = big_endian(data->data + sizeof(COPY_SIGNATURE) + 4, 4);
+	if (extension > data->len - sizeof(COPY_SIGNATURE) - 8)
+		return false;
+	data->data += sizeof(COPY_SIGNATURE) + 8 + extension;
+	data->len -= sizeof(COPY_SIGNATURE) + 8 + extension;
+	return true;
+}
+
+/* A row with the count of fields in front, or -1 at the end. False: another form. */
+static bool
+split_row(struct view data, size_t columns, struct view *fields, bool *end)
+{
+	*end = data.len == 2 && big_endian(data.data, 2) == 0xffff;
+	if (*end)
+		return true;
+	if (data.len < 2 || big_endian(data.data, 2) != columns)
+		return false;
+	data = (struct view){ data.data + 2, data.len - 2 };
+	for (size_t i = 0; i < columns; i++) {
+		uint32_t len;
+
+		if (data.len < 4)
+			return false;
+		len = big_endian(data.data, 4);
+		data = (struct view){ data.data + 4, data.len - 4 };
+		fields[i] = (struct view){ NULL, 0 };
+		if (len == UINT32_MAX)
+			continue;
+		if (len > data.len)
+			return false;
+		fields[i] = (struct view){ data.data, len };
+		data = (struct view){ data.data + len, data.len - len };
+	}
+	return data.len == 0;
+}
+
+struct copy_out {
+	const struct db_statement *statement;
+	enum status (*each)(void *arg, const struct view *fields, struct err *err);
+	void *arg;
+	bool begun;
+};
+
+static enum status
+take_row(struct copy_out *out, struct view data, struct err *err)
+{
+	struct view fields[DB_COPY_FIELDS_MAX];
+	bool end = false;
+
+	if ((!out->begun && !skip_header(&data)) ||
+	    (data.len > 0 && !split_row(data, out->statement->columns, fields, &end)))
+		return err_set(err, ERR_INTERNAL, "database_shape", "%s: rows of %u columns wanted",
+			out->statement->name, out->statement->columns);
+	out->begun = true;
+	return data.len == 0 || end ? OK : out->each(out->arg, fields, err);
+}
+
+enum status
+db_copy_out(struct db_tx *tx, const struct db_statement *statement,
+	enum status (*each)(void *arg, const struct view *fields, struct err *err), void *arg,
+	struct err *err)
+{
+	struct copy_out out = { .statement = statement, .each = each, .arg = arg };
+	own(PGresult) begun = NULL;
+	own(PGresult) ended = NULL;
+	enum status status = OK;
+	char *data = NULL;
+	int len;
+
+	assert(tx->conn != NULL && statement->rows == ROWS_COPY &&
+		statement->columns <= DB_COPY_FIELDS_MAX);
+	TRY(begin_now(tx, err));
+	TRY(execute(tx->conn, statement, DB_NO_PARAMS, &begun, err));
+	if (PQresultStatus(begun) != PGRES_COPY_OUT)
+		return err_libpq(err, tx->conn, begun, statement->name);
+	while ((len = PQgetCopyData(tx->conn->pg, &data, 0)) > 0) {
+		if (status == OK)
+			status = take_row(&out, (struct view){ (const uint8_t *)data, (size_t)len }, err);
+		PQfreemem(data);
+	}
+	ended = PQgetResult(tx->conn->pg);
+	for (PGresult *rest = NULL; (rest = PQgetResult(tx->conn->pg)) != NULL;)
+		PQclear(rest);
+	if (status == OK && (len != -1 || PQresultStatus(ended) != PGRES_COMMAND_OK))
+		status = err_libpq(err, tx->conn, ended, statement->name);
+	return status;
+}

@@ -62,6 +62,7 @@ struct build {
 	struct app *app;
 	const struct app_ca *ca;
 	int64_t now_s;
+	int64_t begun_ms, made_ms; /* for the log: when it was begun, and how long to the signature */
 	char dir[FILE_PATH_BYTES];
 	struct db_crl_turn turn;
 	struct db_crl_base oldest, newest;
@@ -259,16 +260,20 @@ show(const struct build *build, struct makings *makings, struct err *err)
 		log_event(LOG_DEBUG, "crl_published", NULL, LOG_STR("ca", build->ca->ca_id),
 			LOG_INT("scope", makings->at[i].about.scope),
 			LOG_INT("number", makings->at[i].about.number),
-			LOG_INT("entries", makings->at[i].about.entries));
+			LOG_INT("entries", makings->at[i].about.entries),
+			LOG_INT("made_ms", build->made_ms),
+			LOG_INT("published_ms", clock_mono_ms(build->app->clock) - build->begun_ms));
 	}
 	return OK;
 }
 
 static enum status
-make(const struct build *build, struct makings *makings, struct err *err)
+make(struct build *build, struct makings *makings, struct err *err)
 {
+	build->begun_ms = clock_mono_ms(build->app->clock);
 	TRY(fill_all(build, makings, err));
 	TRY(sign_all(build, makings, err));
+	build->made_ms = clock_mono_ms(build->app->clock) - build->begun_ms;
 	TRY(publish(build, makings, err));
 	return show(build, makings, err);
 }
