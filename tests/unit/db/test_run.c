@@ -410,6 +410,53 @@ copy_carries_any_text(void **state)
 		ROWS_COPY), feed_texts, &feed, &copied, err), ERR_INTERNAL, "database_error");
 }
 
+struct taken {
+	int64_t rows, sum, nulls;
+	int64_t stop_at;
+};
+
+static enum status
+take_fields(void *arg, const struct view *fields, struct err *err)
+{
+	struct taken *taken = arg;
+
+	assert_int_equal(fields[0].len, 4);
+	taken->sum += fields[0].data[2] << 8 | fields[0].data[3];
+	taken->nulls += fields[1].data == NULL;
+	assert_true(fields[1].data == NULL || view_equal_text(fields[1], "text"));
+	return ++taken->rows == taken->stop_at ? err_set(err, ERR_ARGUMENT, "enough", "enough") : OK;
+}
+
+static void
+copy_out_gives_each_row_and_can_be_left(void **state)
+{
+	static const char ROWS[] = "COPY (SELECT n, CASE WHEN n % 2 = 0 THEN 'text' END FROM"
+		" generate_series(1, 20000) n) TO STDOUT (FORMAT binary)";
+	static const struct db_statement COPY = STATEMENT(ROWS, 0, 2, ROWS_COPY);
+	static const struct db_statement NARROW = STATEMENT(ROWS, 0, 3, ROWS_COPY);
+	static const struct db_statement EMPTY = STATEMENT("COPY (SELECT 1, 'x' WHERE false) TO STDOUT"
+		" (FORMAT binary)", 0, 2, ROWS_COPY);
+	static const struct db_statement BREAKS = STATEMENT("COPY (SELECT 1 / (500 - n), 'text' FROM"
+		" generate_series(1, 1000) n) TO STDOUT (FORMAT binary)", 0, 2, ROWS_COPY);
+	struct db_tx *tx = *state;
+	struct taken taken = { .rows = 0 };
+
+	assert_ok(db_copy_out(tx, &COPY, take_fields, &taken, err));
+	assert_int_equal(taken.rows, 20000);
+	assert_int_equal(taken.nulls, 10000);
+	assert_int_equal(taken.sum, 20000 * 20001 / 2);
+	taken = (struct taken){ .stop_at = 700 };
+	assert_refused(db_copy_out(tx, &COPY, take_fields, &taken, err), ERR_ARGUMENT, "enough");
+	assert_int_equal(taken.rows, 700);
+	assert_refused(db_copy_out(tx, &NARROW, take_fields, &taken, err), ERR_INTERNAL, "database_shape");
+	assert_int_equal(taken.rows, 700);
+	assert_ok(db_copy_out(tx, &EMPTY, take_fields, &taken, err));
+	assert_int_equal(taken.rows, 700);
+	/* The transaction has lived on until here. */
+	assert_int_equal(sql_number(tx, "SELECT 7"), 7);
+	assert_refused(db_copy_out(tx, &BREAKS, take_fields, &taken, err), ERR_INTERNAL, "database_error");
+}
+
 static void
 all_statements_fit_the_schema_and_have_names_of_their_own(void **state)
 {
@@ -500,6 +547,7 @@ main(void)
 		in_tx(text_that_is_none_is_the_callers_fault),
 		in_tx(names_outside_our_schema_are_not_looked_up),
 		in_tx(copy_carries_any_text),
+		in_tx(copy_out_gives_each_row_and_can_be_left),
 		in_tx(all_statements_fit_the_schema_and_have_names_of_their_own),
 		cmocka_unit_test(several_go_in_one_round_trip_and_the_first_failure_is_told),
 		in_tx(a_schema_that_does_not_fit_shows_in_the_check),
