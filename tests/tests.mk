@@ -210,6 +210,14 @@ $(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
 
+$(BUILD)/tests/bench/ca_ocsp: $(BUILD)/tests/bench/ca_ocsp.o $(UNIT_LIBS_ca)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
+
+.PHONY: bench-ca-ocsp
+bench-ca-ocsp: $(BUILD)/tests/bench/ca_ocsp ## what an OCSP answer costs beside the bare signature
+	$(Q)$(BUILD)/tests/bench/ca_ocsp
+
 .PHONY: bench-programs
 bench-programs: $(BENCH_PROGRAMS)
 

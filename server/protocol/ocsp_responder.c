@@ -17,14 +17,17 @@ is_valid(const struct ocsp_responder *responder, int64_t now_s)
 	return responder->certificate.data != NULL && now_s < responder->not_after_s;
 }
 
-/* When half of its life is over: a database that is away has days to come back. */
+/*
+ * When half of its life is over: a database that is away has days to come back. Who asks does not wait for
+ * it: that is for when nobody does, unless nobody ever stops asking.
+ */
 static bool
-is_due(const struct ocsp_responder *responder, int64_t now_s)
+is_due(const struct ocsp_responder *responder, int64_t now_s, bool idle)
 {
-	int64_t life_s = responder->not_after_s - responder->not_before_s;
+	int64_t quarter_s = (responder->not_after_s - responder->not_before_s) / 4;
 
 	return responder->certificate.data == NULL ||
-	       now_s >= responder->not_before_s + life_s / 2;
+	       now_s >= responder->not_before_s + (idle ? 2 : 3) * quarter_s;
 }
 
 static enum status
@@ -122,8 +125,8 @@ renew(struct ocsp *ocsp, size_t ca, struct err *err)
 	return no_responder(responder, err);
 }
 
-enum status
-ocsp_responder_get(struct ocsp *ocsp, size_t ca, const struct ocsp_responder **out, struct err *err)
+static enum status
+get(struct ocsp *ocsp, size_t ca, bool idle, const struct ocsp_responder **out, struct err *err)
 {
 	struct ocsp_responder *responder = &ocsp->responders[ca];
 	int64_t now_s = clock_wall_s(ocsp->app->clock);
@@ -132,12 +135,18 @@ ocsp_responder_get(struct ocsp *ocsp, size_t ca, const struct ocsp_responder **o
 	responder->wanted = true;
 	if (atomic_exchange(&responder->revoked, false))
 		ocsp_responder_lost(ocsp, ca);
-	if (is_due(responder, now_s))
+	if (is_due(responder, now_s, idle))
 		status = renew(ocsp, ca, err);
 	if (status != OK && !is_valid(responder, now_s))
 		return status;
 	*out = responder;
 	return OK;
+}
+
+enum status
+ocsp_responder_get(struct ocsp *ocsp, size_t ca, const struct ocsp_responder **out, struct err *err)
+{
+	return get(ocsp, ca, false, out, err);
 }
 
 void
@@ -159,7 +168,7 @@ ocsp_responders_renew(struct ocsp *ocsp)
 
 	for (size_t ca = 0; ca < ocsp->app->ca_count; ca++)
 		if (ocsp->responders[ca].wanted &&
-			ocsp_responder_get(ocsp, ca, &responder, &err) != OK)
+			get(ocsp, ca, true, &responder, &err) != OK)
 			log_event(LOG_DEBUG, "ocsp_responder_waits", NULL,
 				LOG_STR("ca", ocsp->app->cas[ca].ca_id), LOG_STR("code", err.code));
 }
