@@ -1,5 +1,7 @@
 #include "ca/spki.h"
 
+#include <assert.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -101,16 +103,66 @@ bit_count(struct view magnitude)
 	return bits;
 }
 
-/* A modulus that a small prime divides is no modulus; broken generators make such. */
+/*
+ * A modulus that a small prime divides is no modulus; broken generators make such. Nobody asks for more
+ * than the primes up to 751. The modulus is a sum of words, each times a power of 2^32: what is left of
+ * those powers is kept for each prime, so that a prime costs one sum and one division.
+ */
+#define SMALL_PRIME_LAST 751
+#define SMALL_PRIMES 132
+#define MODULUS_WORDS (4096 / 32)
+
+static struct small_prime {
+	uint16_t prime;
+	uint16_t powers[MODULUS_WORDS]; /* 2^(32 i) modulo prime */
+} small_primes[SMALL_PRIMES];
+static pthread_once_t small_primes_once = PTHREAD_ONCE_INIT;
+
+static bool
+is_prime(uint32_t odd, size_t below)
+{
+	for (size_t i = 0; i < below; i++)
+		if (odd % small_primes[i].prime == 0)
+			return false;
+	return true;
+}
+
+static void
+fill_small_primes(void)
+{
+	size_t count = 0;
+
+	for (uint16_t odd = 3; odd <= SMALL_PRIME_LAST; odd += 2) {
+		uint64_t power = 1;
+
+		if (!is_prime(odd, count))
+			continue;
+		assert(count < SMALL_PRIMES);
+		small_primes[count].prime = odd;
+		for (size_t i = 0; i < MODULUS_WORDS; i++) {
+			small_primes[count].powers[i] = (uint16_t)power;
+			power = (power << 32) % odd;
+		}
+		count++;
+	}
+	assert(count == SMALL_PRIMES);
+}
+
 static bool
 has_small_factor(struct view modulus)
 {
-	for (uint32_t divisor = 3; divisor < 1000; divisor += 2) {
-		uint32_t rest = 0;
+	uint32_t words[MODULUS_WORDS] = { 0 }; /* the least significant first */
 
-		for (size_t i = 0; i < modulus.len; i++)
-			rest = (rest << 8 | modulus.data[i]) % divisor;
-		if (rest == 0)
+	assert(modulus.len <= sizeof(words));
+	(void)pthread_once(&small_primes_once, fill_small_primes);
+	for (size_t i = 0; i < modulus.len; i++)
+		words[i / 4] |= (uint32_t)modulus.data[modulus.len - 1 - i] << i % 4 * 8;
+	for (size_t p = 0; p < SMALL_PRIMES; p++) {
+		uint64_t sum = 0; /* 128 times 32 and 10 bits */
+
+		for (size_t i = 0; i < (modulus.len + 3) / 4; i++)
+			sum += (uint64_t)words[i] * small_primes[p].powers[i];
+		if (sum % small_primes[p].prime == 0)
 			return true;
 	}
 	return false;
