@@ -12,6 +12,7 @@
 #include "ca/crl.h"
 #include "ca/digest.h"
 #include "server/app.h"
+#include "server/protocol/caching.h"
 #include "server/protocol/crl_store.h"
 
 #define CACHE_CAS_MAX 8
@@ -329,21 +330,6 @@ crl_cache_health(struct crl_cache *cache, const char *ca_id, struct crl_cache_he
 	(void)pthread_rwlock_unlock(&cache->lock);
 }
 
-/* RFC 9110 5.6.7: "Tue, 24 Nov 2026 16:14:02 GMT" */
-#define HTTP_DATE_BYTES 40
-static void
-http_date(char out[HTTP_DATE_BYTES], int64_t wall_s)
-{
-	static const char DAYS[7][4] = { "Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed" };
-	static const char MONTHS[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug",
-		"Sep", "Oct", "Nov", "Dec" };
-	struct civil c = civil_from_s(wall_s);
-
-	(void)snprintf(out, HTTP_DATE_BYTES, "%s, %02u %s %04u %02u:%02u:%02u GMT",
-		DAYS[wall_s / 86400 % 7], c.day, MONTHS[c.month - 1], (unsigned)c.year % 10000, c.hour,
-		c.minute, c.second);
-}
-
 struct answer {
 	char etag[72];
 	char last_modified[HTTP_DATE_BYTES];
@@ -362,25 +348,6 @@ describe(struct answer *out, const struct db_crl *crl, int64_t now_s)
 	http_date(out->last_modified, crl->this_update_s);
 	(void)snprintf(out->cache_control, sizeof(out->cache_control), "public, max-age=%d",
 		(int)(left_s < 0 ? 0 : left_s < MAX_AGE_S ? left_s : MAX_AGE_S));
-}
-
-/* RFC 9110 13.1.2: a list of entity tags, or "*"; weak comparison. */
-static bool
-etag_matches(const char *header, const char *etag)
-{
-	return strcmp(header, "*") == 0 || strstr(header, etag) != NULL;
-}
-
-static bool
-not_modified(const struct request *request, const struct answer *answer)
-{
-	const char *none_match = request_header(request, "If-None-Match");
-	const char *since = request_header(request, "If-Modified-Since");
-
-	if (none_match != NULL)
-		return etag_matches(none_match, answer->etag);
-	/* Only our own date is compared: an equal text is what a cache sends back (13.1.3). */
-	return since != NULL && strcmp(since, answer->last_modified) == 0;
 }
 
 /* Of a CA without a list. While the server starts, nobody knows which there are. */
@@ -436,7 +403,9 @@ serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 	TRY(request_reply_header(request, "Last-Modified", answer.last_modified, err));
 	TRY(request_reply_header(request, "Cache-Control", answer.cache_control, err));
 	/* RFC 9110 8.6: the Content-Length of a 304 is that of the list, which is not sent with it. */
-	return reply(request, not_modified(request, &answer) ? 304 : 200, give(list), err);
+	if (caching_not_modified(request, answer.etag, answer.last_modified))
+		return reply(request, 304, give(list), err);
+	return reply(request, 200, give(list), err);
 }
 
 static enum status
