@@ -579,7 +579,7 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 		items[i].admission = ADMISSION_UNSET;
 		items[i].existing = items[i].replaced = (struct db_cert_ref){ 0 };
 		items[i].manifest_id[0] = '\0';
-		items[i].manifest_charged = false;
+		items[i].manifest_charged = items[i].line_told = false;
 		items[i].revives_version = 0;
 	}
 	TRY(batch_prepare(&b, err));

@@ -11,6 +11,9 @@ enum {
  * of issuance.h. A claim that is not new, a line, a manifest or a station that does not allow all of it, and
  * the chain ends: fewer intents come out than items went in.
  *
+ * Claims are looked for and then inserted, which costs less than ON CONFLICT; whoever inserted one in
+ * between makes a conflict of it.
+ *
  * What is read is as old as the statement. Rows that are written (lines, manifests, stations) are judged as
  * they are then, for an UPDATE that waited looks again; who asks and what the device is are judged as they
  * were when it began, a moment earlier, as they are where they are read by statements of their own.
@@ -22,17 +25,20 @@ enum {
 	" idempotency AS (INSERT INTO jitrca.idempotency"                                              \
 	" (principal_id, key, request_hash, issuer_id, serial)"                                        \
 	" SELECT i.asker, i.key, i.hash, $10::int, i.serial FROM i WHERE i.key <> ''"                  \
-	" AND NOT EXISTS (" who ")"                                                                    \
-	" ORDER BY i.asker COLLATE \"C\", i.key COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING 1),"    \
+	" AND NOT EXISTS (" who ") AND NOT EXISTS (SELECT FROM i JOIN jitrca.idempotency d"            \
+	" ON d.principal_id = i.asker AND d.key = i.key)"                                              \
+	" ORDER BY i.asker COLLATE \"C\", i.key COLLATE \"C\" RETURNING 1),"                           \
 	" keys AS (INSERT INTO jitrca.key_claim"                                                       \
 	" (spki_sha256, identity, profile, claim_issuer, claim_serial)"                                \
 	" SELECT i.spki, i.identity, i.profile, $10::int, i.serial FROM i"                             \
 	" WHERE (SELECT count(*) FROM idempotency) = $11::bigint AND NOT EXISTS (" who ")"             \
-	" ORDER BY i.spki ON CONFLICT DO NOTHING RETURNING 1),"                                        \
+	" AND NOT EXISTS (SELECT FROM i JOIN jitrca.key_claim k ON k.spki_sha256 = i.spki)"            \
+	" ORDER BY i.spki RETURNING 1),"                                                               \
 	" slots AS (INSERT INTO jitrca.device_slot (device_id, claim_issuer, claim_serial)"            \
 	" SELECT i.identity, $10::int, i.serial FROM i"                                                \
 	" WHERE (SELECT count(*) FROM keys) = $12::bigint"                                             \
-	" ORDER BY i.identity COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING 1)"
+	" AND NOT EXISTS (SELECT FROM i JOIN jitrca.device_slot s ON s.device_id = i.identity)"        \
+	" ORDER BY i.identity COLLATE \"C\" RETURNING 1)"
 
 /* None is quarantined or decommissioned: most of the items' devices are not there yet. */
 #define ALL_ACTIVE                                                                                 \
@@ -60,14 +66,17 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[ADMIT_PLAIN_STATION] = {
 		/* principal_pkey, station_pkey, device_pkey, manifest_line_pkey, manifest_pkey. A device
-		 * that has lines of its own on several manifests has one to be chosen. */
+		 * that has lines on several manifests has one to be chosen. The line is told of its
+		 * certificate already now, for an update is the dearest of what is done to it: as long
+		 * as there is an intent, there is no certificate. */
 		.name = "admit_plain_station", .params = 12, .columns = 2, .rows = ROWS_ANY,
 		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker, i.profile FROM i) w"
 			" LEFT JOIN jitrca.principal p ON p.principal_id = w.asker"
 			" LEFT JOIN jitrca.station s ON s.principal_id = w.asker"
 			" WHERE p.principal_id IS NULL OR p.disabled_at IS NOT NULL"
 			" OR s.principal_id IS NULL OR NOT w.profile = ANY (s.profiles)")
-		       ", lines AS (UPDATE jitrca.manifest_line l SET used_at = now()"
+		       ", lines AS (UPDATE jitrca.manifest_line l SET used_at = now(), issuer_id = $10::int,"
+		       " serial = i.serial"
 		       " FROM i CROSS JOIN jitrca.manifest m"
 		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
 		       " AND l.device_id = i.identity AND l.used_at IS NULL"
@@ -131,7 +140,7 @@ note_admitted(struct batch *b, const PGresult *rows, struct err *err)
 		item = &b->items[i];
 		db_row_text(&row, item->manifest_id, sizeof(item->manifest_id));
 		TRY(db_row_end(&row, err));
-		item->manifest_charged = item->manifest_id[0] != '\0';
+		item->manifest_charged = item->line_told = item->manifest_id[0] != '\0';
 		item->admission = ADMISSION_ADMITTED;
 	}
 	return OK;
@@ -143,6 +152,7 @@ admit_plain(struct batch *b, bool *plain, struct err *err)
 	own_struct(batch_arrays) arrays = { 0 };
 	own(PGresult) rows = NULL;
 	struct db_param params[BATCH_COLUMNS_MAX];
+	enum status status;
 	size_t count;
 	int64_t with_key = 0;
 
@@ -155,8 +165,11 @@ admit_plain(struct batch *b, bool *plain, struct err *err)
 	params[count++] = db_int64(b->items[0].ref.issuer_id);
 	params[count++] = db_int64(with_key);
 	params[count++] = db_int64((int64_t)b->count);
-	TRY(db_run(b->tx, &SQL[b->items[0].needs_manifest ? ADMIT_PLAIN_STATION : ADMIT_PLAIN_ADMIN],
-		(struct db_params){ params, count }, &rows, err));
+	status = db_run(b->tx, &SQL[b->items[0].needs_manifest ? ADMIT_PLAIN_STATION : ADMIT_PLAIN_ADMIN],
+		(struct db_params){ params, count }, &rows, err);
+	if (status == ERR_CONFLICT)
+		return OK;
+	TRY(status);
 	*plain = (size_t)db_rows(rows) == b->count;
 	return *plain ? note_admitted(b, rows, err) : OK;
 }

@@ -55,6 +55,7 @@ struct db_admit_item {
 	struct db_cert_ref existing; /* ADMISSION_REPLAY */
 	char manifest_id[DB_ID_BYTES]; /* empty: none */
 	bool manifest_charged;
+	bool line_told; /* the manifest's line names ref already */
 	struct db_cert_ref replaced; /* issuer_id 0: none. Rework: the live one; rotation: an unconfirmed
 	                              * successor. Record revokes it, reason 4. */
 	int64_t revives_version; /* 0: none; else Record makes the decommissioned device active again */
@@ -108,11 +109,12 @@ MUST_USE enum status db_issuance_record(struct db_tx *tx, struct db_record_item 
  * The same for first certificates of devices that need no decision, with their audit records (at most
  * DB_FOLLOWS_MAX, each behind the one before it, the first behind the lane's head as it is remembered), in
  * one round trip. *plain false: something was to be decided, or the head is another one by now; then
- * nothing of it may be committed: db_tx_restart, db_issuance_record.
+ * nothing of it may be committed: db_tx_restart, db_issuance_record. outbox false: there is no IoT Core to
+ * be told, and the rows would only be thrown away.
  */
 #define DB_FOLLOWS_MAX 8
 MUST_USE enum status db_issuance_record_plain(struct db_tx *tx, struct db_record_item *items,
-	size_t count, const struct db_audit_follow *follows, size_t follow_count, bool *plain,
+	size_t count, const struct db_audit_follow *follows, size_t follow_count, bool outbox, bool *plain,
 	struct err *err);
 
 /* What an intent held, given back by the reaper. */

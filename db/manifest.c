@@ -101,9 +101,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[LINES_EXPORT] = {
 		/* manifest_line_export; certificate_pkey in the one partition that the serial names
-		 * (OFFSET 0: not to be joined by reading the table). */
+		 * (OFFSET 0: not to be joined by reading the table). intent_pkey: what is under way has
+		 * no serial yet. */
 		.name = "lines_export", .params = 1, .columns = 5, .rows = ROWS_STREAM,
-		.sql = "SELECT l.device_id, l.serial, c.sha256, c.status, " SQL_S("l.used_at")
+		.sql = "SELECT l.device_id, CASE WHEN NOT EXISTS (SELECT FROM jitrca.intent t"
+		       " WHERE t.issuer_id = l.issuer_id AND t.serial = l.serial) THEN l.serial END,"
+		       " c.sha256, c.status, " SQL_S("l.used_at")
 		       " FROM jitrca.manifest_line l LEFT JOIN LATERAL (SELECT c.sha256, CASE WHEN"
 		       " c.status <> 'revoked' AND c.not_after <= now() THEN 'expired' ELSE c.status END"
 		       " AS status FROM jitrca.certificate c"

@@ -70,12 +70,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " UPDATE jitrca.device_slot d SET claim_issuer = NULL, claim_serial = NULL FROM s"
 		       " WHERE d.device_id = s.device_id AND NOT s.bare",
 	},
-	[REAP_MANIFESTS] = { /* $1, $2: lines that were charged; manifests in their order */
-		.name = "reap_manifests", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH l AS (UPDATE jitrca.manifest_line l SET used_at = NULL"
-		       " FROM unnest($1::text[], $2::text[]) AS i(device_id, manifest_id)"
+	[REAP_MANIFESTS] = { /* lines that were charged; manifests in their order */
+		.name = "reap_manifests", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "WITH l AS (UPDATE jitrca.manifest_line l SET used_at = NULL, issuer_id = NULL,"
+		       " serial = NULL FROM unnest($1::text[], $2::text[], $3::bytea[])"
+		       " AS i(device_id, manifest_id, serial)"
 		       " WHERE l.device_id = i.device_id AND l.manifest_id = i.manifest_id"
-		       " AND l.serial IS NULL AND l.used_at IS NOT NULL RETURNING l.manifest_id),"
+		       " AND (l.serial IS NULL OR l.serial = i.serial) AND l.used_at IS NOT NULL"
+		       " RETURNING l.manifest_id),"
 		       " q AS MATERIALIZED (SELECT manifest_id, count(*) AS units FROM l GROUP BY 1),"
 		       " m AS MATERIALIZED (SELECT m.manifest_id FROM jitrca.manifest m"
 		       " WHERE m.manifest_id IN (SELECT manifest_id FROM q)"
@@ -101,7 +103,7 @@ static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
 	[REAP_IDEMPOTENCY] = { COL_PRINCIPAL, COL_IDEMPOTENCY_KEY, COL_ISSUER, COL_SERIAL },
 	[REAP_KEYS] = { COL_SPKI, COL_ISSUER, COL_SERIAL },
 	[REAP_SLOTS] = { COL_IDENTITY, COL_ISSUER, COL_SERIAL },
-	[REAP_MANIFESTS] = { COL_IDENTITY, COL_MANIFEST },
+	[REAP_MANIFESTS] = { COL_IDENTITY, COL_MANIFEST, COL_SERIAL },
 	[REAP_CLOSE] = { COL_ISSUER, COL_SERIAL },
 };
 

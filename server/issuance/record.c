@@ -6,6 +6,7 @@
 #include "server/audit.h"
 #include "server/failpoint.h"
 #include "server/http/request.h"
+#include "server/iot/room.h"
 #include "server/issuance/internal.h"
 #include "server/json_text.h"
 #include "server/metrics.h"
@@ -285,8 +286,8 @@ record_plain(struct app *app, struct db_tx *tx, struct round *round, const size_
 		TRY(proof_issued(&p, round, &round->slots[slots[i]], err));
 	TRY(link_audit(app, &links, &p, &tail, now_s, &all, err));
 	if (all)
-		TRY(db_issuance_record_plain(tx, round->record, count, links.follows, links.count, plain,
-			err));
+		TRY(db_issuance_record_plain(tx, round->record, count, links.follows, links.count,
+			app->iot == NULL || app->iot->site_count > 0, plain, err));
 	if (!*plain)
 		return OK;
 	FAILPOINT("during_record_commit");

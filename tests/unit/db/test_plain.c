@@ -1,4 +1,5 @@
-/* The plain way of Admit and Record: it leaves what the long way leaves, and steps back where that decides. */
+/* The plain way of Admit and Record: it leaves what the long way leaves, and steps back where that
+ * decides. */
 #include "tests/unit/db/issuing.h"
 
 static uint8_t HEAD[32];
@@ -20,7 +21,7 @@ record_plain(const struct db_admit_item *items, size_t n, int64_t seq)
 	for (size_t i = 0; i < n; i++)
 		records[i] = record_of(&items[i]);
 	MUST(db_tx_begin(&tx, world_pool, err));
-	MUST(db_issuance_record_plain(&tx, records, n, &follow, 1, &plain, err));
+	MUST(db_issuance_record_plain(&tx, records, n, &follow, 1, true, &plain, err));
 	if (plain)
 		MUST(db_tx_commit(&tx, err));
 	if (plain)
@@ -120,7 +121,6 @@ what_is_to_be_decided_is_left_to_the_long_way(void **state)
 		{ "blocked", "UPDATE jitrca.key_claim SET blocked_at = now() WHERE identity = '%s'" },
 		{ "gone", "INSERT INTO jitrca.device (device_id, status) VALUES ('%s', 'decommissioned')" },
 		{ "slot", "UPDATE jitrca.device_slot SET claim_serial = NULL WHERE device_id = '%s'" },
-		{ "line-2", "DELETE FROM jitrca.manifest_line WHERE device_id = '%s'" },
 	};
 
 	(void)state;

@@ -294,7 +294,7 @@ try_record(const struct db_admit_item *items, size_t n, struct err *err)
 	/* As the server does it: the plain way where it goes. */
 	status = db_tx_begin(&tx, world_pool, err);
 	if (status == OK)
-		status = db_issuance_record_plain(&tx, records, n, NULL, 0, &plain, err);
+		status = db_issuance_record_plain(&tx, records, n, NULL, 0, true, &plain, err);
 	if (status == OK && !plain)
 		status = db_tx_restart(&tx, err);
 	if (status == OK && !plain)
