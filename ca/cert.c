@@ -433,15 +433,20 @@ struct text {
 
 /* Pieces are whole or absent, so that no escape is cut in half. */
 static void
-put(struct text *text, const char *piece)
+put_piece(struct text *text, const void *piece, size_t len)
 {
-	size_t len = strlen(piece);
-
 	text->full = text->full || len >= text->size - text->len;
 	if (text->full)
 		return;
-	memcpy(text->out + text->len, piece, len + 1);
+	memcpy(text->out + text->len, piece, len);
 	text->len += len;
+	text->out[text->len] = '\0';
+}
+
+static void
+put(struct text *text, const char *piece)
+{
+	put_piece(text, piece, strlen(piece));
 }
 
 static void
@@ -451,6 +456,7 @@ put_value(struct text *text, struct view value)
 		struct view rest = { value.data + at, value.len - at };
 		bool edge = at == 0 || rest.len == 1;
 		char piece[4 * 3 + 1];
+		size_t piece_len = 0;
 		uint32_t code = 0;
 		bool hex;
 
@@ -461,14 +467,17 @@ put_value(struct text *text, struct view value)
 		if (hex) {
 			for (size_t i = 0; i < count; i++)
 				(void)snprintf(piece + 3 * i, 4, "\\%02X", (unsigned)rest.data[i]);
+			piece_len = 3 * count;
 		} else {
 			bool escape = strchr(",+\"\\<>;=", (int)rest.data[0]) != NULL ||
 			              (edge && code == ' ') || (at == 0 && code == '#');
 
-			(void)snprintf(piece, sizeof(piece), "%s%.*s", escape ? "\\" : "",
-				(int)count, (const char *)rest.data);
+			if (escape)
+				piece[piece_len++] = '\\';
+			memcpy(piece + piece_len, rest.data, count);
+			piece_len += count;
 		}
-		put(text, piece);
+		put_piece(text, piece, piece_len);
 	}
 }
 

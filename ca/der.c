@@ -331,17 +331,32 @@ der_generalized_time(struct der *in, const char *field, int64_t *wall_s, struct 
 	return OK;
 }
 
+/* Appends "<arc>" or ".<arc>", as much as there is room for. */
+static void
+put_arc(char *out, size_t size, size_t *used, uint64_t arc)
+{
+	char digits[21];
+	size_t at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + arc % 10);
+	while ((arc /= 10) > 0);
+	if (*used > 0)
+		digits[--at] = '.';
+	while (at < sizeof(digits) && *used + 1 < size)
+		out[(*used)++] = digits[at++];
+	out[*used] = '\0';
+}
+
 void
 der_oid_text(char *out, size_t size, struct view contents)
 {
-	bool first = true;
 	size_t used = 0;
 	uint64_t arc = 0;
-	int added;
 
 	assert(size > 0);
 	out[0] = '\0';
-	for (size_t i = 0; i < contents.len && used < size; i++) {
+	for (size_t i = 0; i < contents.len; i++) {
 		if (arc > UINT64_MAX >> 7) { /* nobody has such an arc; show that it is odd */
 			(void)snprintf(out + used, size - used, ".?");
 			return;
@@ -349,15 +364,13 @@ der_oid_text(char *out, size_t size, struct view contents)
 		arc = arc << 7 | (contents.data[i] & 0x7fu);
 		if (contents.data[i] >= 0x80)
 			continue;
-		if (first) {
+		if (used == 0) {
 			uint64_t top = arc < 80 ? arc / 40 : 2;
 
-			added = snprintf(out, size, "%" PRIu64 ".%" PRIu64, top, arc - top * 40);
-		} else {
-			added = snprintf(out + used, size - used, ".%" PRIu64, arc);
+			put_arc(out, size, &used, top);
+			arc -= top * 40;
 		}
-		used += added > 0 ? (size_t)added : 0;
-		first = false;
+		put_arc(out, size, &used, arc);
 		arc = 0;
 	}
 }

@@ -342,6 +342,22 @@ ca_key_sign(struct ca_key *key, struct view data, uint8_t signature[CA_SIGNATURE
 	return finish_and_sign(key, key->hashing, signature, signature_len, err);
 }
 
+bool
+ca_key_hashes_sha256(const struct ca_key *key)
+{
+	return EVP_MD_get_size(key->digest) == 32;
+}
+
+enum status
+ca_key_sign_sha256(struct ca_key *key, const uint8_t digest[32],
+	uint8_t signature[CA_SIGNATURE_MAX_BYTES], size_t *signature_len, struct err *err)
+{
+	*signature_len = CA_SIGNATURE_MAX_BYTES;
+	if (EVP_PKEY_sign(key->sign, signature, signature_len, digest, 32) <= 0)
+		return err_openssl(err, "CA key: cannot sign");
+	return OK;
+}
+
 struct ca_key_stream {
 	struct ca_key *key; /* borrowed */
 	EVP_MD_CTX *hashing;

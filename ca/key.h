@@ -41,6 +41,11 @@ struct view ca_key_type_algorithm(enum ca_key_type type);
 MUST_USE enum status ca_key_sign(struct ca_key *key, struct view data,
 	uint8_t signature[CA_SIGNATURE_MAX_BYTES], size_t *signature_len, struct err *err);
 
+/* The same for data whose SHA-256 the caller has; only where ca_key_hashes_sha256. */
+bool ca_key_hashes_sha256(const struct ca_key *key);
+MUST_USE enum status ca_key_sign_sha256(struct ca_key *key, const uint8_t digest[32],
+	uint8_t signature[CA_SIGNATURE_MAX_BYTES], size_t *signature_len, struct err *err);
+
 /*
  * The same for data that comes in pieces. Several may run beside each other and beside ca_key_sign
  * on one key (in one thread); key outlives them.

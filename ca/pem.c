@@ -211,23 +211,57 @@ ca_pem_each(struct view pem,
 
 #define LINE_OCTETS 48 /* 64 digits; RFC 7468 2 */
 
+/* By a table, which is several times as fast as what takes the same time for all octets. */
+static size_t
+public_base64(char *out, const uint8_t *octets, size_t len)
+{
+	static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *at = out;
+
+	for (; len >= 3; octets += 3, len -= 3) {
+		*at++ = DIGITS[octets[0] >> 2];
+		*at++ = DIGITS[(octets[0] & 3) << 4 | octets[1] >> 4];
+		*at++ = DIGITS[(octets[1] & 15) << 2 | octets[2] >> 6];
+		*at++ = DIGITS[octets[2] & 63];
+	}
+	if (len > 0) {
+		uint8_t second = len > 1 ? octets[1] : 0;
+
+		*at++ = DIGITS[octets[0] >> 2];
+		*at++ = DIGITS[(octets[0] & 3) << 4 | second >> 4];
+		*at++ = len > 1 ? DIGITS[(second & 15) << 2] : '=';
+		*at++ = '=';
+	}
+	return (size_t)(at - out);
+}
+
+static size_t
+secret_base64(char *out, size_t size, const uint8_t *octets, size_t len)
+{
+	(void)sodium_bin2base64(out, size, octets, len, sodium_base64_VARIANT_ORIGINAL);
+	return strlen(out);
+}
+
 enum status
 ca_pem_encode(struct buf *out, const char *label, struct view der, struct err *err)
 {
+	const bool secret = strstr(label, "KEY") != NULL;
 	char line[LINE_OCTETS / 3 * 4 + 2];
 
 	TRY(buf_reserve(
 		out, der.len / 3 * 4 + der.len / LINE_OCTETS + 2 * strlen(label) + 64, err));
-	TRY(buf_format(out, err, BEGIN "%s" DASHES "\n", label));
+	TRY(buf_text(out, BEGIN, err));
+	TRY(buf_text(out, label, err));
+	TRY(buf_text(out, DASHES "\n", err));
 	for (size_t at = 0; at < der.len; at += LINE_OCTETS) {
 		size_t octets = der.len - at < LINE_OCTETS ? der.len - at : LINE_OCTETS;
-		size_t len;
+		size_t len = secret ? secret_base64(line, sizeof(line), der.data + at, octets) :
+			public_base64(line, der.data + at, octets);
 
-		(void)sodium_bin2base64(line, sizeof(line), der.data + at, octets,
-			sodium_base64_VARIANT_ORIGINAL);
-		len = strlen(line);
 		line[len] = '\n';
 		TRY(buf_add(out, line, len + 1, err));
 	}
-	return buf_format(out, err, END "%s" DASHES "\n", label);
+	TRY(buf_text(out, END, err));
+	TRY(buf_text(out, label, err));
+	return buf_text(out, DASHES "\n", err);
 }

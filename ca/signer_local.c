@@ -301,6 +301,7 @@ struct prepared {
 	int64_t not_after_s;
 	uint8_t spki_sha256[32];
 	struct bytes tbs;
+	uint8_t tbs_sha256[32]; /* of those very octets */
 };
 
 struct crl_session {
@@ -394,6 +395,7 @@ keep(struct local *local, const struct prepared *from, struct ca_prepare_item *i
 	slot = &local->slots[at];
 	*slot = *from;
 	TRY(bytes_copy(&slot->tbs, buf_view(&local->writer.buf), err));
+	memcpy(slot->tbs_sha256, item->tbs_sha256, sizeof(slot->tbs_sha256));
 	local->free_count--;
 	slot->handle = ++local->turn * PREPARED_MAX + at;
 	item->handle = slot->handle;
@@ -576,11 +578,14 @@ sign_tbs(struct local *local, const struct prepared *slot, struct ca_sign_item *
 	struct err *err)
 {
 	struct der_writer *w = &local->writer;
+	struct ca_key *key = local->keys[slot->issuer];
 	uint8_t signature[CA_SIGNATURE_MAX_BYTES];
 	size_t signature_len;
 
-	TRY(ca_key_sign(
-		local->keys[slot->issuer], view_of(&slot->tbs), signature, &signature_len, err));
+	if (ca_key_hashes_sha256(key))
+		TRY(ca_key_sign_sha256(key, slot->tbs_sha256, signature, &signature_len, err));
+	else
+		TRY(ca_key_sign(key, view_of(&slot->tbs), signature, &signature_len, err));
 	der_writer_reset(w);
 	der_open(w, DER_SEQUENCE);
 	der_put_raw(w, view_of(&slot->tbs));

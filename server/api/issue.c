@@ -12,6 +12,8 @@
 
 /* CSRs that one worker verifies in one go: some milliseconds, so that others get their turn. */
 #define VERIFY_CHUNK 32
+/* Answers that whoever ends a job's last certificate renders by itself: some microseconds each. */
+#define RENDER_AT_ONCE 4
 
 typedef struct db_iot_id db_iot_id;
 OWNER(db_iot_id, mem_free)
@@ -177,13 +179,16 @@ finish_failed(struct issue_job *job, const struct err *err)
 	request_finish(request, err->status, err);
 }
 
-/* Rendering is for a worker; when those have too much to do already, it is done here and now. */
+/*
+ * Rendering many is for a worker, who would be woken for more than one costs; when the workers have too
+ * much to do already, it is done here and now.
+ */
 static void
 finish_on_worker(struct issue_job *job)
 {
 	struct err err;
 
-	if (http_defer(job->app->http, finish, job, &err) != OK)
+	if (job->count <= RENDER_AT_ONCE || http_defer(job->app->http, finish, job, &err) != OK)
 		finish(job);
 }
 
