@@ -1,12 +1,12 @@
 /*
  * libmicrohttpd by itself: what its answer of the same size, its file reply and its TLS handshake
- *cost when nothing is looked up and nothing checked.
+ * cost when nothing is looked up and nothing checked.
  *
  *	bare memory BYTES [--tls CERT KEY]	answers everything with so many octets
  *	bare file PATH [--tls CERT KEY]	with that file, from its descriptor
  *
  * Prints its port on 127.0.0.1 and serves until standard input ends. Plain listeners use epoll and
- *TLS poll, as ours do; one thread. TLS asks for a client certificate and does not look at it.
+ * TLS poll, as ours do; one thread. TLS asks for a client certificate and does not look at it.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>

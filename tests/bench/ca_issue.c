@@ -1,12 +1,13 @@
 /*
- * The issuing step alone beside the bare cryptography in it: read a CSR's PEM, verify it, build,
- *lint and sign the certificate, in this process and without a database.
+ * The issuing step alone beside the bare cryptography in it: read a CSR's PEM, verify it, build, lint
+ * and sign the certificate, in this process and without a database.
  *
- *	ca_issue KIND ROUNDS KEYS        p256, p384, rsa2048: one JSON line with CPU microseconds
- *and what two threads do. KEYS: a directory where the requests' keys are kept ca_issue KIND ROUNDS
- *KEYS bare   \ that loop alone, for callgrind --toggle-collect=bare_rounds ca_issue KIND ROUNDS
- *KEYS issue  / and =issue_rounds, under which no key would be made in time
+ *	ca_issue KIND ROUNDS KEYS        p256, p384, rsa2048: one JSON line with CPU microseconds and
+ *	                                 what two threads do
+ *	ca_issue KIND ROUNDS KEYS bare   one loop alone, for callgrind --toggle-collect=bare_rounds
+ *	ca_issue KIND ROUNDS KEYS issue  and =issue_rounds
  *
+ * KEYS: a directory where the requests' keys are kept; under callgrind none would be made in time.
  * Run from the top of the tree: it reads certs/. The issuing CA's key is P-256 in all cases.
  */
 #include <pthread.h>
