@@ -31,6 +31,11 @@ pytestmark = [
 REGISTERED = "$aws/events/certificates/registered/"
 
 
+def watched(cluster, options=None, lines=()):
+    """A broker whose log says which changes it has read."""
+    return Broker(cluster, options={"log_level": "debug", **(options or {})}, lines=["log_type debug", *lines])
+
+
 @pytest.fixture(scope="module")
 def factory():
     return Identity("factory CA", ca=True)
@@ -38,7 +43,7 @@ def factory():
 
 @pytest.fixture(scope="module")
 def broker(cluster, factory):
-    with Broker(cluster) as it:
+    with watched(cluster) as it:
         it.put_ca(factory)
         it.put_policy("devices", DEFAULT_POLICY)
         it.put_policy("jitrca-service", SERVICE_POLICY)
@@ -65,12 +70,12 @@ def known(broker, device):
 
 
 def settle(broker):
-    """Until the plugin's transactions show that it has read past the last change."""
-    def idle():
-        return broker.sql("SELECT bool_and(state = 'idle' AND state_change > %s) FROM pg_stat_activity"
-                          " WHERE datname = current_database() AND pid <> pg_backend_pid()", at)[0][0]
-    at = broker.sql("SELECT clock_timestamp()")[0][0]
-    wait_until(idle, "the plugin to have followed", 10, 0.005)
+    """Until the plugin says that it has read past the last change."""
+    def followed():
+        told = re.findall(rb'"event":"registry_(?:followed|loaded)".*?"seq":(\d+)', broker.log_path.read_bytes())
+        return told and int(told[-1]) >= last
+    last = broker.sql("SELECT change_seq FROM iotcore.account")[0][0]
+    wait_until(followed, "the plugin to have followed", 10, 0.005)
 
 
 def make_device(broker, factory, name, **options):
@@ -275,7 +280,7 @@ def test_another_things_name_is_refused(broker, factory):
 
 def test_a_plain_listener_lets_nobody_in(cluster, factory):
     port = free_port()
-    with Broker(cluster, lines=[f"listener {port} 127.0.0.1"]) as it:
+    with watched(cluster, lines=[f"listener {port} 127.0.0.1"]) as it:
         it.put_policy("all", document(statement("Allow", "iot:*", "*")))
         identity = it.put_certificate(factory.issue("d"), policies=["all"])
         settle(it)
@@ -571,7 +576,7 @@ def own_cluster():
 # -- faults -------------------------------------------------------------------------------------------
 
 def test_postgresql_is_restarted_in_between(own_cluster, factory):
-    with Broker(own_cluster) as it:
+    with watched(own_cluster) as it:
         it.put_ca(factory)
         it.put_policy("devices", DEFAULT_POLICY)
         identity, device = make_device(it, factory, "steady")
@@ -599,7 +604,7 @@ def test_postgresql_is_restarted_in_between(own_cluster, factory):
 
 
 def test_what_changed_while_the_link_was_down_is_found(cluster, factory):
-    with Broker(cluster) as it:
+    with watched(cluster) as it:
         it.put_ca(factory)
         it.put_policy("devices", DEFAULT_POLICY)
         victim, cut = make_device(it, factory, "victim")
@@ -616,7 +621,7 @@ def test_what_changed_while_the_link_was_down_is_found(cluster, factory):
 
 
 def test_a_registry_too_old_lets_nobody_in(own_cluster, factory):
-    with Broker(own_cluster, options={"stale_ms": 1000}) as it:
+    with watched(own_cluster, options={"stale_ms": 1000}) as it:
         it.put_policy("devices", DEFAULT_POLICY)
         identity, device = make_device(it, factory, "stale")
         with device.connect():
@@ -632,7 +637,7 @@ def test_a_registry_too_old_lets_nobody_in(own_cluster, factory):
 
 
 def test_sigkill_keeps_events_that_were_saved(cluster, factory):
-    with Broker(cluster, lines=["autosave_on_changes true", "autosave_interval 1"]) as it:
+    with watched(cluster, lines=["autosave_on_changes true", "autosave_interval 1"]) as it:
         it.put_ca(factory)
         it.put_policy("devices", DEFAULT_POLICY)
         it.put_policy("jitrca-service", SERVICE_POLICY)
@@ -747,7 +752,7 @@ def test_malformed_packets_harm_nobody(broker, factory):
 
 def test_strangers_in_a_crowd_do_not_stop_a_good_one(cluster, factory, long_form):
     """As many CONNECTs a second as the generator can: unknown CA, and new certificates beyond the limit."""
-    with Broker(cluster, options={"register_per_s": 20, "register_per_address_per_s": 20}) as it:
+    with watched(cluster, options={"register_per_s": 20, "register_per_address_per_s": 20}) as it:
         it.put_ca(factory)
         it.put_policy("devices", DEFAULT_POLICY)
         identity, good = make_device(it, factory, "good")

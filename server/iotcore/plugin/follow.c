@@ -384,6 +384,7 @@ follow_changes(struct follower *f, struct db_tx *tx, const struct db_broker_acco
 	}
 	TRY(apply(&changes, tx, err));
 	f->seq = account->change_seq;
+	log_event(LOG_DEBUG, "registry_followed", NULL, LOG_INT("seq", f->seq));
 	(void)atomic_fetch_add(&f->changes, changes.count);
 	if (changes.all)
 		tell_kind(f, NOTICE_ALL, NULL);
