@@ -375,3 +375,38 @@ def test_while_the_database_is_away_nothing_is_good(cluster):
                 cursor.execute(f'ALTER DATABASE "{stack.database}" ALLOW_CONNECTIONS true')
         wait_until(lambda: ask() == STATUS.SUCCESSFUL, "the database again")
         assert ocsp.status_of(stack, body) == CERT.GOOD
+
+
+def test_a_server_that_hears_nothing_reads_the_row(cluster):
+    """Its session stands still, so no notification comes: within a second it stops believing what it remembers."""
+    with Stack(cluster) as stack, client.admin(stack) as boss:
+        body = boss.issue("ocsp-deaf").json()
+        assert ocsp.status_of(stack, body) == CERT.GOOD
+        session, = stack.query("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 1784 AND granted"
+                               " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")[0]
+        os.kill(session, signal.SIGSTOP)
+        try:
+            revoke(boss, body)
+            done = time.monotonic()
+            wait_until(lambda: ocsp.status_of(stack, body) == CERT.REVOKED, "the row", 5)
+            assert time.monotonic() - done < 3  # a loose bound: the design says one second
+        finally:
+            os.kill(session, signal.SIGCONT)
+        assert ocsp.status_of(stack, body) == CERT.REVOKED
+
+
+def test_a_responder_is_renewed_before_it_ends(cluster):
+    short = {"ocsp": {"validity": {"default": "8s", "max": "8s", "backdate": "0s"},
+                      "renewal": {"before": "2s", "overlap": "1s"}}}
+    with Stack(cluster, profiles=short) as stack, client.admin(stack) as boss:
+        body = boss.issue("ocsp-short").json()
+        first = ocsp.ask(stack, body)
+        ends = first.certificates[0].not_valid_after
+        assert first.next_update == ends  # sooner than ocsp_validity
+
+        def renewed():
+            return ocsp.ask(stack, body, nonce=b"n").certificates[0] != first.certificates[0]
+        wait_until(renewed, "another certificate", 10, pause_s=0.2)
+        assert datetime.datetime.utcnow() < ends
+        second = ocsp.ask(stack, body, nonce=b"n").certificates[0]
+        assert second.public_key().public_numbers() != first.certificates[0].public_key().public_numbers()
