@@ -71,20 +71,27 @@ void ca_crl_reader_free(struct ca_crl_reader *reader); /* NULL is welcome */
 OWNER(ca_crl_reader, ca_crl_reader_free)
 
 /*
- * Invariant 6, while a list is made: every entry of the list before is in the next one too, but for those
- * whose serial's month of expiry had ended before the thisUpdate of the list before, and, where holds may
- * be lifted without a word (a full list or a shard; a delta says so), those on hold or removed from it.
- * Both lists are in the order of serials. Borrows the pile of the list before. ERR_CONFLICT
- * crl_lost_entry names the serial.
+ * Invariant 6, while a list is made: what the list before has and the next one has not, though it has not
+ * expired (the month of a serial was not over at the thisUpdate of the list before), is lost. Both are in the
+ * order of serials.
  */
+enum ca_crl_gate_kind {
+	/* For a full list or a shard: holds (and what a delta removed) may end without a word. */
+	GATE_WHOLE = 1,
+	/* For a delta, of the delta before from the same base: nothing ends, but holds become removeFromCRL. */
+	GATE_DELTA,
+	/* For a delta, of a full list: what it says removeFromCRL of was on hold there, or not there at all. */
+	GATE_REMOVED,
+};
 struct ca_crl_gate;
 typedef struct ca_crl_gate ca_crl_gate;
+/* Borrows the pile of the list before. */
 MUST_USE enum status ca_crl_gate_new(struct ca_crl_gate **out, const struct pile *previous,
-	bool holds_lift, struct err *err);
-/* The next list has this entry. */
-MUST_USE enum status ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial,
+	enum ca_crl_gate_kind kind, struct err *err);
+/* The next list has this entry. ERR_CONFLICT crl_lost_entry names the serial that is lost. */
+MUST_USE enum status ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial, int reason,
 	struct err *err);
-/* The next list has no more. */
+/* The next list has no more; the same failure. */
 MUST_USE enum status ca_crl_gate_end(struct ca_crl_gate *gate, struct err *err);
 void ca_crl_gate_free(struct ca_crl_gate *gate); /* NULL is welcome */
 OWNER(ca_crl_gate, ca_crl_gate_free)

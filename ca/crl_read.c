@@ -296,7 +296,7 @@ ca_crl_reader_next(struct ca_crl_reader *reader, struct ca_crl_entry *out, bool 
 
 struct ca_crl_gate {
 	struct ca_crl_reader *previous;
-	bool holds_lift;
+	enum ca_crl_gate_kind kind;
 	bool more;           /* there is an entry of the list before that no later one has passed */
 	struct serial serial;
 	int reason;
@@ -318,14 +318,14 @@ next_before(struct ca_crl_gate *gate, struct err *err)
 }
 
 enum status
-ca_crl_gate_new(struct ca_crl_gate **out, const struct pile *previous, bool holds_lift,
-	struct err *err)
+ca_crl_gate_new(struct ca_crl_gate **out, const struct pile *previous,
+	enum ca_crl_gate_kind kind, struct err *err)
 {
 	own(ca_crl_gate) gate = mem_zalloc(sizeof(*gate));
 
 	if (gate == NULL)
 		return err_memory(err);
-	gate->holds_lift = holds_lift;
+	gate->kind = kind;
 	TRY(ca_crl_reader_new(&gate->previous, previous, err));
 	TRY(next_before(gate, err));
 	*out = give(gate);
@@ -352,15 +352,13 @@ has_expired(const struct serial *serial, int64_t time_s)
 	return civil_to_s(begin) <= time_s;
 }
 
-/* The entry of the list before is not in the next one: may it be? */
 static enum status
-check_missing(const struct ca_crl_gate *gate, struct err *err)
+lost(const struct ca_crl_gate *gate, struct err *err)
 {
 	const struct ca_crl_info *before = ca_crl_reader_info(gate->previous);
-	bool lifted = gate->reason == 6 || gate->reason == CRL_REASON_REMOVED;
 	char text[SERIAL_TEXT_BYTES];
 
-	if ((lifted && gate->holds_lift) || has_expired(&gate->serial, before->this_update_s))
+	if (has_expired(&gate->serial, before->this_update_s))
 		return OK;
 	serial_format(text, &gate->serial);
 	return err_set(err, ERR_CONFLICT, "crl_lost_entry",
@@ -368,8 +366,24 @@ check_missing(const struct ca_crl_gate *gate, struct err *err)
 		before->delta ? "delta" : "list", before->number);
 }
 
+/* 5.3.1: certificateHold, or what was on hold before. All else is final. */
+static bool
+is_final(int reason)
+{
+	return reason != 6 && reason != CRL_REASON_REMOVED;
+}
+
+/* The entry of the list before is not in the next one: may it be? */
+static enum status
+check_missing(const struct ca_crl_gate *gate, struct err *err)
+{
+	if (gate->kind == GATE_REMOVED || (gate->kind == GATE_WHOLE && !is_final(gate->reason)))
+		return OK;
+	return lost(gate, err);
+}
+
 enum status
-ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial, struct err *err)
+ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial, int reason, struct err *err)
 {
 	while (gate->more) { /* each turn takes an entry, but the last */
 		int order = memcmp(gate->serial.octets, serial->octets, SERIAL_BYTES);
@@ -378,6 +392,8 @@ ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial, struct e
 			break;
 		if (order < 0)
 			TRY(check_missing(gate, err));
+		else if (reason == CRL_REASON_REMOVED && is_final(gate->reason))
+			TRY(lost(gate, err));
 		TRY(next_before(gate, err));
 		if (order == 0)
 			break;
@@ -388,7 +404,7 @@ ca_crl_gate_pass(struct ca_crl_gate *gate, const struct serial *serial, struct e
 enum status
 ca_crl_gate_end(struct ca_crl_gate *gate, struct err *err)
 {
-	while (gate->more) { /* each turn takes an entry */
+	while (gate->more && gate->kind != GATE_REMOVED) { /* each turn takes an entry */
 		TRY(check_missing(gate, err));
 		TRY(next_before(gate, err));
 	}

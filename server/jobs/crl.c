@@ -17,8 +17,14 @@
 #include "server/protocol/crl_store.h"
 #include "server/signer/link.h"
 
-/* A full list must keep what its own last one and the last delta had. */
+/* A full list keeps what its own last one and the last delta had; a delta has one for what it removes. */
 #define GATES_MAX 2
+
+/* The last list of a scope; held while the next one is compared with it. */
+struct last {
+	struct db_crl about; /* number 0: none */
+	struct crl_list *list;
+};
 
 /* One list on its way. */
 struct making {
@@ -28,6 +34,7 @@ struct making {
 	struct ca_crl *crl;
 	struct ca_crl_gate *gates[GATES_MAX];
 	size_t gate_count;
+	const struct last *full; /* of a delta that has removed nothing yet: what it may remove from */
 	struct pile list;
 };
 
@@ -51,12 +58,6 @@ makings_free(struct makings *makings)
 }
 OWNER_STRUCT(makings, makings_free)
 
-/* The last list of a scope; held while the next one is compared with it. */
-struct last {
-	struct db_crl about; /* number 0: none */
-	struct crl_list *list;
-};
-
 /* What is made in one go: a shard, a delta, or a full list and its delta. */
 struct build {
 	struct app *app;
@@ -68,6 +69,7 @@ struct build {
 	struct db_crl_base oldest, newest;
 	struct last last, last_delta; /* last: of the shard or the full list */
 	bool full;                    /* with a delta */
+	bool rebase;                  /* … that goes on from it and no other */
 	bool base_alone, base_moves;  /* the full list becomes a base of deltas; the only one */
 };
 
@@ -81,13 +83,30 @@ OWNER_STRUCT(build, build_free)
 
 /* ---- entries ---- */
 
+/* Invariant 6: a list that lost an entry of the one before is not published. */
+static enum status
+add_gate(struct making *making, const struct last *last, enum ca_crl_gate_kind kind, struct err *err)
+{
+	if (last->about.number == 0)
+		return OK;
+	TRY(ca_crl_gate_new(&making->gates[making->gate_count], crl_list_pile(last->list), kind,
+		err));
+	making->gate_count++;
+	return OK;
+}
+
 static enum status
 add_entry(void *arg, const struct db_crl_entry *entry, struct err *err)
 {
 	struct making *making = arg;
 
+	/* Only then, for the full list may be long. */
+	if (entry->reason == CRL_ENTRY_REMOVED && making->full != NULL) {
+		TRY(add_gate(making, making->full, GATE_REMOVED, err));
+		making->full = NULL;
+	}
 	for (size_t i = 0; i < making->gate_count; i++)
-		TRY(ca_crl_gate_pass(making->gates[i], &entry->serial, err));
+		TRY(ca_crl_gate_pass(making->gates[i], &entry->serial, entry->reason, err));
 	return ca_crl_add(making->crl, &entry->serial, entry->revoked_at_s, entry->reason, err);
 }
 
@@ -107,29 +126,19 @@ keep_after_s(const struct build *build)
 	return civil_to_s(month) - 1;
 }
 
-/* Invariant 6: a list that lost an entry of the one before is not published. */
-static enum status
-add_gate(struct making *making, const struct last *last, bool holds_lift, struct err *err)
-{
-	if (last->about.number == 0)
-		return OK;
-	TRY(ca_crl_gate_new(&making->gates[making->gate_count], crl_list_pile(last->list),
-		holds_lift, err));
-	making->gate_count++;
-	return OK;
-}
-
 static enum status
 add_gates(const struct build *build, struct making *making, struct err *err)
 {
 	if (making->about.scope != CRL_SCOPE_DELTA)
-		TRY(add_gate(making, &build->last, true, err));
+		TRY(add_gate(making, &build->last, GATE_WHOLE, err));
 	if (making->about.scope == CRL_SCOPE_FULL)
-		TRY(add_gate(making, &build->last_delta, true, err));
+		TRY(add_gate(making, &build->last_delta, GATE_WHOLE, err));
 	/* From the same base a delta never says less than the one before. */
 	if (making->about.scope == CRL_SCOPE_DELTA &&
 		build->last_delta.about.base == making->about.base)
-		TRY(add_gate(making, &build->last_delta, false, err));
+		TRY(add_gate(making, &build->last_delta, GATE_DELTA, err));
+	if (making->about.scope == CRL_SCOPE_DELTA)
+		making->full = &build->last;
 	return OK;
 }
 
@@ -351,7 +360,7 @@ choose_base(struct build *build)
 
 	if (!build->full)
 		return build->oldest;
-	build->base_alone = build->oldest.number == 0 ||
+	build->base_alone = build->rebase || build->oldest.number == 0 ||
 	                    (!is_small(build->app, build->last.about.length_bytes) &&
 				    is_grown(build->last_delta.about.entries,
 					    build->last.about.entries));
@@ -452,19 +461,37 @@ settle(struct app *app, const struct app_ca *ca, int16_t scope, enum status stat
 	return OK;
 }
 
+/* *lost: it was refused, for it would have lost an entry. */
 static enum status
-run_one(struct app *app, const struct app_ca *ca, int16_t scope, size_t *published, struct err *err)
+run_one(struct app *app, const struct app_ca *ca, int16_t scope, bool rebase, bool *lost,
+	size_t *published, struct err *err)
 {
 	own_struct(build) build = { .app = app, .ca = ca, .now_s = clock_wall_s(app->clock),
-		.full = scope == CRL_SCOPE_FULL };
+		.full = scope == CRL_SCOPE_FULL, .rebase = rebase };
 	size_t made = 0;
-	struct err one;
+	struct err one = { .status = OK };
 	enum status status = scope <= CRL_SCOPE_FULL ? make_delta(&build, &made, &one)
 	                                             : make_shard(&build, scope, &made, &one);
 
 	TRY(settle(app, ca, scope, status, made, &one, err));
 	*published += status == OK ? made : 0;
+	*lost = status != OK && strcmp(one.code, "crl_lost_entry") == 0;
 	return OK;
+}
+
+/*
+ * A full list; where its delta would lose what the delta before had, the full list alone says all, and
+ * no list before it goes with a delta any more.
+ */
+static enum status
+run_full(struct app *app, const struct app_ca *ca, bool rebase, size_t *published, struct err *err)
+{
+	bool lost;
+
+	TRY(run_one(app, ca, CRL_SCOPE_FULL, rebase, &lost, published, err));
+	return lost && !rebase
+	               ? run_one(app, ca, CRL_SCOPE_FULL, true, &lost, published, err)
+	               : OK;
 }
 
 /* What is due of the scopes below the shards. */
@@ -516,6 +543,7 @@ run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *
 {
 	struct db_crl_scope due[CRL_SCOPES];
 	struct whole whole;
+	bool rebase = false, lost;
 	size_t count;
 	int64_t due_s = clock_wall_s(app->clock) + app->config.crl_validity_s -
 		app->config.crl_refresh_s;
@@ -523,14 +551,14 @@ run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *
 	TRY(read_due(app, ca, due_s, due, &count, err));
 	whole = judge_whole(app, ca, due, count, due_s);
 	if (whole.full && whole.small)
-		TRY(run_one(app, ca, CRL_SCOPE_FULL, published, err));
+		TRY(run_full(app, ca, false, published, err));
 	else if (whole.delta)
-		TRY(run_one(app, ca, CRL_SCOPE_DELTA, published, err));
+		TRY(run_one(app, ca, CRL_SCOPE_DELTA, false, &rebase, published, err));
 	for (size_t i = 0; i < count && !app->stopping; i++)
 		if (due[i].scope > CRL_SCOPE_FULL)
-			TRY(run_one(app, ca, due[i].scope, published, err));
-	if (whole.full && !whole.small && !app->stopping)
-		TRY(run_one(app, ca, CRL_SCOPE_FULL, published, err));
+			TRY(run_one(app, ca, due[i].scope, false, &lost, published, err));
+	if ((rebase || (whole.full && !whole.small)) && !app->stopping)
+		TRY(run_full(app, ca, rebase, published, err));
 	return OK;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ca/crl.h"
 #include "ca/digest.h"
@@ -169,7 +170,19 @@ crl_store_read(const char *data_dir,
 			read_ca(data_dir, found->d_name, each, arg);
 }
 
-/* What was being made and is not (any more), and with lists also those. */
+/* What is this old is not being made any more, not even by a server that we take over from. */
+#define ABANDONED_S 3600
+
+static bool
+is_abandoned(const char *path, const char *name)
+{
+	struct stat found;
+
+	return strncmp(name, PILE_PREFIX, strlen(PILE_PREFIX)) == 0 && lstat(path, &found) == 0 &&
+	       found.st_mtime < clock_wall_s(&CLOCK_SYSTEM) - ABANDONED_S;
+}
+
+/* What was being made, and with lists also those. */
 static void
 delete_files(const char *path, bool lists)
 {
@@ -180,9 +193,9 @@ delete_files(const char *path, bool lists)
 	struct err err;
 
 	while (dir != NULL && (found = readdir(dir)) != NULL)
-		if ((strncmp(found->d_name, PILE_PREFIX, strlen(PILE_PREFIX)) == 0 ||
-			    (lists && scope_of(&scope, found->d_name))) &&
-			file_path(file, path, found->d_name, "", &err) == OK)
+		if (file_path(file, path, found->d_name, "", &err) == OK &&
+			(is_abandoned(file, found->d_name) ||
+				(lists && scope_of(&scope, found->d_name))))
 			(void)unlink(file);
 }
 

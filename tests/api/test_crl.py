@@ -186,7 +186,9 @@ def test_openssl_and_certtool_follow_the_delta(large, tmp_path):
         said = run("openssl", "crl", "-inform", "DER", "-in", tmp_path / f"{name}.der", "-out", tmp_path / f"{name}.pem",
                    "-CAfile", tmp_path / "chain.crt")
         assert "verify OK" in said
-        assert "error" not in run("certtool", "--crl-info", "--inder", "--infile", tmp_path / f"{name}.der").lower()
+        if name != "full":  # certtool takes time in the square of the entries; tests/unit/ca shows it a full list
+            assert "error" not in run("certtool", "--crl-info", "--inder", "--infile",
+                                      tmp_path / f"{name}.der").lower()
     text = run("openssl", "crl", "-inform", "DER", "-in", tmp_path / "delta.der", "-noout", "-text")
     assert "X509v3 Delta CRL Indicator: critical" in text and "Remove From CRL" in text
     (tmp_path / "both.pem").write_text((tmp_path / "full.pem").read_text() + (tmp_path / "delta.pem").read_text())
@@ -228,7 +230,7 @@ def test_a_large_list_is_the_same_in_pieces_in_its_file_and_as_served(large):
 def test_who_is_reading_a_list_gets_all_of_it_though_it_is_replaced(large):
     before = get(large, ".crl").content
     with socket.create_connection(("127.0.0.1", large.ports["http"]), timeout=10) as slow:
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # a segment of loopback must fit
         slow.sendall(f"GET /crl/{ca_of(large)}.crl HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         got = slow.recv(1000)
         renew(large)
@@ -241,23 +243,43 @@ def test_who_is_reading_a_list_gets_all_of_it_though_it_is_replaced(large):
 
 
 def test_invariant_6_a_delta_that_lost_an_entry_raises_the_alarm(large):
+    renew(large)
+    was = number(full(large))
     with client.admin(large) as boss:
         lost, other = boss.issue("alarm-1").json(), boss.issue("alarm-2").json()
         revoke(boss, lost)
         wait_until(lambda: reason(delta(large), lost), "the delta", 5)
-        was = number(delta(large))
         execute(large, "DELETE FROM jitrca.crl_change WHERE serial = %s", bytes.fromhex(lost["serial"]))
         revoke(boss, other)
-        wait_until(lambda: boss.get("/v1/events", params={"kind": "crl_refused"}).json()["events"], "the event", 10)
-        event = boss.get("/v1/events", params={"kind": "crl_refused"}).json()["events"][0]
-        assert event["severity"] == "critical" and event["detail"]["code"] == "crl_lost_entry"
-        assert event["detail"]["scope"] == -2
-        assert number(delta(large)) == was
-        # Refused with every round, told once.
-        wait_until(lambda: len([e for e in large.events() if e.get("code") == "crl_lost_entry"]) > 2, "more rounds", 10)
-        assert len(boss.get("/v1/events", params={"kind": "crl_refused"}).json()["events"]) == 1
-        # The full list has it all, and deltas go on from there.
-        renew(large)
+        alarms = wait_until(lambda: boss.get("/v1/events", params={"kind": "crl_refused"}).json()["events"],
+                            "the event", 10)
+        assert len(alarms) == 1 and alarms[0]["severity"] == "critical"
+        assert alarms[0]["detail"] == {"ca": ca_of(large), "code": "crl_lost_entry", "scope": -2}
+        # The full list has it all; deltas go on from there, and no older list takes one that does not say it.
+        wait_until(lambda: number(full(large)) > was, "a full list")
+        assert reason(full(large), lost) and reason(full(large), other)
+        assert base(delta(large)) == number(full(large))
+
+
+def test_invariant_6_a_full_list_that_lost_an_entry_of_the_delta_waits(large):
+    with client.admin(large) as boss:
+        lost, other = boss.issue("alarm-3").json(), boss.issue("alarm-4").json()
+        revoke(boss, lost)
+        wait_until(lambda: reason(delta(large), lost), "the delta", 5)
+        was, before = number(full(large)), large.query("SELECT * FROM jitrca.revocation WHERE serial = %s",
+                                                       bytes.fromhex(lost["serial"]))[0]
+        execute(large, "DELETE FROM jitrca.revocation WHERE serial = %s", bytes.fromhex(lost["serial"]))
+        execute(large, "UPDATE jitrca.crl_scope SET next_update = now() WHERE scope = -1")
+        wait_until(lambda: [e for e in boss.get("/v1/events", params={"kind": "crl_refused"}).json()["events"]
+                            if e["detail"]["scope"] == -1], "the event", 10)
+        # A delta would say that it is revoked no more, which only a hold may become.
+        told = len([e for e in large.events() if e.get("code") == "crl_lost_entry"])
+        revoke(boss, other)
+        wait_until(lambda: len([e for e in large.events() if e.get("code") == "crl_lost_entry"]) > told + 2, "rounds", 10)
+        assert number(full(large)) == was and reason(delta(large), lost) == "keyCompromise"
+        execute(large, "INSERT INTO jitrca.revocation (issuer_id, serial, reason, revoked_at, not_after)"
+                " VALUES (%s, %s, %s, %s, %s)", *before)
+        wait_until(lambda: number(full(large)) > was, "the full list")
         assert reason(full(large), lost) and reason(full(large), other)
 
 

@@ -58,13 +58,13 @@ read_all(struct view der)
 		assert(strcmp(err.code, "crl_malformed") == 0);
 		return;
 	}
-	ours = ca_crl_gate_new(&gate, &pile, false, &err) == OK;
+	ours = ca_crl_gate_new(&gate, &pile, GATE_DELTA, &err) == OK;
 	while (more && ca_crl_reader_next(reader, &entry, &more, &err) == OK) {
 		assert(!more || entry.serial.len > 0);
 		if (!more || !ours || entry.serial.len != SERIAL_BYTES)
 			continue;
 		memcpy(serial.octets, entry.serial.data, SERIAL_BYTES);
-		ours = ca_crl_gate_pass(gate, &serial, &err) == OK;
+		ours = ca_crl_gate_pass(gate, &serial, entry.reason, &err) == OK;
 	}
 }
 

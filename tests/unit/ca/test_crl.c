@@ -100,7 +100,7 @@ read_about(struct view der, struct ca_crl_info *out, struct err *err)
 
 /* Whether after keeps what before has. */
 static enum status
-keeps(struct view before, struct view after, bool holds_lift, struct err *err)
+keeps(struct view before, struct view after, enum ca_crl_gate_kind kind, struct err *err)
 {
 	own_struct(pile) before_pile = { .fd = -1 };
 	own_struct(pile) after_pile = { .fd = -1 };
@@ -111,7 +111,7 @@ keeps(struct view before, struct view after, bool holds_lift, struct err *err)
 
 	put_octets(&before_pile, before);
 	put_octets(&after_pile, after);
-	TRY(ca_crl_gate_new(&gate, &before_pile, holds_lift, err));
+	TRY(ca_crl_gate_new(&gate, &before_pile, kind, err));
 	TRY(ca_crl_reader_new(&reader, &after_pile, err));
 	for (;;) {
 		struct serial serial;
@@ -120,7 +120,7 @@ keeps(struct view before, struct view after, bool holds_lift, struct err *err)
 		if (!more)
 			return ca_crl_gate_end(gate, err);
 		memcpy(serial.octets, entry.serial.data, SERIAL_BYTES);
-		TRY(ca_crl_gate_pass(gate, &serial, err));
+		TRY(ca_crl_gate_pass(gate, &serial, entry.reason, err));
 	}
 }
 
@@ -698,7 +698,7 @@ a_broken_list_is_not_read(void **state)
 			ERR_ARGUMENT, "crl_malformed");
 	for (size_t i = 0; i < der.len; i++) {
 		der.data[i] ^= 0x20; /* no crash; most are refused, some only mean another thing */
-		(void)!keeps(view_of(&der), view_of(&der), true, &err);
+		(void)!keeps(view_of(&der), view_of(&der), GATE_WHOLE, &err);
 		der.data[i] ^= 0x20;
 	}
 	assert_ok(read_about(view_of(&der), &about, &err));
@@ -735,31 +735,79 @@ an_entry_must_not_be_lost(void **state)
 	assert_ok(make_list(&f, &head, NULL, 0, 1, &none, &err));
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 3, 6, &held, &err));
-	assert_ok(keeps(view_of(&before), view_of(&same), true, &err));
-	assert_ok(keeps(view_of(&none), view_of(&same), true, &err));
-	assert_refused(keeps(view_of(&before), view_of(&fewer), true, &err),
+	assert_ok(keeps(view_of(&before), view_of(&same), GATE_WHOLE, &err));
+	assert_ok(keeps(view_of(&none), view_of(&same), GATE_WHOLE, &err));
+	assert_refused(keeps(view_of(&before), view_of(&fewer), GATE_WHOLE, &err),
 		ERR_CONFLICT, "crl_lost_entry");
 	assert_non_null(strstr(err.text, "11075f")); /* names the serial */
-	assert_refused(keeps(view_of(&before), view_of(&none), true, &err),
+	assert_refused(keeps(view_of(&before), view_of(&none), GATE_WHOLE, &err),
 		ERR_CONFLICT, "crl_lost_entry");
-	assert_refused(keeps(view_of(&same), view_of(&before), true, &err),
+	assert_refused(keeps(view_of(&same), view_of(&before), GATE_WHOLE, &err),
 		ERR_CONFLICT, "crl_lost_entry");
-	assert_ok(keeps(view_of(&held), view_of(&none), true, &err)); /* a hold is lifted */
+	assert_ok(keeps(view_of(&held), view_of(&none), GATE_WHOLE, &err)); /* a hold is lifted */
 	/* … of which a delta tells. */
-	assert_refused(keeps(view_of(&held), view_of(&none), false, &err), ERR_CONFLICT,
+	assert_refused(keeps(view_of(&held), view_of(&none), GATE_DELTA, &err), ERR_CONFLICT,
 		"crl_lost_entry");
 	/* Expired before the previous list: it has been on one list since. */
 	all[0] = serial_of(7, expiry_month(NOW_S - 40 * DAY_S), 0);
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 1, 1, &old, &err));
-	assert_ok(keeps(view_of(&old), view_of(&none), true, &err));
+	assert_ok(keeps(view_of(&old), view_of(&none), GATE_WHOLE, &err));
 	bytes_free(&old);
 	all[0] = serial_of(7, expiry_month(NOW_S), 0); /* this month is not over */
 	head.number++;
 	assert_ok(make_list(&f, &head, all, 1, 1, &old, &err));
-	assert_refused(keeps(view_of(&old), view_of(&none), true, &err), ERR_CONFLICT,
+	assert_refused(keeps(view_of(&old), view_of(&none), GATE_WHOLE, &err), ERR_CONFLICT,
 		"crl_lost_entry");
 	fixture_end(&f);
+}
+
+/* A delta ends holds alone; what is revoked for good it cannot remove. */
+static void
+a_delta_removes_holds_alone(void **state)
+{
+	static const struct {
+		int before, after;
+		bool whole, delta, removed; /* which gates let it pass */
+	} CASES[] = {
+		{ 6, 8, true, true, true },
+		{ 8, 8, true, true, true },
+		{ 8, 1, true, true, true },
+		{ 6, 1, true, true, true },
+		{ 1, 1, true, true, true },
+		{ 1, 8, false, false, false },
+		{ 0, 8, false, false, false },
+		{ 1, -1, false, false, true }, /* -1: not there */
+		{ 6, -1, true, false, true },
+		{ 8, -1, true, false, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+		struct serial one = serial_of(7, next_year(), 1);
+		own_struct(bytes) before = { NULL, 0 };
+		own_struct(bytes) after = { NULL, 0 };
+		struct ca_crl_head head;
+		struct fixture f;
+		struct err err;
+
+		fixture_make(&f, KEY_EC_P256);
+		head = delta_head(&f, 2, 1);
+		assert_ok(make_list(&f, &head, &one, 1, CASES[i].before, &before, &err));
+		head.number++;
+		assert_ok(make_list(&f, &head, &one, CASES[i].after >= 0,
+			CASES[i].after >= 0 ? CASES[i].after : 0, &after, &err));
+		for (int kind = GATE_WHOLE; kind <= GATE_REMOVED; kind++) {
+			bool want = kind == GATE_WHOLE ? CASES[i].whole
+				: kind == GATE_DELTA ? CASES[i].delta : CASES[i].removed;
+			bool passes = keeps(view_of(&before), view_of(&after),
+					      (enum ca_crl_gate_kind)kind, &err) == OK;
+
+			if (passes != want)
+				fail_msg("case %zu, gate %d: %d wanted", i, kind, want);
+		}
+		fixture_end(&f);
+	}
 }
 
 /* A list that was made in a month's first second must not be the last one of its scope. */
@@ -784,7 +832,7 @@ an_entry_may_go_after_a_list_of_midnight(void **state)
 	assert_ok(make_list(&f, &head, &serial, 1, 1, &before, &err));
 	head.number++;
 	assert_ok(make_list(&f, &head, NULL, 0, 1, &none, &err));
-	assert_ok(keeps(view_of(&before), view_of(&none), true, &err));
+	assert_ok(keeps(view_of(&before), view_of(&none), GATE_WHOLE, &err));
 	fixture_end(&f);
 }
 
@@ -870,6 +918,7 @@ main(void)
 		cmocka_unit_test(the_walk_holds_the_outer_length),
 		cmocka_unit_test(a_broken_list_is_not_read),
 		cmocka_unit_test(an_entry_must_not_be_lost),
+		cmocka_unit_test(a_delta_removes_holds_alone),
 		cmocka_unit_test(an_entry_may_go_after_a_list_of_midnight),
 		cmocka_unit_test(each_allocation_may_fail),
 		cmocka_unit_test(a_large_list_is_quick),

@@ -198,6 +198,20 @@ the_real_migrations_apply_and_are_numbered(void **state)
 static void
 lists_of_an_old_database_go_on(void **state)
 {
+	static const char *const OLD[] = {
+		"INSERT INTO jitrca.issuer (ca_id, kind, subject, certificate, chain, sha256,"
+		" not_before, not_after) VALUES ('old', 'issuing', 's', '', '{}', sha256('old'),"
+		" now(), now())",
+		"INSERT INTO jitrca.crl_scope (issuer_id, scope, last_number, wanted, published,"
+		" next_update) SELECT issuer_id, n, 7, 4, 4, now() + interval '7 days'"
+		" FROM jitrca.issuer, generate_series(-1, 255) n",
+		"INSERT INTO jitrca.crl (issuer_id, scope, number, this_update, next_update, entries,"
+		" sha256, der) SELECT issuer_id, n, 7, now(), now() + interval '7 days', 1, sha256(d), d"
+		" FROM jitrca.issuer, generate_series(-1, 3) n, LATERAL (SELECT convert_to(repeat("
+		"md5(n::text), CASE n WHEN -1 THEN 20000 WHEN 0 THEN 8192 ELSE 10 END), 'UTF8') AS d) x",
+		"INSERT INTO jitrca.revocation SELECT issuer_id, decode(repeat('11', 16), 'hex'), 1, now(),"
+		" now() + interval '1 day' FROM jitrca.issuer",
+	};
 	struct db_conn *conn = NULL;
 	size_t applied, before = 0;
 
@@ -206,20 +220,8 @@ lists_of_an_old_database_go_on(void **state)
 		before++;
 	assert_ok(db_migrate(CONNINFO, DB_MIGRATIONS, before, &applied, err));
 	assert_ok(db_conn_open(&conn, CONNINFO, err));
-	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.issuer (ca_id, kind, subject, certificate,"
-		" chain, sha256, not_before, not_after) VALUES ('old', 'issuing', 's', '', '{}',"
-		" sha256('old'), now(), now())", NULL, err));
-	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.crl_scope (issuer_id, scope, last_number, wanted,"
-		" published, next_update) SELECT issuer_id, n, 7, 4, 4, now() + interval '7 days'"
-		" FROM jitrca.issuer, generate_series(-1, 255) n", NULL, err));
-	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.crl (issuer_id, scope, number, this_update,"
-		" next_update, entries, sha256, der) SELECT issuer_id, n, 7, now(), now() + interval '7 days', 1,"
-		" sha256(d), d FROM jitrca.issuer, generate_series(-1, 3) n, LATERAL (SELECT convert_to(repeat("
-		"md5(n::text), CASE n WHEN -1 THEN 20000 WHEN 0 THEN 8192 ELSE 10 END), 'UTF8') AS d) x",
-		NULL, err));
-	assert_ok(db_conn_exec(conn, "old", "INSERT INTO jitrca.revocation SELECT issuer_id,"
-		" decode(repeat('11', 16), 'hex'), 1, now(), now() + interval '1 day' FROM jitrca.issuer",
-		NULL, err));
+	for (size_t i = 0; i < COUNT_OF(OLD); i++)
+		assert_ok(db_conn_exec(conn, "old", OLD[i], NULL, err));
 	db_conn_close(conn);
 
 	assert_ok(db_migrate(CONNINFO, DB_MIGRATIONS, DB_MIGRATION_COUNT, &applied, err));
