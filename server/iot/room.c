@@ -392,7 +392,8 @@ worker_main(void *arg)
 		failing = status != OK;
 		if (found > 0 && !failing)
 			continue;
-		if (!failing && room->site_count > 0 && thread != &room->workers[0] && !all_away(room))
+		if (!failing && room->site_count > 0 && thread->least_urgent != OUTBOX_TAKES &&
+			!all_away(room))
 			wait_turn(room);
 		else if (!iot_room_wait(room, &seen, failing ? FAILURE_PAUSE_MS :
 			    room->site_count == 0 ? DISCARD_MS : all_away(room) ? PROBE_MS : POLL_MS))
@@ -447,10 +448,9 @@ iot_room_start(struct iot_room *room, struct err *err)
 
 	for (size_t i = 0; i < room->targets.count; i++)
 		TRY(start_site(&room->sites[i], room, &room->targets.at[i], err));
-	/* One of them is kept for what takes something away. */
 	for (size_t i = 0; i < workers; i++)
-		TRY(start_thread(&room->workers[i], room, i == 0 ? OUTBOX_TAKES : OUTBOX_UPKEEP,
-			worker_main, err));
+		TRY(start_thread(&room->workers[i], room,
+			i < IOT_URGENT_WORKERS ? OUTBOX_TAKES : OUTBOX_UPKEEP, worker_main, err));
 	if (room->targets.count == 0)
 		return OK;
 	TRY(iot_prereg_start(&room->prereg, room, err));

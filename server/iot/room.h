@@ -43,7 +43,9 @@ struct iot_thread {
 	int least_urgent; /* rows of a higher priority number are left to others */
 };
 
-#define IOT_WORKERS 7
+#define IOT_WORKERS 8
+/* So many of them are kept for what takes something away: others may be in the midst of a batch. */
+#define IOT_URGENT_WORKERS 2
 /* Rows that a worker leases at once: few, so that what is urgent need not wait for what was leased before. */
 #define IOT_BATCH 8
 
