@@ -40,10 +40,11 @@ enum {
 	" AND NOT EXISTS (SELECT FROM i JOIN jitrca.device_slot s ON s.device_id = i.identity)"        \
 	" ORDER BY i.identity COLLATE \"C\" RETURNING 1)"
 
-/* None is quarantined or decommissioned: most of the items' devices are not there yet. */
+/* None is quarantined or decommissioned: most of the items' devices are not there yet. Not said as the
+ * partial indexes of devices say it: one of them would be read whole for each item. */
 #define ALL_ACTIVE                                                                                 \
 	" NOT EXISTS (SELECT FROM i JOIN jitrca.device d ON d.device_id = i.identity"                  \
-	" WHERE d.status <> 'active')"
+	" WHERE d.status IS DISTINCT FROM 'active')"
 
 #define INTENT_COLUMNS                                                                             \
 	"jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, idempotency_key,"     \
@@ -68,7 +69,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		/* principal_pkey, station_pkey, device_pkey, manifest_line_pkey, manifest_pkey. A device
 		 * that has lines on several manifests has one to be chosen. The line is told of its
 		 * certificate already now, for an update is the dearest of what is done to it: as long
-		 * as there is an intent, there is no certificate. */
+		 * as there is an intent, there is no certificate. OFFSET 0: a manifest is found by its
+		 * line, never the line by all manifests of its station. */
 		.name = "admit_plain_station", .params = 12, .columns = 2, .rows = ROWS_ANY,
 		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker, i.profile FROM i) w"
 			" LEFT JOIN jitrca.principal p ON p.principal_id = w.asker"
@@ -76,13 +78,15 @@ static const struct db_statement SQL[STATEMENTS] = {
 			" WHERE p.principal_id IS NULL OR p.disabled_at IS NOT NULL"
 			" OR s.principal_id IS NULL OR NOT w.profile = ANY (s.profiles)")
 		       ", lines AS (UPDATE jitrca.manifest_line l SET used_at = now(), issuer_id = $10::int,"
-		       " serial = i.serial"
-		       " FROM i CROSS JOIN jitrca.manifest m"
+		       " serial = i.serial FROM i CROSS JOIN LATERAL (SELECT o.manifest_id"
+		       " FROM jitrca.manifest_line o WHERE o.device_id = i.identity OFFSET 0) o"
+		       " CROSS JOIN LATERAL (SELECT m.station_id, m.profile FROM jitrca.manifest m"
+		       " WHERE m.manifest_id = o.manifest_id OFFSET 0) m"
 		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
-		       " AND l.device_id = i.identity AND l.used_at IS NULL"
-		       " AND m.manifest_id = l.manifest_id AND m.station_id = i.asker"
-		       " AND m.profile = i.profile AND NOT EXISTS (SELECT FROM jitrca.manifest_line o"
-		       " WHERE o.device_id = i.identity AND o.manifest_id <> l.manifest_id)"
+		       " AND l.device_id = i.identity AND l.manifest_id = o.manifest_id"
+		       " AND l.used_at IS NULL AND m.station_id = i.asker AND m.profile = i.profile"
+		       " AND (SELECT count(*) FROM jitrca.manifest_line a"
+		       " WHERE a.device_id = i.identity) = 1"
 		       " RETURNING i.*, l.manifest_id),"
 		       " manifests AS (UPDATE jitrca.manifest m SET used = m.used + q.units"
 		       " FROM (SELECT n.manifest_id, count(*) AS units FROM lines n GROUP BY 1 ORDER BY 1) q"

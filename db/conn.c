@@ -20,6 +20,7 @@ static const char SETTINGS[] =
 	"SET enable_seqscan = off;"
 	"SET enable_hashjoin = off;"
 	"SET enable_mergejoin = off;"
+	"SET enable_material = off;"
 	"SET jit = off;"
 	"SET timezone = 'UTC';"
 	"SET lock_timeout = '10s';"

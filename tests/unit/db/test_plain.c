@@ -180,6 +180,51 @@ a_batch_that_the_manifest_does_not_allow_whole_is_judged_one_by_one(void **state
 	nothing_left(&items[2]);
 }
 
+static int64_t
+index_rows_read(void)
+{
+	return strtoll(sql("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = 'jitrca'"),
+		NULL, 10);
+}
+
+/* Each item costs a few look-ups, however many manifests a station has and however many devices are gone. */
+static void
+a_batch_reads_no_more_than_its_own_rows(void **state)
+{
+	enum { BATCH = 50 };
+	struct db_admit_item items[BATCH];
+	char names[BATCH][16];
+	struct db_pool *pool = world_pool;
+	int64_t before;
+
+	(void)state;
+	sql("INSERT INTO jitrca.device (device_id, status) SELECT 'gone-' || n, 'decommissioned'"
+	    " FROM generate_series(1, 3000) n");
+	sql("INSERT INTO jitrca.manifest (manifest_id, station_id, profile, quantity, not_before, not_after,"
+	    " created_by) SELECT 'many-' || n, 'st', 'device', 1000, now() - interval '1 hour',"
+	    " now() + interval '1 hour', 'x' FROM generate_series(1, 1000) n");
+	sql("INSERT INTO jitrca.manifest_line (device_id, manifest_id)"
+	    " SELECT 'many-' || n, 'many-' || (n %% 1000 + 1) FROM generate_series(1, 5000) n");
+	for (size_t i = 0; i < BATCH; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "many-%zu", i + 1);
+		items[i] = with_key(ask_station("st", names[i]), names[i], 1);
+	}
+	before = index_rows_read();
+	MUST(db_pool_new(&world_pool, world_url, 1, err)); /* what it counted is told when it ends */
+	admit(items, BATCH);
+	for (size_t i = 0; i < BATCH; i++)
+		assert_int_equal(items[i].admission, ADMISSION_ADMITTED);
+	record(items, BATCH);
+	db_pool_free(world_pool);
+	world_pool = pool;
+	for (int tries = 0; tries < 500 && index_rows_read() == before; tries++)
+		(void)usleep(10000);
+	print_message("%.1f rows of indexes an item\n",
+		(double)(index_rows_read() - before) / BATCH);
+	assert_true(index_rows_read() > before);
+	assert_true(index_rows_read() - before < BATCH * 40);
+}
+
 int
 main(void)
 {
@@ -188,6 +233,7 @@ main(void)
 		cmocka_unit_test(what_is_to_be_decided_is_left_to_the_long_way),
 		cmocka_unit_test(another_head_is_not_followed),
 		cmocka_unit_test(a_batch_that_the_manifest_does_not_allow_whole_is_judged_one_by_one),
+		cmocka_unit_test(a_batch_reads_no_more_than_its_own_rows),
 	};
 
 	return cmocka_run_group_tests(tests, lane_setup, world_teardown);
