@@ -390,7 +390,14 @@ enum status
 request_reply_fd(struct request *request, unsigned status, const char *content_type, int fd,
 	uint64_t size, struct err *err)
 {
-	struct MHD_Response *response = MHD_create_response_from_fd64(size, fd);
+	return request_reply_part(request, status, content_type, fd, 0, size, err);
+}
+
+enum status
+request_reply_part(struct request *request, unsigned status, const char *content_type, int fd,
+	uint64_t offset, uint64_t size, struct err *err)
+{
+	struct MHD_Response *response = MHD_create_response_from_fd_at_offset64(size, fd, offset);
 
 	if (response == NULL)
 		close(fd);

@@ -87,6 +87,9 @@ MUST_USE enum status request_reply_shared(struct request *request, unsigned stat
 /* Sends what is in fd from offset 0, size bytes; fd is taken. For exports: spool, then send. */
 MUST_USE enum status request_reply_fd(struct request *request, unsigned status,
 	const char *content_type, int fd, uint64_t size, struct err *err);
+/* The same of size bytes from offset on: a part of a file. */
+MUST_USE enum status request_reply_part(struct request *request, unsigned status,
+	const char *content_type, int fd, uint64_t offset, uint64_t size, struct err *err);
 /* Adds a header to the answer; both are copied. */
 MUST_USE enum status request_reply_header(struct request *request, const char *name, const char *value,
 	struct err *err);

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -364,13 +365,80 @@ no_list(const struct app *app, const char *ca_id, struct err *err)
 		"no CRL of this CA is published");
 }
 
+/* A part of a list that is asked for; len 0: all of it. */
+struct part {
+	uint64_t at, len;
+};
+
+/* Up to 18 digits; false: none, or more. */
+static bool
+read_digits(const char **text, uint64_t *out)
+{
+	size_t count = strspn(*text, "0123456789");
+
+	*out = 0;
+	if (count < 1 || count > 18)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		*out = *out * 10 + (uint64_t)((*text)[i] - '0');
+	*text += count;
+	return true;
+}
+
+/*
+ * RFC 9110 14.2: one range of octets, for who goes on with a download that broke. All else (several
+ * ranges, what is past the end, another list by If-Range) gets the whole list, as the RFC allows.
+ */
+static struct part
+read_range(const struct request *request, const char *etag, uint64_t len)
+{
+	const struct part all = { 0, 0 };
+	const char *text = request_header(request, "Range");
+	const char *if_range = request_header(request, "If-Range");
+	uint64_t first, last = len - 1;
+
+	if (text == NULL || strncmp(text, "bytes=", 6) != 0 ||
+		(if_range != NULL && strcmp(if_range, etag) != 0))
+		return all;
+	text += 6;
+	if (*text == '-') { /* the last so many */
+		text++;
+		if (!read_digits(&text, &first) || *text != '\0' || first == 0 || first > len)
+			return all;
+		return (struct part){ len - first, first };
+	}
+	if (!read_digits(&text, &first) || *text++ != '-' ||
+		(*text != '\0' && !read_digits(&text, &last)) || *text != '\0' || first >= len ||
+		last < first)
+		return all;
+	if (last >= len)
+		last = len - 1;
+	return (struct part){ first, last - first + 1 };
+}
+
+static enum status
+reply_part(struct request *request, struct part part, uint64_t len, int fd, struct err *err)
+{
+	char range[80];
+
+	(void)snprintf(range, sizeof(range), "bytes %llu-%llu/%llu", (unsigned long long)part.at,
+		(unsigned long long)(part.at + part.len - 1), (unsigned long long)len);
+	if (request_reply_header(request, "Content-Range", range, err) != OK) {
+		(void)close(fd);
+		return err->status;
+	}
+	return request_reply_part(request, 206, "application/pkix-crl", fd, part.at, part.len, err);
+}
+
 /* Takes list. Each answer has a descriptor of its own, which libmicrohttpd closes. */
 static enum status
-reply(struct request *request, unsigned status, struct crl_list *list, struct err *err)
+reply(struct request *request, unsigned status, struct crl_list *list, const char *etag,
+	struct err *err)
 {
 	own(crl_list) held = list;
 	uint64_t len = pile_len(&held->pile);
 	int fd = held->pile.fd;
+	struct part part;
 
 	if (fd < 0) {
 		struct view all = buf_view(&held->pile.buf);
@@ -378,9 +446,13 @@ reply(struct request *request, unsigned status, struct crl_list *list, struct er
 		return request_reply_shared(request, status, "application/pkix-crl", all, list_drop,
 			give(held), err);
 	}
+	TRY(request_reply_header(request, "Accept-Ranges", "bytes", err));
+	part = read_range(request, etag, len);
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, ERR_UNAVAILABLE, "file_descriptors", "no file can be opened");
+	if (status == 200 && part.len > 0)
+		return reply_part(request, part, len, fd, err);
 	return request_reply_fd(request, status, "application/pkix-crl", fd, len, err);
 }
 
@@ -404,8 +476,8 @@ serve(struct app *app, struct request *request, int16_t scope, struct err *err)
 	TRY(request_reply_header(request, "Cache-Control", answer.cache_control, err));
 	/* RFC 9110 8.6: the Content-Length of a 304 is that of the list, which is not sent with it. */
 	if (caching_not_modified(request, answer.etag, answer.last_modified))
-		return reply(request, 304, give(list), err);
-	return reply(request, 200, give(list), err);
+		return reply(request, 304, give(list), answer.etag, err);
+	return reply(request, 200, give(list), answer.etag, err);
 }
 
 static enum status

@@ -218,6 +218,22 @@ def test_a_large_list_is_the_same_in_pieces_in_its_file_and_as_served(large):
     assert head.status_code == 200 and head.headers["Content-Length"] == str(len(answer.content))
     same = requests.get(url, headers={"If-None-Match": answer.headers["ETag"]}, timeout=5)
     assert same.status_code == 304 and same.content == b""
+    # A download that broke goes on.
+    size, etag = len(answer.content), answer.headers["ETag"]
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    for asked, first, end in (("0-0", 0, 1), ("1000-", 1000, size), ("-17", size - 17, size), (f"5-{size + 9}", 5, size),
+                              (f"{size - 1}-{size}", size - 1, size)):
+        part = requests.get(url, headers={"Range": f"bytes={asked}", "If-Range": etag}, timeout=5)
+        assert part.status_code == 206 and part.content == answer.content[first:end], asked
+        assert part.headers["Content-Range"] == f"bytes {first}-{end - 1}/{size}"
+        assert part.headers["Content-Length"] == str(end - first)
+    for headers in ({"Range": "bytes=1-2,4-5"}, {"Range": f"bytes={size}-"}, {"Range": "bytes=2-1"}, {"Range": "bytes=-0"},
+                    {"Range": "bytes=x"}, {"Range": "lines=1-2"}, {"Range": "bytes=1-1x"}, {"Range": "bytes=" + "9" * 30 + "-"},
+                    {"Range": "bytes=1-2", "If-Range": '"another"'}):
+        whole = requests.get(url, headers=headers, timeout=5)
+        assert whole.status_code == 200 and whole.content == answer.content, headers
+    again = requests.get(url, headers={"Range": "bytes=1-2", "If-None-Match": etag}, timeout=5)
+    assert again.status_code == 304
     # A server without the file has it from the database.
     large.stop()
     path.write_bytes(b"\x30\x03spoilt")
