@@ -95,16 +95,28 @@ civil_to_s(struct civil civil)
 		(int64_t)civil.hour * 3600 + (int64_t)civil.minute * 60 + (int64_t)civil.second;
 }
 
+static char *
+put_number(char *at, unsigned number, unsigned places)
+{
+	for (unsigned i = places; i > 0; i--, number /= 10)
+		at[i - 1] = (char)('0' + number % 10);
+	return at + places;
+}
+
+/* Written by hand, for an answer has four of them. Years of four digits are all that a certificate has. */
 void
 time_format(char out[TIME_TEXT_BYTES], int64_t wall_s)
 {
 	struct civil c = civil_from_s(wall_s);
-	char text[64];
+	const unsigned fields[] = { c.month, c.day, c.hour, c.minute, c.second };
+	char *at = put_number(out, (unsigned)(c.year % 10000), 4);
 
-	(void)snprintf(text, sizeof(text), "%04lld-%02u-%02uT%02u:%02u:%02uZ", (long long)c.year,
-		c.month, c.day, c.hour, c.minute, c.second);
-	memcpy(out, text, TIME_TEXT_BYTES - 1);
-	out[TIME_TEXT_BYTES - 1] = '\0';
+	for (size_t i = 0; i < COUNT_OF(fields); i++) {
+		*at++ = "--T::"[i];
+		at = put_number(at, fields[i], 2);
+	}
+	*at++ = 'Z';
+	*at = '\0';
 }
 
 static bool
