@@ -206,10 +206,6 @@ $(BUILD)/tests/bench/ca_issue: $(BUILD)/tests/bench/ca_issue.o $(UNIT_LIBS_serve
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs $(PACKAGES)) -lpthread
 
-$(BUILD)/tests/bench/ca_csr: $(BUILD)/tests/bench/ca_csr.o $(UNIT_LIBS_ca)
-	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
-
 $(BUILD)/tests/bench/ca_ocsp: $(BUILD)/tests/bench/ca_ocsp.o $(UNIT_LIBS_ca)
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $$(pkg-config --libs libcrypto libsodium) -lpthread
@@ -220,10 +216,6 @@ bench-ca-ocsp: $(BUILD)/tests/bench/ca_ocsp ## what an OCSP answer costs beside 
 
 .PHONY: bench-programs
 bench-programs: $(BENCH_PROGRAMS)
-
-.PHONY: bench-ca
-bench-ca: $(BUILD)/tests/bench/ca_csr ## what reading a CSR costs beside the bare verification
-	$(Q)$(BUILD)/tests/bench/ca_csr
 
 $(BUILD)/tests/bench/policy: $(BUILD)/tests/bench/policy.o $(UNIT_LIBS_policy)
 	@echo "  LD $@"
