@@ -280,6 +280,9 @@ matches(const struct entry *entry, char *const *segments, size_t count)
 
 	if (entry->greedy ? entry->segment_count > count : entry->segment_count != count)
 		return false;
+	/* Most are another place from the first letter on. */
+	if (entry->segments[0].name == NULL && entry->segments[0].before[0] != segments[0][0])
+		return false;
 	for (size_t i = 0; i < entry->segment_count; i++) {
 		const struct segment *wanted = &entry->segments[i];
 

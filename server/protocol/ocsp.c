@@ -13,6 +13,8 @@
 #define REQUEST_MAX_BYTES ((size_t)64 * 1024)
 #define TYPE_REQUEST "application/ocsp-request"
 #define TYPE_RESPONSE "application/ocsp-response"
+#define MAX_AGE "max-age="
+#define CONTROL_BYTES 80 /* that, up to 20 digits, and what is behind them */
 
 /* ---- counting ---- */
 
@@ -90,15 +92,31 @@ ocsp_reply_error(struct ocsp *ocsp, struct request *request, enum ca_ocsp_error 
 	return reply_error(request, error, err);
 }
 
+/* Without printf: it is made for each answer. seconds: at most a week. */
+static void
+put_control(char out[CONTROL_BYTES], int64_t seconds)
+{
+	static const char BEHIND[] = ", public, no-transform, must-revalidate";
+	char digits[20];
+	size_t count = 0;
+	size_t at = strlen(MAX_AGE);
+
+	do
+		digits[count++] = (char)('0' + seconds % 10);
+	while ((seconds /= 10) > 0);
+	memcpy(out, MAX_AGE, at);
+	while (count > 0)
+		out[at++] = digits[--count];
+	memcpy(out + at, BEHIND, sizeof(BEHIND));
+}
+
 /* RFC 5019 6.2. What is left until nextUpdate is all that a cache may keep it for. */
 static enum status
 add_caching(struct request *request, const struct ocsp_answer *answer, int64_t now_s, struct err *err)
 {
-	char control[96];
+	char control[CONTROL_BYTES];
 
-	(void)snprintf(control, sizeof(control),
-		"max-age=%" PRId64 ", public, no-transform, must-revalidate",
-		answer->next_update_s > now_s ? answer->next_update_s - now_s - 1 : 0);
+	put_control(control, answer->next_update_s > now_s ? answer->next_update_s - now_s - 1 : 0);
 	TRY(request_reply_header(request, "ETag", answer->etag, err));
 	TRY(request_reply_header(request, "Last-Modified", answer->last_modified, err));
 	TRY(request_reply_header(request, "Expires", answer->expires, err));
