@@ -78,9 +78,9 @@ OWNER(ca_crl_reader, ca_crl_reader_free)
 enum ca_crl_gate_kind {
 	/* For a full list or a shard: holds (and what a delta removed) may end without a word. */
 	GATE_WHOLE = 1,
-	/* For a delta, of the delta before from the same base: nothing ends, but holds become removeFromCRL. */
+	/* For a delta, of the one before from the same base: holds become removeFromCRL. */
 	GATE_DELTA,
-	/* For a delta, of a full list: what it says removeFromCRL of was on hold there, or not there at all. */
+	/* For a delta, of a full list: what it removes was on hold there, or not there at all. */
 	GATE_REMOVED,
 };
 struct ca_crl_gate;

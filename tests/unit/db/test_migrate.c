@@ -194,7 +194,7 @@ the_real_migrations_apply_and_are_numbered(void **state)
 	assert_ok(db_migrate_check(CONNINFO, DB_MIGRATIONS, DB_MIGRATION_COUNT, err));
 }
 
-/* Lists of a database of before they lay in pieces: long ones, short ones, and a revocation that is on none yet. */
+/* Of before lists lay in pieces: long ones, short ones, and a revocation that is on none yet. */
 static void
 lists_of_an_old_database_go_on(void **state)
 {
