@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from harness import client, described, generate
+from harness import client, described, generate, ocsp
 from harness.client import csr_pem, new_key
 from harness.stack import SANITIZER, Stack, wait_until
 
@@ -322,6 +322,11 @@ class Sender:
             kind = rng.choice(sorted(content))
             data = {"text/csv": "\n".join(ids) + "\n", "application/json": json.dumps(ids),
                     "application/x-ndjson": "".join(f'"{i}"\n' for i in ids)}[kind].encode()
+        if "application/ocsp-request" in content:  # of a CA that nobody knows, or anything
+            kind = "application/ocsp-request"
+            foreign = ocsp.sequence(ocsp.sequence(ocsp.oid(ocsp.HASHES["sha1"])), ocsp.octets(rng.randbytes(20)),
+                                    ocsp.octets(rng.randbytes(20)), ocsp.integer(rng.getrandbits(64)))
+            data = rng.choice((ocsp.request(foreign), rng.randbytes(rng.randint(1, 90))))
         if fault in generate.BODY_FAULTS and plan.body is not None:
             schema = generate.resolved(content["application/json"]["schema"])
             broken = generate.mutate_body(fault, rng, plan.body, schema.get("required", ()))
