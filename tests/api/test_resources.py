@@ -204,6 +204,10 @@ def test_the_rest_is_as_described(stack, boss):
     Described(client.device(stack, successor_key, successor))("POST", "/v1/rotation/confirm", 200)
     for path in ("/healthz", "/readyz", "/metrics", f"/crl/{certificate['ca']}.crl", f"/crl/{certificate['ca']}/00.crl"):
         boss("GET", path, 200)
+    # A delta has a full list to go on from once something changed after it.
+    wait_until(lambda: boss.client.get(f"/crl/{certificate['ca']}/delta.crl").status_code == 200, "a delta", 10)
+    boss("GET", f"/crl/{certificate['ca']}/delta.crl", 200)
+    boss("GET", "/v1/crl-bundle?profile=device", 200)
     asked = ocsp.request_of(certificate)
     boss("POST", "/ocsp", 200, data=asked, headers={"Content-Type": "application/ocsp-request"})
     boss("POST", "/ocsp", 415, "unsupported_media_type", json={})
