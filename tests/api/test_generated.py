@@ -220,6 +220,9 @@ class World:
         for key, kind in (("device_id", "devices"), ("station", "stations"), ("manifest", "manifests")):
             if ("query", key) in parameters and rng.random() < 0.7:
                 parameters["query", key] = self.one(rng, kind)
+        if name == "GET /v1/crl-bundle" and rng.random() < 0.9:  # one of the two
+            parameters.pop(("query", "thing_group"), None)
+            parameters["query", "profile"] = rng.choice(("device", "server"))
         if ("query", "ca") in parameters:
             parameters["query", "ca"] = self.ca[0]["id"]
         parameters.pop(("query", "cursor"), None)
