@@ -62,14 +62,14 @@ catch_signals(struct iotcore *it, struct err *err)
 	return OK;
 }
 
-/* True: a signal to stop came within wait_ms. */
+/* True: a signal to stop came, before or within wait_ms. */
 static bool
 wait_stop(struct iotcore *it, int wait_ms)
 {
 	struct pollfd polled = { .fd = it->signals, .events = POLLIN };
 	struct signalfd_siginfo info;
 
-	if (poll(&polled, 1, wait_ms) > 0)
+	if (!it->stopping && poll(&polled, 1, wait_ms) > 0)
 		while (read(it->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
 			it->stopping = true;
 	return it->stopping;
