@@ -58,7 +58,7 @@ FILL = """
     INSERT INTO iotcore.topic_rule_destination (destination_id, confirmation_url, token, status, confirmation_due)
         VALUES (%(uuid)s, 'https://127.0.0.1:9/one', 'one', 'IN_PROGRESS', false) ON CONFLICT DO NOTHING;
     INSERT INTO iotcore.certificate (certificate_id, pem, status, mode, not_before, not_after)
-        SELECT repeat(x, 64), 'PEM', 'INACTIVE', 'SNI_ONLY', now(), now() FROM (VALUES ('a'), ('b')) AS v(x)
+        SELECT repeat(x, 64), %(pem)s, 'INACTIVE', 'SNI_ONLY', now(), now() FROM (VALUES ('a'), ('b')) AS v(x)
         ON CONFLICT DO NOTHING;
     INSERT INTO iotcore.ca_certificate (certificate_id, pem, der, subject, status, auto_registration, mode, not_before,
         not_after) VALUES (repeat('a', 64), 'PEM', '', '', 'INACTIVE', true, 'SNI_ONLY', now(), now())
@@ -67,7 +67,7 @@ FILL = """
 
 def fill(core):
     core.query(FILL.replace("%(document)s", f"'{DOCUMENTS[0]}'").replace("%(uuid)s", f"'{UUID}'").replace(
-        "%(rule)s", """'{"sql": "SELECT * FROM ''a''", "actions": []}'"""))
+        "%(pem)s", f"'{PEMS[1]}'").replace("%(rule)s", """'{"sql": "SELECT * FROM ''a''", "actions": []}'"""))
 
 
 # ---- values by shape -------------------------------------------------------------------------------------------
