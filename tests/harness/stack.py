@@ -1,9 +1,11 @@
 """A private PostgreSQL cluster and a running jitrca, on ports and in directories of their own."""
 import contextlib
+import itertools
 import json
 import os
 import pathlib
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -29,10 +31,16 @@ def postgres_bin():
     return found[-1].parent
 
 
+# Below those that the kernel gives to clients, each once, in an order of this process's own: what is bound a moment later
+# is not taken by then, by a client or by a test beside this one.
+PORTS = itertools.cycle(random.SystemRandom().sample(range(10240, 32768), 32768 - 10240))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition, what, deadline_s=DEADLINE_S, pause_s=0.02):
