@@ -37,17 +37,17 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
-# IoT Core's: they share nothing and wait much, so file by file on all processors. Under sanitizers they run in
-# check-full alone: most of their time is AWS's command line's and the broker's.
-APART := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
-	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py \
-	tests/fault/test_two_servers.py
+# IoT Core's: under sanitizers they run in check-full alone, for most of their time is AWS's command line's and the broker's.
+IOT_TESTS := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
+	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py
+# These share nothing and wait much, so they go file by file on all processors. The others measure, kill or crowd: one by one.
+APART := $(IOT_TESTS) $(filter-out $(IOT_TESTS),$(wildcard tests/api/test_*.py))
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
 ignoring = $(addprefix --ignore=,$(1))
-# What is run against $(1) of the folders $(2): IoT Core's side by side, then the rest one by one.
+# What is run against $(1) of the folders $(2): what goes apart side by side, then the rest.
 define pytest_both
 $(Q)$(1) $(PYTEST_APART) $(filter $(addsuffix /%,$(2)),$(APART))
-$(Q)$(1) $(PYTEST) $(2) $(call ignoring,$(APART))
+$(if $(filter-out tests/api,$(2)),$(Q)$(1) $(PYTEST) $(filter-out tests/api,$(2)) $(call ignoring,$(APART)))
 endef
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -82,8 +82,7 @@ ON_ASAN = JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/
 asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
-	$(if $(ASAN_ALL),$(call pytest_both,$(ON_ASAN),tests/api),\
-		$(Q)$(ON_ASAN) $(PYTEST) tests/api $(call ignoring,$(APART)))
+	$(Q)$(ON_ASAN) $(PYTEST_APART) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(IOT_TESTS)))
 
 .PHONY: asan-all
 asan-all: build ## the same with AWS's clients and the whole loop
