@@ -208,10 +208,11 @@ fill_admit(struct issuance *issuance)
 		const struct issuance_item *item = slot->item;
 		const struct ca_prepare_item *prepared = &round->prepare[slot->prepared];
 		struct db_admit_item *admit = &round->admit[round->admit_count];
-		enum ca_role role = item->profile->role;
+		enum ca_role role;
 
 		if (!slot->open)
-			continue;
+			continue; /* its item has ended, and is gone */
+		role = item->profile->role;
 		slot->admit = round->admit_count++;
 		*admit = (struct db_admit_item){
 			.principal_id = item->actor,
