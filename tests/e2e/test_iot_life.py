@@ -70,7 +70,8 @@ def test_the_event_does_not_wait_for_the_device_to_come_again(loop):
     issued = loop.issue("once-1")
     assert not loop.device(issued).try_connect()
     loop.wait_status(issued, "ACTIVE")
-    with loop.device(issued).connect() as device:
+    with loop.device(issued) as device:
+        wait_until(device.try_connect, "the broker to have heard of it", 2)
         assert works(device)
 
 
