@@ -252,7 +252,7 @@ def test_what_is_revoked_overtakes_what_is_let_in(cluster):
         site.deliver(*[device.event() for device in known])
         site.wait(lambda: all(site.status(device) == "ACTIVE" for device in known), "the first two")
         site.wait_drained()
-        fresh = site.issue(*[f"fresh-{n}" for n in range(30)])
+        fresh = site.issue(*[f"fresh-{n}" for n in range(90)])  # more than all workers take at once
         site.show(*fresh)
         site.deliver(*[device.event() for device in fresh])
         site.wait(lambda: len(site.updates("ACTIVE")) >= 5, "some of them")
@@ -262,7 +262,7 @@ def test_what_is_revoked_overtakes_what_is_let_in(cluster):
             assert answer.status_code == 200, answer.text
         site.wait_drained()
         order = [call.params["newStatus"] for call in site.updates()]
-        assert order.count("REVOKED") == 2 and order.count("ACTIVE") == 32, order
+        assert order.count("REVOKED") == 2 and order.count("ACTIVE") == 92, order
         last = len(order) - 1 - order[::-1].index("REVOKED")
         assert len(order) - last > 10, order  # not behind those that stood in line before
         assert {call.params["certificateId"] for call in site.updates("REVOKED")} == {device.id for device in known}

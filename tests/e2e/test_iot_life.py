@@ -260,8 +260,7 @@ def test_quarantine_and_release(loop):
     loop.wait_settled()
     assert loop.status(issued) == "ACTIVE"
     assert loop.groups("odd-1") == {"jitrca-quarantine"}
-    if not device.gone.is_set():
-        assert not device.publish("devices/odd-1/up")
+    wait_until(lambda: device.gone.is_set() or not device.publish("devices/odd-1/up"), "the broker to have heard of it", 2)
     # It may come in, so that it can be released, and do nothing.
     wait_until(device.try_connect, "the quarantined device", 10, 0.05)
     assert device.subscribe("devices/odd-1/in") is None
