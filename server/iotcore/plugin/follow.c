@@ -20,7 +20,7 @@
 #define CHANGES_PAGE 1000
 #define CHANGES_MAX 50000 /* more than this is faster read whole */
 #define HEARTBEAT_MS 500
-#define GATHER_MS 50 /* changes that follow each other as fast are read together */
+#define GATHER_MS 10 /* changes that follow each other as fast are read together */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_LAST_MS 1000
 #define STOP_MS 2000
