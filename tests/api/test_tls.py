@@ -76,7 +76,7 @@ def test_a_heap_of_requests_is_answered_one_by_one(stack, where):
 
 def test_the_signer_is_told_nothing_of_aws_and_the_database(cluster):
     if os.getuid() != 0:
-        pytest.skip("another's environment is for root to read")
+        pytest.skip("another's environment is for root to read")  # of another user, as the signer is
     secrets = {"AWS_SECRET_ACCESS_KEY": "canary-aws-secret", "AWS_PROFILE": "canary-profile", "PGAPPNAME": "canary-pg"}
     with Stack(cluster, env=secrets) as own:
         pids = own.pids()

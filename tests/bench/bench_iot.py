@@ -31,7 +31,7 @@ def latencies(loop, names):
 
 def commits(loop):
     """Of the database, as far as its backends have said by now: they do once a second."""
-    time.sleep(1.1)  # there is no event for it
+    time.sleep(1.1)  # backends say it once a second, and there is no event for it
     return loop.stack.query("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")[0][0]
 
 

@@ -80,7 +80,7 @@ def watch(start, targets):
             if condition():
                 took[name] = time.monotonic() - start
                 return
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # a relying party has no event to wait for; this is the resolution
     threads = [threading.Thread(target=until, args=item) for item in targets.items()]
     for thread in threads:
         thread.start()
