@@ -55,6 +55,16 @@ $(BUILD)/%.a:
 	@echo "  AR $@"
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
+# REUSE=DIR: a build with the same flags, whose objects serve this one too, but for those that see the test hooks.
+REUSE ?=
+ifneq ($(REUSE),)
+$(filter-out $(call objects,$(shell grep -rlE 'FAILPOINT|TEST_HOOKS' --include='*.c' server tests)), \
+	$(call objects,$(BASE_SOURCES) $(CA_SOURCES) $(DB_SOURCES) $(SERVER_SOURCES) $(PLUGIN_SOURCES))): \
+	$(BUILD)/%.o: $(REUSE)/%.o
+	@mkdir -p $(@D)
+	$(Q)ln -f $< $@
+endif
+
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	@echo "  CC $<"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh build|run|test|lint …: installs what a plain Debian 12 (or newer) or Ubuntu lacks for these
+# deps.sh build|run|test|lint|analyze …: installs what a plain Debian 12 (or newer) or Ubuntu lacks for these
 # groups, and says so. Does nothing, and needs no root, when everything is there.
 set -eu
 
@@ -9,7 +9,8 @@ run="postgresql mosquitto openssl curl ca-certificates"
 test="libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-hypothesis python3-cryptography python3-psycopg2
 	python3-requests python3-jsonschema python3-botocore python3-paho-mqtt awscli mosquitto-clients
 	gnutls-bin strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins libnss3-tools gdb procps"
-lint="clang clang-tidy clang-format cppcheck gcovr libclang-rt-dev valgrind"
+lint="cppcheck"
+analyze="clang clang-tidy clang-format gcovr libclang-rt-dev valgrind"
 
 wanted=
 for group in "$@"; do
@@ -18,7 +19,8 @@ for group in "$@"; do
 	run) wanted="$wanted $run" ;;
 	test) wanted="$wanted $test" ;;
 	lint) wanted="$wanted $lint" ;;
-	*) echo "deps.sh: unknown group '$group' (build, run, test, lint)" >&2; exit 2 ;;
+	analyze) wanted="$wanted $analyze" ;;
+	*) echo "deps.sh: unknown group '$group' (build, run, test, lint, analyze)" >&2; exit 2 ;;
 	esac
 done
 

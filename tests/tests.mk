@@ -61,8 +61,8 @@ harness: $(HARNESS_PROGRAMS)
 
 ON_HOOKS = JITRCA_TEST_BIN=$(HOOKS)/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/jitrca
 .PHONY: hooks
-hooks:
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) TEST_HOOKS=1 build harness bench-programs
+hooks: build
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(HOOKS) REUSE=$(BUILD) TEST_HOOKS=1 build harness bench-programs
 
 .PHONY: deps-test
 deps-test: ## install what the tests need
@@ -95,7 +95,7 @@ tsan: ## unit tests of db, plugin and server under ThreadSanitizer
 
 ON_COVERAGE = JITRCA_TEST_BIN=$(BUILD)/coverage/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/coverage/jitrca
 .PHONY: coverage
-coverage: ## line coverage of unit and API tests, by room
+coverage: deps-analyze ## line coverage of unit and API tests, by room
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/coverage TEST_HOOKS=1 OPTIMIZE="-O0 -g" \
 		SANITIZE="--coverage" HARDENING="-fPIE" build harness bench-programs unit
 	$(call pytest_both,$(ON_COVERAGE),tests/api tests/e2e)
@@ -124,22 +124,24 @@ bench-size: build bench-programs ## with ten million certificates: half an hour,
 bench-peers: build bench-programs ## beside cfssl, if it is installed
 	$(Q)$(ON_BENCH) --output $(BUILD)/bench-peers.json peers
 
-.PHONY: deps-lint
-deps-lint:
-	$(Q)sh docker/deps.sh build run test lint
+.PHONY: deps-lint deps-analyze
+deps-lint deps-analyze: deps-%:
+	$(Q)sh docker/deps.sh build run test $*
 
 .PHONY: lint
+# Where warnings were errors from the start (WERROR=1 in the environment), what is built is good for the lint too.
+WERROR_BUILD := $(if $(WERROR),$(BUILD),$(BUILD)/werror)
 lint: deps-lint ## the house rules, warnings as errors, the ELF's hardening
 	$(Q)$(PYTHON) tests/lint/check_house.py
 	$(Q)$(PYTHON) tests/lint/check_codes.py
-	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/werror WERROR=1 build bench-programs
-	$(Q)sh tests/lint/check_elf.sh $(BUILD)/werror/jitrca $(BUILD)/werror/jitrca-mosquitto.so
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(WERROR_BUILD) WERROR=1 build bench-programs
+	$(Q)sh tests/lint/check_elf.sh $(WERROR_BUILD)/jitrca $(WERROR_BUILD)/jitrca-mosquitto.so
 	$(Q)cppcheck --quiet --error-exitcode=1 --enable=warning,portability,performance --std=c17 \
 		--inline-suppr --suppressions-list=tests/lint/cppcheck.txt -I. -D_GNU_SOURCE -DJITRCA_VERSION='"0"' \
 		-j$(JOBS) base ca db server
 
 .PHONY: analyze
-analyze: deps-lint ## clang, clang-tidy and gcc -fanalyzer over all sources
+analyze: deps-analyze ## clang, clang-tidy and gcc -fanalyzer over all sources
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/clang CC=clang WERROR=1 HARDENING="-fPIE" build
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/analyzer WERROR=1 OPTIMIZE="-O1 -fanalyzer" build
 	$(Q)sh tests/lint/tidy.sh $(PACKAGES)
@@ -180,7 +182,7 @@ endef
 $(foreach target,$(FUZZ_TARGETS),$(eval $(call fuzz_target,$(target))))
 
 .PHONY: fuzz
-fuzz: ## fuzz each parser for FUZZ_SECONDS
+fuzz: deps-analyze ## fuzz each parser for FUZZ_SECONDS
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE="-O1 -g" HARDENING="-fPIE" \
 		SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" \
 		FUZZ_SECONDS=$(FUZZ_SECONDS) $(addprefix fuzz-run-,$(FUZZ_TARGETS))
