@@ -99,12 +99,12 @@ put_control(char out[CONTROL_BYTES], int64_t seconds)
 	static const char BEHIND[] = ", public, no-transform, must-revalidate";
 	char digits[20];
 	size_t count = 0;
-	size_t at = strlen(MAX_AGE);
+	size_t at = sizeof(MAX_AGE) - 1;
 
 	do
 		digits[count++] = (char)('0' + seconds % 10);
 	while ((seconds /= 10) > 0);
-	memcpy(out, MAX_AGE, at);
+	memcpy(out, MAX_AGE, sizeof(MAX_AGE));
 	while (count > 0)
 		out[at++] = digits[--count];
 	memcpy(out + at, BEHIND, sizeof(BEHIND));
