@@ -265,7 +265,7 @@ session_register(struct db_session *session, struct err *err)
 			"the lock of instance %d is held by another session", session->instance_id);
 	return db_conn_exec(session->conn, "listen",
 		"LISTEN jitrca_revocation; LISTEN jitrca_crl; LISTEN jitrca_wake;"
-		" LISTEN jitrca_outbox; LISTEN jitrca_trust", NULL, err);
+		" LISTEN jitrca_outbox; LISTEN jitrca_trust; LISTEN jitrca_notify", NULL, err);
 }
 
 enum status
