@@ -17,6 +17,7 @@
 #include "ca/secret.h"
 #include "db/issuer.h"
 #include "db/migrate.h"
+#include "db/outbox.h"
 #include "server/app.h"
 #include "server/auth.h"
 #include "server/cas.h"
@@ -84,7 +85,8 @@ take_channels(struct frontend *it)
 		metric_add(METRIC_SIGNER_STARTS, 1);
 		signer_link_connect(it->app.signer_issue, fds[0]);
 		signer_link_connect(it->app.signer_crl, fds[1]);
-		signer_link_connect(it->app.signer_ocsp, fds[2]);
+		signer_link_connect(it->app.signer_full, fds[2]);
+		signer_link_connect(it->app.signer_ocsp, fds[3]);
 		return OK;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -363,9 +365,11 @@ notified(void *arg, const char *channel, const char *payload)
 		freshness_changed(app);
 		return;
 	}
+	if (strcmp(channel, "jitrca_notify") == 0)
+		return;
 	/* A revocation has rows in the outbox, too. */
 	if (strcmp(channel, "jitrca_outbox") == 0 || strcmp(channel, "jitrca_revocation") == 0)
-		iot_room_wake(app->iot);
+		iot_room_wake(app->iot, strcmp(payload, OUTBOX_GIVES_PAYLOAD) != 0);
 	if (strcmp(channel, "jitrca_outbox") != 0)
 		jobs_wake(app->jobs, channel);
 }
@@ -450,7 +454,7 @@ session_main(void *arg)
 			pause_ms(it->stop_event, SESSION_RETRY_MS);
 			continue;
 		}
-		failing = hangs = false;
+		failing = false;
 		db_pool_resume(app->pool);
 		if (app->audit_lane == 0)
 			app->audit_lane = 1 + db_session_instance_id(session) % AUDIT_LANES;
@@ -461,7 +465,7 @@ session_main(void *arg)
 		ocsp_forget_all(app->ocsp);
 		jobs_wake(app->jobs, "jitrca_revocation");
 		jobs_wake(app->jobs, "jitrca_wake");
-		iot_room_wake(app->iot);
+		iot_room_wake(app->iot, true);
 		hangs = !follow_session(it, session);
 		freshness_lost(app);
 		app->instance_id = 0;
@@ -551,6 +555,7 @@ prepare(struct frontend *it, struct err *err)
 	TRY(auth_start(app, err));
 	TRY(signer_link_new(&app->signer_issue, err));
 	TRY(signer_link_new(&app->signer_crl, err));
+	TRY(signer_link_new(&app->signer_full, err));
 	return signer_link_new(&app->signer_ocsp, err);
 }
 
@@ -646,6 +651,7 @@ stop(struct frontend *it)
 	crl_cache_free(app->crls);
 	signer_link_free(app->signer_issue);
 	signer_link_free(app->signer_crl);
+	signer_link_free(app->signer_full);
 	signer_link_free(app->signer_ocsp);
 	auth_stop(app);
 	db_pool_free(app->pool);
