@@ -54,7 +54,7 @@ struct app {
 	const struct app_ca *issuing;  /* config.issuing_ca */
 	struct ca_trust *trust;
 	struct auth_cache *seen_certificates, *seen_tokens; /* server/auth.c */
-	struct signer_link *signer_issue, *signer_crl, *signer_ocsp;
+	struct signer_link *signer_issue, *signer_crl, *signer_full, *signer_ocsp;
 	struct http *http;
 	struct issuance *issuance;
 	struct crl_cache *crls;

@@ -18,10 +18,11 @@
 /* The signer's ends of its channels: ca_signer_serve(fd) on each. */
 #define SIGNER_ISSUE_FD 4
 #define SIGNER_CRL_FD 5
-#define SIGNER_OCSP_FD 6
-#define SIGNER_CHANNELS 3
+#define SIGNER_FULL_FD 6 /* full lists: shards and deltas do not wait for them */
+#define SIGNER_OCSP_FD 7
+#define SIGNER_CHANNELS 4
 /* The profiles as the supervisor has read and checked them: process_profiles_read. */
-#define SIGNER_PROFILES_FD 7
+#define SIGNER_PROFILES_FD 8
 
 /* A child that ends with this status cannot be helped by a restart (EX_CONFIG of sysexits.h). */
 #define PROCESS_EXIT_CONFIG 78
@@ -43,10 +44,10 @@ struct frontend_handover {
 /* What a child says, and what the frontend is told later, one octet each. */
 enum process_word {
 	PROCESS_READY = 'R',    /* child → supervisor: it serves */
-	PROCESS_CHANNELS = 'C', /* supervisor → frontend, with descriptors: issue, crl, ocsp */
+	PROCESS_CHANNELS = 'C', /* supervisor → frontend, with descriptors: issue, crl, full, ocsp */
 };
 
-#define PROCESS_FDS_MAX 5
+#define PROCESS_FDS_MAX 6
 
 /*
  * Profiles travel as a sealed memory file, so that signer and frontend have the same ones and both keep

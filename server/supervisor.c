@@ -245,28 +245,33 @@ start_signer(struct supervisor *supervisor, struct generation *generation, struc
 	const uint8_t word = PROCESS_CHANNELS;
 	int issue[2] = { -1, -1 };
 	int crl[2] = { -1, -1 };
+	int full[2] = { -1, -1 };
 	int ocsp[2] = { -1, -1 };
 	enum status status;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, issue) != 0 ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl) != 0 ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, full) != 0 ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ocsp) != 0)
 		status = err_set(
 			err, ERR_UNAVAILABLE, "process_start", "socketpair: %s", strerror(errno));
 	else
 		status = spawn(child, SIGNER,
-			(const int[]){ issue[1], crl[1], ocsp[1], generation->profiles }, 4, err);
+			(const int[]){ issue[1], crl[1], full[1], ocsp[1], generation->profiles }, 5,
+			err);
 	if (status == OK)
 		status = send_keys(supervisor, generation, err);
 	if (status == OK && frontend->control >= 0) {
 		struct err why;
 
-		if (process_send(frontend->control, &word, 1, (const int[]){ issue[0], crl[0], ocsp[0] },
-			    SIGNER_CHANNELS, &why) != OK)
+		if (process_send(frontend->control, &word, 1,
+			    (const int[]){ issue[0], crl[0], full[0], ocsp[0] }, SIGNER_CHANNELS,
+			    &why) != OK)
 			log_error(LOG_WARN, "channels_not_handed_over", NULL, &why);
 	}
 	close_all(issue, 2);
 	close_all(crl, 2);
+	close_all(full, 2);
 	close_all(ocsp, 2);
 	return status;
 }

@@ -55,7 +55,8 @@ static void
 check_signer(struct app *app, char why[WHY_BYTES])
 {
 	if (app->signer_issue == NULL || !signer_link_up(app->signer_issue) ||
-		!signer_link_up(app->signer_crl) || !signer_link_up(app->signer_ocsp))
+		!signer_link_up(app->signer_crl) || !signer_link_up(app->signer_full) ||
+		!signer_link_up(app->signer_ocsp))
 		(void)snprintf(why, WHY_BYTES, "is being restarted");
 }
 

@@ -276,7 +276,8 @@ signer_main(int argc, char **argv)
 	(void)mallopt(M_ARENA_MAX, 1);
 	process->channels[0] = (struct channel){ process, "issue", SIGNER_ISSUE_FD, NULL };
 	process->channels[1] = (struct channel){ process, "crl", SIGNER_CRL_FD, NULL };
-	process->channels[2] = (struct channel){ process, "ocsp", SIGNER_OCSP_FD, NULL };
+	process->channels[2] = (struct channel){ process, "full", SIGNER_FULL_FD, NULL };
+	process->channels[3] = (struct channel){ process, "ocsp", SIGNER_OCSP_FD, NULL };
 	status = prepare(process, &err);
 	if (status != OK) {
 		log_error(LOG_ERROR, "signer_not_started", NULL, &err);

@@ -28,7 +28,7 @@
 struct running {
 	char dir[256];
 	pid_t pid;
-	int control, issue, crl, ocsp;
+	int control, issue, crl, full, ocsp;
 	int log; /* the reading end of its stderr */
 	struct signer_handover handover;
 	struct ca_profile profiles[CA_PROFILES_MAX];
@@ -98,28 +98,32 @@ become_signer(const int *fds, int log)
 static void
 running_start(struct running *r)
 {
-	int control[2], issue[2], crl[2], ocsp[2], log[2], profiles;
+	int control[2], issue[2], crl[2], full[2], ocsp[2], log[2], profiles;
 	struct err err;
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, issue), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, crl), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, full), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ocsp), 0);
 	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
 	assert_ok(process_profiles_keep(&profiles, r->profiles, r->profile_count, &err));
 	r->pid = fork();
 	assert_true(r->pid >= 0);
 	if (r->pid == 0)
-		become_signer((const int[]){ control[1], issue[1], crl[1], ocsp[1], profiles }, log[1]);
+		become_signer((const int[]){ control[1], issue[1], crl[1], full[1], ocsp[1], profiles },
+			log[1]);
 	(void)close(profiles);
 	(void)close(control[1]);
 	(void)close(issue[1]);
 	(void)close(crl[1]);
+	(void)close(full[1]);
 	(void)close(ocsp[1]);
 	(void)close(log[1]);
 	r->control = control[0];
 	r->issue = issue[0];
 	r->crl = crl[0];
+	r->full = full[0];
 	r->ocsp = ocsp[0];
 	r->log = log[0];
 	assert_ok(process_send(r->control, &r->handover, sizeof(r->handover), NULL, 0, &err));
@@ -167,6 +171,7 @@ running_end(struct running *r)
 	if (r->issue >= 0)
 		(void)close(r->issue);
 	(void)close(r->crl);
+	(void)close(r->full);
 	(void)close(r->ocsp);
 	if (r->pid > 0)
 		(void)wait_end(r);
