@@ -22,6 +22,7 @@ enum {
 	CA_LIST,
 	QUOTA_TAKE,
 	QUOTA_WAIT,
+	QUOTA_RESERVE,
 	WALK_FIND,
 	WALK_PUT,
 	WALK_ASK,
@@ -182,6 +183,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "iot_quota_wait", .params = 4, .columns = 1, .rows = ROWS_MAYBE,
 		.sql = "SELECT ceil(greatest(0, 1 - " BUCKET ") / $3::float8 * 1000)::bigint"
 		       " FROM jitrca.iot_quota q WHERE q.target = $1::text AND q.operation = $2::text",
+	},
+	[QUOTA_RESERVE] = { /* iot_quota_pkey */
+		.name = "iot_quota_reserve", .params = 5, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "UPDATE jitrca.iot_quota q SET bucket = " BUCKET " - 1,"
+		       " bucket_at = clock_timestamp() WHERE q.target = $1::text"
+		       " AND q.operation = $2::text"
+		       " AND (1 - " BUCKET ") / $3::float8 * 1000 <= $5::float8"
+		       " RETURNING ceil(greatest(0, -q.bucket) / $3::float8 * 1000)::bigint",
 	},
 	[WALK_FIND] = { /* iot_walk_pkey */
 		.name = "iot_walk_find", .params = 3, .columns = 8, .rows = ROWS_MAYBE,
@@ -554,6 +563,23 @@ db_iot_quota_take(struct db_tx *tx, const char *target, const char *operation, d
 	if (*wait_ms < 1)
 		*wait_ms = 1;
 	return OK;
+}
+
+enum status
+db_iot_quota_reserve(struct db_tx *tx, const char *target, const char *operation, double per_second,
+	double burst, int64_t most_ms, bool *taken, int64_t *wait_ms, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[QUOTA_RESERVE], DB_PARAMS(db_text(target), db_text(operation),
+		db_double(per_second), db_double(burst), db_double((double)most_ms)), &rows, err));
+	*taken = db_rows(rows) > 0;
+	if (!*taken)
+		return OK;
+	row = db_row(rows, 0);
+	*wait_ms = db_row_int64(&row);
+	return db_row_end(&row, err);
 }
 
 enum status

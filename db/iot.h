@@ -127,6 +127,13 @@ MUST_USE enum status db_iot_ca_list(struct db_tx *tx, struct db_iot_ca *out, siz
  */
 MUST_USE enum status db_iot_quota_take(struct db_tx *tx, const char *target, const char *operation,
 	double per_second, double burst, int64_t want, int64_t *got, int64_t *wait_ms, struct err *err);
+/*
+ * After a take that got nothing: one token in advance, if it is there within most_ms (*taken); it counts from
+ * *wait_ms on, and nobody gets one that comes before.
+ */
+MUST_USE enum status db_iot_quota_reserve(struct db_tx *tx, const char *target, const char *operation,
+	double per_second, double burst, int64_t most_ms, bool *taken, int64_t *wait_ms,
+	struct err *err);
 
 /* ---- walks ---- */
 

@@ -13,6 +13,7 @@ enum {
 	LET_GO,
 	DONE_MANY,
 	LET_GO_MANY,
+	HASTEN,
 	FAIL,
 	DISCARD,
 	PUT_CERTIFICATE,
@@ -101,6 +102,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM unnest($1::text[], $2::bigint[]) AS i(device_id, lease)"
 		       " WHERE o.device_id = i.device_id AND o.lease = i.lease",
 	},
+	[HASTEN] = { /* outbox_due */
+		.name = "outbox_hasten", .params = 0, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.outbox o SET due_at = now() WHERE o.failed_at IS NULL"
+		       " AND o.priority = 0 AND o.due_at > now()",
+	},
 	[FAIL] = { /* outbox_pkey */
 		.name = "outbox_fail", .params = 7, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.outbox o SET lease = NULL, lease_until = NULL,"
@@ -131,8 +137,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " RETURNING o.version",
 	},
 	[NOTIFY] = {
-		.name = "outbox_notify", .params = 0, .columns = 1, .rows = ROWS_ONE,
-		.sql = "SELECT true FROM pg_notify('jitrca_outbox', '')",
+		.name = "outbox_notify", .params = 1, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT true FROM pg_notify('jitrca_outbox', $1::text)",
 	},
 	[LIST] = { /* outbox_pkey */
 		.name = "outbox_list", .params = 2, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
@@ -297,6 +303,29 @@ db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows, s
 }
 
 enum status
+db_outbox_let_go(struct db_tx *tx, const struct db_outbox_row *const *rows, size_t count,
+	struct err *err)
+{
+	own_struct(db_array) keys = DB_ARRAY(ARRAY_TEXT);
+	own_struct(db_array) leases = DB_ARRAY(ARRAY_INT8);
+
+	if (count == 0)
+		return OK;
+	for (size_t i = 0; i < count; i++) {
+		TRY(db_array_add_text(&keys, rows[i]->key, err));
+		TRY(db_array_add_int(&leases, rows[i]->lease, err));
+	}
+	return db_run(tx, &SQL[LET_GO_MANY], DB_PARAMS(db_array(&keys), db_array(&leases)), NULL,
+		err);
+}
+
+enum status
+db_outbox_hasten(struct db_tx *tx, struct err *err)
+{
+	return db_run(tx, &SQL[HASTEN], DB_NO_PARAMS, NULL, err);
+}
+
+enum status
 db_outbox_fail(struct db_tx *tx, const struct db_outbox_row *row, int64_t wait_ms, bool dead,
 	const struct err *why, struct err *err)
 {
@@ -338,9 +367,10 @@ db_outbox_put_device(struct db_tx *tx, const char *device_id, const char *cause,
 }
 
 enum status
-db_outbox_notify(struct db_tx *tx, struct err *err)
+db_outbox_notify(struct db_tx *tx, enum db_outbox_priority priority, struct err *err)
 {
-	return db_run(tx, &SQL[NOTIFY], DB_NO_PARAMS, NULL, err);
+	return db_run(tx, &SQL[NOTIFY], DB_PARAMS(db_text(priority == OUTBOX_TAKES ? "" :
+		OUTBOX_GIVES_PAYLOAD)), NULL, err);
 }
 
 enum status

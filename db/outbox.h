@@ -80,6 +80,11 @@ MUST_USE enum status db_outbox_done(struct db_tx *tx, const struct db_outbox_row
 /* Removes many at once, each as above. */
 MUST_USE enum status db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows,
 	size_t count, struct err *err);
+/* Lets them go, to be leased at once. */
+MUST_USE enum status db_outbox_let_go(struct db_tx *tx, const struct db_outbox_row *const *rows,
+	size_t count, struct err *err);
+/* What takes something away is due now, if it is put off. */
+MUST_USE enum status db_outbox_hasten(struct db_tx *tx, struct err *err);
 /* Lets it go until wait_ms are over; dead: until retry. A newer version comes at once instead. */
 MUST_USE enum status db_outbox_fail(struct db_tx *tx, const struct db_outbox_row *row, int64_t wait_ms,
 	bool dead, const struct err *why, struct err *err);
@@ -92,8 +97,13 @@ MUST_USE enum status db_outbox_put_certificate(struct db_tx *tx, const char *cer
 /* The device's version grows by one, and the outbox names it; ERR_NOT_FOUND device_unknown. */
 MUST_USE enum status db_outbox_put_device(struct db_tx *tx, const char *device_id, const char *cause,
 	int priority, struct err *err);
-/* NOTIFY jitrca_outbox, when the transaction commits. */
-MUST_USE enum status db_outbox_notify(struct db_tx *tx, struct err *err);
+/*
+ * NOTIFY jitrca_outbox, when the transaction commits. The payload is OUTBOX_GIVES_PAYLOAD if none of the rows
+ * takes something away (priority OUTBOX_GIVES or above).
+ */
+#define OUTBOX_GIVES_PAYLOAD "gives"
+MUST_USE enum status db_outbox_notify(struct db_tx *tx, enum db_outbox_priority priority,
+	struct err *err);
 
 /* By key; failed: dead letters alone. */
 MUST_USE enum status db_outbox_list(struct db_tx *tx, bool failed, const char *after, size_t limit,

@@ -193,7 +193,7 @@ retry_outbox(struct app *app, struct request *request, struct err *err)
 			"key: a dead letter's wanted (GET /v1/iot/outbox?dead=true)");
 	detail = json_pack("{s:I}", "retried", (json_int_t)count);
 	TRY(api_audit(app, &tx, request, "iot.retry", "outbox", key != NULL ? key : "all", detail, err));
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	TRY(db_tx_commit(&tx, err));
 	return request_reply_json(request, 200, give(detail), err);
 }

@@ -518,11 +518,17 @@ make_things(struct iot_apply *apply, struct err *err)
 }
 
 enum status
-iot_apply_run(struct iot_apply *apply, struct err *err)
+iot_apply_take_away(struct iot_apply *apply, struct err *err)
 {
 	for (size_t i = 0; i < apply->count; i++)
 		if (wants(apply, i, false) && !apply->plan->actions[i].enrol)
 			TRY(set_status(apply, i, err));
+	return OK;
+}
+
+enum status
+iot_apply_rest(struct iot_apply *apply, struct err *err)
+{
 	TRY(make_things(apply, err));
 	for (size_t i = 0; i < apply->count; i++)
 		if (!apply->gone[i])

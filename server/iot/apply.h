@@ -29,7 +29,11 @@ struct iot_apply {
 	bool gone[IOT_PLAN_CERTIFICATES_MAX];
 };
 
-/* As iot_api.h says, and ERR_ARGUMENT iot_policy_missing, ERR_CONFLICT iot_lease_lost. */
-MUST_USE enum status iot_apply_run(struct iot_apply *apply, struct err *err);
+/*
+ * First what takes away, then the rest: two calls, so that of many devices none stays ACTIVE while another's
+ * thing is tidied up. As iot_api.h says, and ERR_ARGUMENT iot_policy_missing, ERR_CONFLICT iot_lease_lost.
+ */
+MUST_USE enum status iot_apply_take_away(struct iot_apply *apply, struct err *err);
+MUST_USE enum status iot_apply_rest(struct iot_apply *apply, struct err *err);
 
 #endif

@@ -401,6 +401,14 @@ sleep_for(struct call *call, int64_t ms, struct err *err)
 	return aws_failure_err(&call->reply->failure, call->request->operation, err);
 }
 
+/* Until what was given in advance is there. */
+static enum status
+await_token(struct call *call, const struct aws_token *token, struct err *err)
+{
+	call->tally.paced_ms += token->wait_ms;
+	return token->wait_ms > 0 ? sleep_for(call, token->wait_ms, err) : OK;
+}
+
 /* A token for this attempt, or the end of the call. */
 static enum status
 pace(struct call *call, struct err *err)
@@ -409,10 +417,10 @@ pace(struct call *call, struct err *err)
 	int64_t start_ms = clock_mono_ms(client->clock);
 
 	for (;;) {
-		int64_t wait_ms = 0;
+		struct aws_token token = { .taken = false };
 		uint8_t random;
 		enum status status = client->pacer.take(client->pacer.arg, call->request->operation,
-			(int)call->request->priority, &wait_ms, err);
+			(int)call->request->priority, time_left(call), &token, err);
 
 		call->tally.paced_ms += clock_mono_ms(client->clock) - start_ms;
 		start_ms = clock_mono_ms(client->clock);
@@ -420,18 +428,18 @@ pace(struct call *call, struct err *err)
 			call->reply->failure.error = AWS_ERROR_LOCAL;
 			return status;
 		}
-		if (wait_ms <= 0)
-			return OK;
-		if (wait_ms >= time_left(call)) {
+		if (token.taken)
+			return await_token(call, &token, err);
+		if (token.wait_ms >= time_left(call)) {
 			(void)give_up(
 				call, AWS_ERROR_THROTTLED, "the quota leaves no room in time");
-			call->reply->failure.retry_after_ms = wait_ms;
+			call->reply->failure.retry_after_ms = token.wait_ms;
 			return aws_failure_err(
 				&call->reply->failure, call->request->operation, err);
 		}
 		/* Up to a quarter more: those who wait for one bucket do not come at one moment. */
 		TRY(entropy_fill(client->entropy, &random, 1, err));
-		TRY(sleep_for(call, wait_ms + wait_ms * random / 1024, err));
+		TRY(sleep_for(call, token.wait_ms + token.wait_ms * random / 1024, err));
 	}
 }
 

@@ -7,8 +7,6 @@
 
 /* More operations than the service has that we call. */
 #define BUCKETS_MAX 128
-/* An urgent caller that was told to wait is believed to come back this much later at most. */
-#define URGENT_SLACK_MS 250
 #define WAIT_MAX_MS 60000
 
 const struct aws_quota AWS_QUOTAS[] = {
@@ -54,10 +52,8 @@ const size_t AWS_QUOTAS_COUNT = COUNT_OF(AWS_QUOTAS);
 
 struct bucket {
 	struct aws_quota quota;
-	double tokens;
-	int64_t at_ms;          /* when tokens was right */
-	unsigned urgent;        /* urgent callers that were told to wait, until: */
-	int64_t urgent_until_ms;
+	double tokens; /* below 0: so many urgent callers wait for what was given in advance */
+	int64_t at_ms; /* when tokens was right */
 };
 
 struct aws_buckets {
@@ -165,8 +161,6 @@ refill(struct bucket *bucket, int64_t now_ms)
 	}
 	if (bucket->tokens > bucket->quota.burst)
 		bucket->tokens = bucket->quota.burst;
-	if (now_ms >= bucket->urgent_until_ms)
-		bucket->urgent = 0;
 }
 
 /* How long until wanted tokens are there. */
@@ -178,43 +172,19 @@ wait_for(const struct bucket *bucket, double wanted)
 	return ms >= WAIT_MAX_MS ? WAIT_MAX_MS : (int64_t)ms + 1;
 }
 
-/* One that is refused twice counts twice: rather too long for the others than a revocation behind
- * them. */
-static int64_t
-take_urgent(struct bucket *bucket, int64_t now_ms)
+static void
+take_from(struct bucket *bucket, int priority, int64_t most_ms, struct aws_token *out)
 {
-	int64_t wait_ms;
-
-	if (bucket->tokens >= 1) {
+	out->wait_ms = bucket->tokens >= 1 ? 0 : wait_for(bucket, 1);
+	out->taken = out->wait_ms == 0 ||
+		(priority == AWS_PRIORITY_URGENT && out->wait_ms <= most_ms);
+	if (out->taken)
 		bucket->tokens -= 1;
-		bucket->urgent -= bucket->urgent > 0 ? 1 : 0;
-		return 0;
-	}
-	bucket->urgent++;
-	wait_ms = wait_for(bucket, 1);
-	bucket->urgent_until_ms = now_ms + wait_ms + URGENT_SLACK_MS;
-	return wait_ms;
-}
-
-static int64_t
-take_normal(struct bucket *bucket, int64_t now_ms)
-{
-	/* What the urgent ones wait for is theirs, while they are believed to come back. */
-	double wanted = 1 + (double)bucket->urgent;
-	int64_t wait_ms;
-
-	if (bucket->tokens >= wanted) {
-		bucket->tokens -= 1;
-		return 0;
-	}
-	wait_ms = wait_for(bucket, wanted);
-	if (bucket->urgent > 0 && wait_ms > bucket->urgent_until_ms - now_ms)
-		wait_ms = bucket->urgent_until_ms - now_ms;
-	return wait_ms;
 }
 
 static enum status
-take(void *arg, const char *operation, int priority, int64_t *wait_ms, struct err *err)
+take(void *arg, const char *operation, int priority, int64_t most_ms, struct aws_token *out,
+	struct err *err)
 {
 	struct aws_buckets *buckets = arg;
 	int64_t now_ms = clock_mono_ms(buckets->clock);
@@ -224,8 +194,7 @@ take(void *arg, const char *operation, int priority, int64_t *wait_ms, struct er
 	bucket = find_bucket(buckets, operation, now_ms);
 	if (bucket != NULL) {
 		refill(bucket, now_ms);
-		*wait_ms = priority == AWS_PRIORITY_URGENT ? take_urgent(bucket, now_ms)
-		                                           : take_normal(bucket, now_ms);
+		take_from(bucket, priority, most_ms, out);
 	}
 	(void)pthread_mutex_unlock(&buckets->lock);
 	if (bucket == NULL)

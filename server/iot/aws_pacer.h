@@ -1,12 +1,13 @@
 /*
  * server/iot/aws_pacer.h - no more requests than the account's quotas allow: a token bucket for
  * each operation, behind an interface, so that several servers can share buckets that live
- * elsewhere. Revocations come before activations: while an urgent caller waits for a bucket, others
- * leave it alone.
+ * elsewhere. Revocations come before activations: an urgent caller that finds a bucket empty is given
+ * the next token in advance, and others wait for those that come then.
  */
 #ifndef SERVER_IOT_AWS_PACER_H
 #define SERVER_IOT_AWS_PACER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,14 +20,19 @@ enum aws_priority {
 	AWS_PRIORITY_COUNT,
 };
 
+struct aws_token {
+	bool taken;
+	int64_t wait_ms;
+};
+
 struct aws_pacer {
 	/*
-	 * Takes one token of the operation's bucket, at once or not at all: *wait_ms is 0 when it
-	 * was taken, else how long to wait before asking again (the caller adds jitter). Any
-	 * thread. A failure ends the caller's call.
+	 * Takes one token of the operation's bucket. out->taken: it is the caller's, out->wait_ms from
+	 * now, which is 0 for who is not urgent and never above most_ms; else that is how long to wait
+	 * before asking again (the caller adds jitter). Any thread. A failure ends the caller's call.
 	 */
-	enum status (*take)(void *arg, const char *operation, int priority, int64_t *wait_ms,
-		struct err *err);
+	enum status (*take)(void *arg, const char *operation, int priority, int64_t most_ms,
+		struct aws_token *out, struct err *err);
 	void *arg;
 };
 

@@ -125,7 +125,7 @@ accept_once(struct iot_site *site, struct db_iot_pending *list, size_t count, si
 		*work += list[i].work;
 	if (*work == 0)
 		return OK;
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_GIVES, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -154,7 +154,7 @@ jitr_accept(struct iot_site *site, const struct jitr_event *events, size_t count
 		LOG_STR("target", site->target->name), LOG_STR("source", source_name(source)),
 		LOG_INT("events", (int64_t)count), LOG_INT("work", (int64_t)work));
 	if (work > 0)
-		iot_room_wake(site->room);
+		iot_room_wake(site->room, false);
 	return OK;
 }
 

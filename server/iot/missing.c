@@ -137,6 +137,6 @@ iot_missing_step(struct iot_site *site, const struct db_iot_ca *ca, struct db_io
 		return OK;
 	}
 	if (walk->repair && gone_count > 0)
-		TRY(db_outbox_notify(&tx, err));
+		TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	return db_tx_commit(&tx, err);
 }

@@ -224,7 +224,7 @@ is_let_in(struct iot_mqtt *mqtt, bool *ready, struct err *err)
 	if (pending)
 		return OK;
 	TRY(db_outbox_put_certificate(&tx, id, "service", OUTBOX_GIVES, err));
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_GIVES, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -450,7 +450,7 @@ iot_mqtt_stop(struct iot_mqtt *mqtt)
 	if (mqtt == NULL || !mqtt->started)
 		return;
 	mqtt->stopping = true;
-	iot_room_wake(mqtt->site->room);
+	iot_room_wake(mqtt->site->room, true);
 	(void)pthread_join(mqtt->thread, NULL);
 	mqtt->started = false;
 }

@@ -483,7 +483,7 @@ leave_doubt(struct work *work, const struct iot_site *site, struct err *err)
 			err));
 	else
 		TRY(db_outbox_put_device(&tx, key, "overtaken", OUTBOX_TAKES, err));
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -634,7 +634,7 @@ record(struct batch *batch, const struct iot_site *site)
 }
 
 static void
-apply(struct work *work, struct iot_site *site)
+apply_first(struct work *work, struct iot_site *site)
 {
 	struct err err;
 	enum status status;
@@ -653,7 +653,17 @@ apply(struct work *work, struct iot_site *site)
 		.arg = work,
 	};
 	work->apply.iot.timeout_ms = CALL_MS;
-	status = iot_apply_run(&work->apply, &err);
+	status = iot_apply_take_away(&work->apply, &err);
+	if (status != OK)
+		note_failure(work, site, status, &err);
+}
+
+static void
+apply_rest(struct work *work, struct iot_site *site)
+{
+	struct err err;
+	enum status status = iot_apply_rest(&work->apply, &err);
+
 	work->applied = status == OK;
 	if (status != OK)
 		note_failure(work, site, status, &err);
@@ -667,14 +677,33 @@ fail_all(struct batch *batch, const struct iot_site *site, enum status status, c
 			note_failure(&batch->works[i], site, status, why);
 }
 
+/* Whether this row has its turn; if not, whoever has it next sees to it. */
+static bool
+has_turn(struct work *work)
+{
+	if (!is_open(work) || work->plan.idle)
+		return false;
+	work->left = work->room->stopping ||
+		(work->row->priority != OUTBOX_TAKES && iot_room_urgent_due(work->room));
+	return !work->left;
+}
+
+/* Rows that take something away do that, all of them, before anything else. */
+static void
+take_away(struct batch *batch, struct iot_site *site)
+{
+	for (size_t i = 0; i < batch->count; i++)
+		if (has_turn(&batch->works[i]))
+			apply_first(&batch->works[i], site);
+}
+
 static void
 see_to_target(struct batch *batch, struct iot_site *site)
 {
 	const struct clock *clock = batch->room->app->clock;
+	bool urgent = batch->rows[0].priority == OUTBOX_TAKES;
 	int64_t since_ms = clock_mono_ms(clock);
-	/* The urgent come first. */
-	int64_t record_after_ms = batch->rows[0].priority == OUTBOX_TAKES ? RECORD_AFTER_URGENT_MS :
-		RECORD_AFTER_MS;
+	int64_t record_after_ms = urgent ? RECORD_AFTER_URGENT_MS : RECORD_AFTER_MS;
 	unsigned tries = 0;
 	struct err err;
 	enum status status;
@@ -686,19 +715,21 @@ see_to_target(struct batch *batch, struct iot_site *site)
 		fail_all(batch, site, status, &err);
 		return;
 	}
+	if (urgent)
+		take_away(batch, site);
 	for (size_t i = 0; i < batch->count; i++) {
 		struct work *work = &batch->works[i];
 
-		if (!is_open(work) || work->plan.idle)
-			continue;
-		work->left = batch->room->stopping;
-		if (work->left)
+		if (!has_turn(work))
 			continue;
 		if (clock_mono_ms(clock) - since_ms > record_after_ms) {
 			record(batch, site);
 			since_ms = clock_mono_ms(clock);
 		}
-		apply(work, site);
+		if (!urgent)
+			apply_first(work, site);
+		if (is_open(work))
+			apply_rest(work, site);
 	}
 	record(batch, site);
 }
@@ -743,7 +774,7 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 
 static enum status
 lease(struct iot_room *room, int least_urgent, size_t max, struct db_outbox_row *rows,
-	size_t *leased, size_t *count, struct err *err)
+	size_t *leased, bool *more_urgent, size_t *count, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
@@ -751,33 +782,93 @@ lease(struct iot_room *room, int least_urgent, size_t max, struct db_outbox_row 
 	TRY(db_outbox_lease(&tx, room->app->instance_id, least_urgent, max, LEASE_MS, rows, count,
 		err));
 	*leased = *count;
+	*more_urgent = *count == max && rows[max - 1].priority == OUTBOX_TAKES;
 	if (*count > 0)
 		TRY(drop_idle(room, &tx, rows, count, err));
 	return db_tx_commit(&tx, err);
 }
 
+static void
+begin_work(struct batch *batch, size_t i, int64_t leased_ms)
+{
+	struct work *work = &batch->works[i];
+	const char *key = batch->rows[i].key;
+
+	work->room = batch->room;
+	work->row = &batch->rows[i];
+	work->renewed_ms = leased_ms;
+	work->status = OK;
+	if (is_certificate_key(key) && !hex_decode(work->sha256, DB_SHA256_BYTES,
+		    key + strlen(KEY_PREFIX), strlen(key) - strlen(KEY_PREFIX)))
+		work->status = err_set(&work->why, ERR_ARGUMENT, "iot_argument",
+			"outbox: a certificate's id wanted");
+}
+
+/* Begins an urgency if anything was leased that takes something away. */
 static enum status
 take(struct batch *batch, int least_urgent, size_t max, size_t *found, struct err *err)
 {
-	int64_t leased_ms = clock_mono_ms(batch->room->app->clock);
+	struct iot_room *room = batch->room;
+	uint64_t wakes = iot_room_wakes(room);
+	int64_t leased_ms = clock_mono_ms(room->app->clock);
+	bool more_urgent = false;
 
-	TRY(lease(batch->room, least_urgent, max, batch->rows, found, &batch->count, err));
+	TRY(lease(room, least_urgent, max, batch->rows, found, &more_urgent, &batch->count, err));
+	if (batch->count > 0 && batch->rows[0].priority == OUTBOX_TAKES)
+		iot_urgency_begin(&room->urgency, room->app->clock);
+	iot_room_looked(room, wakes, more_urgent);
 	if (*found == max)
-		iot_room_more(batch->room);
-	for (size_t i = 0; i < batch->count; i++) {
-		struct work *work = &batch->works[i];
-		const char *key = batch->rows[i].key;
-
-		work->room = batch->room;
-		work->row = &batch->rows[i];
-		work->renewed_ms = leased_ms;
-		work->status = OK;
-		if (is_certificate_key(key) && !hex_decode(work->sha256, DB_SHA256_BYTES,
-			    key + strlen(KEY_PREFIX), strlen(key) - strlen(KEY_PREFIX)))
-			work->status = err_set(&work->why, ERR_ARGUMENT, "iot_argument",
-				"outbox: a certificate's id wanted");
-	}
+		iot_room_more(room);
+	for (size_t i = 0; i < batch->count; i++)
+		begin_work(batch, i, leased_ms);
 	return OK;
+}
+
+/* What does not take anything away goes into a batch of its own. */
+static void
+split(struct batch *batch, struct batch *rest)
+{
+	size_t takes = 0;
+
+	rest->room = batch->room;
+	while (takes < batch->count && batch->rows[takes].priority == OUTBOX_TAKES)
+		takes++;
+	for (size_t i = takes; i < batch->count; i++) {
+		rest->rows[rest->count] = batch->rows[i];
+		begin_work(rest, rest->count++, batch->works[i].renewed_ms);
+	}
+	batch->count = takes;
+}
+
+/* Rows that have stepped aside. */
+static enum status
+let_go(struct batch *batch, struct err *err)
+{
+	const struct db_outbox_row *rows[BATCH];
+	own_struct(db_tx) tx = { NULL, NULL };
+	size_t count = 0;
+
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->works[i].left && batch->works[i].status == OK)
+			rows[count++] = batch->works[i].row;
+	if (count == 0 || batch->room->stopping)
+		return OK;
+	TRY(db_tx_begin(&tx, batch->room->app->pool, err));
+	TRY(db_outbox_let_go(&tx, rows, count, err));
+	return db_tx_commit(&tx, err);
+}
+
+static enum status
+see_to(struct batch *batch, struct err *err)
+{
+	struct iot_room *room = batch->room;
+
+	for (size_t i = 0; i < room->site_count && batch->count > 0; i++)
+		see_to_target(batch, &room->sites[i]);
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->works[i].status != OK)
+			TRY(fail_row(&batch->works[i], &batch->works[i].why, err));
+	return let_go(batch, err);
 }
 
 enum status
@@ -785,19 +876,22 @@ iot_outbox_round(struct iot_room *room, int least_urgent, size_t max, size_t *fo
 	struct err *err)
 {
 	own(batch_t) batch = mem_zalloc(sizeof(*batch));
+	own(batch_t) rest = mem_zalloc(sizeof(*rest));
+	enum status status = OK;
 
 	*found = 0;
-	if (batch == NULL)
+	if (batch == NULL || rest == NULL)
 		return err_memory(err);
 	batch->room = room;
 	assert(max > 0 && max <= BATCH);
 	TRY(take(batch, least_urgent, max, found, err));
-	for (size_t i = 0; i < room->site_count && batch->count > 0; i++)
-		see_to_target(batch, &room->sites[i]);
-	for (size_t i = 0; i < batch->count; i++)
-		if (batch->works[i].status != OK)
-			TRY(fail_row(&batch->works[i], &batch->works[i].why, err));
-	return OK;
+	split(batch, rest);
+	if (batch->count > 0) {
+		status = see_to(batch, err);
+		iot_urgency_end(&room->urgency);
+	}
+	TRY(status);
+	return see_to(rest, err);
 }
 
 enum status

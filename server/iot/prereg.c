@@ -129,7 +129,7 @@ iot_prereg_hold(struct iot_prereg *prereg, const struct db_iot_id *ids, size_t c
 	if (!taken)
 		mem_free(held);
 	else
-		iot_room_wake(prereg->room); /* its row is in the outbox by now */
+		iot_room_wake(prereg->room, false); /* its row is in the outbox by now */
 	return taken;
 }
 

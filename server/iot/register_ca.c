@@ -61,7 +61,7 @@ write_state(const struct iot_ca_change *change, const struct db_iot_ca *state, c
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_iot_ca_put(&tx, state, err));
 	TRY(audit_write(app, &tx, &entry, err));
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	return db_tx_commit(&tx, err);
 }
 

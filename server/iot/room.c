@@ -17,6 +17,8 @@
 /* Notifications may be missed (their link was down): the outbox is looked at as often at least. */
 #define POLL_MS 500
 #define FAILURE_PAUSE_MS 1000
+/* The second of those who wait for what is urgent: the others look. */
+#define POLL_SELDOM_MS 5000
 /* While nothing answers, one call as often finds out when that ends. */
 #define PROBE_MS 1000
 #define DISCARD_MS 5000
@@ -36,15 +38,61 @@ give_turn(struct iot_room *room)
 		(void)pthread_cond_signal(&room->turn);
 }
 
+/* With the lock. */
+static void
+set_urgent_due(struct iot_room *room, bool due)
+{
+	if (due && !room->urgent_due)
+		iot_urgency_begin(&room->urgency, room->app->clock);
+	if (!due && room->urgent_due)
+		iot_urgency_end(&room->urgency);
+	room->urgent_due = due;
+}
+
 void
-iot_room_wake(struct iot_room *room)
+iot_room_wake(struct iot_room *room, bool urgent)
 {
 	if (room == NULL)
 		return;
 	(void)pthread_mutex_lock(&room->lock);
-	room->wakes++;
-	(void)pthread_cond_broadcast(&room->wake);
+	if (urgent && room->site_count > 0)
+		set_urgent_due(room, true);
+	if (urgent || room->site_count == 0) {
+		room->wakes++;
+		(void)pthread_cond_broadcast(&room->wake);
+	}
 	give_turn(room);
+	(void)pthread_mutex_unlock(&room->lock);
+}
+
+bool
+iot_room_urgent_due(struct iot_room *room)
+{
+	bool due;
+
+	(void)pthread_mutex_lock(&room->lock);
+	due = room->urgent_due;
+	(void)pthread_mutex_unlock(&room->lock);
+	return due;
+}
+
+uint64_t
+iot_room_wakes(struct iot_room *room)
+{
+	uint64_t wakes;
+
+	(void)pthread_mutex_lock(&room->lock);
+	wakes = room->wakes;
+	(void)pthread_mutex_unlock(&room->lock);
+	return wakes;
+}
+
+void
+iot_room_looked(struct iot_room *room, uint64_t wakes, bool more)
+{
+	(void)pthread_mutex_lock(&room->lock);
+	if (more || room->wakes == wakes)
+		set_urgent_due(room, more);
 	(void)pthread_mutex_unlock(&room->lock);
 }
 
@@ -316,7 +364,7 @@ start_site(struct iot_site *site, struct iot_room *room, const struct iot_target
 	(void)pthread_mutex_init(&site->lock, NULL);
 	room->site_count++; /* from here on it is freed */
 	TRY(iot_pacer_new(&site->pacer, target->name, room->app->pool, target->quotas,
-		target->quota_count, room->app->clock, err));
+		target->quota_count, &room->urgency, room->app->clock, err));
 	TRY(aws_credentials_new(&site->credentials, &chain, err));
 	config.credentials = site->credentials;
 	config.pacer = iot_pacer_aws(site->pacer);
@@ -340,20 +388,44 @@ all_away(struct iot_room *room)
 	return true;
 }
 
-/* Describes nothing that matters: the breaker alone wants to know whether there is an answer. */
-static void
-probe(struct iot_room *room)
+/* What takes something away, and was put off because nobody answered, is not put off any longer. */
+static enum status
+hasten(struct iot_room *room, struct err *err)
 {
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, room->app->pool, err));
+	TRY(db_outbox_hasten(&tx, err));
+	TRY(db_tx_commit(&tx, err));
+	iot_room_wake(room, true);
+	return OK;
+}
+
+/* Describes nothing that matters: the breaker alone wants to know whether there is an answer. */
+static enum status
+probe(struct iot_room *room, struct err *err)
+{
+	enum status status = OK;
+	bool answers = false;
+
+	/* Nobody else begins with anything before what is urgent is due. */
+	iot_urgency_begin(&room->urgency, room->app->clock);
 	for (size_t i = 0; i < room->site_count; i++) {
 		struct iot iot = iot_site_calls(&room->sites[i], AWS_PRIORITY_URGENT);
 		char host[IOT_HOST_BYTES];
-		struct err err;
+		struct err ignored;
 
 		iot.timeout_ms = PROBE_MS;
-		if (iot_describe_endpoint(&iot, "iot:Data-ATS", host, &err) == OK)
-			log_event(LOG_INFO, "iot_answers_again", NULL,
-				LOG_STR("target", room->sites[i].target->name));
+		if (iot_describe_endpoint(&iot, "iot:Data-ATS", host, &ignored) != OK)
+			continue;
+		answers = true;
+		log_event(LOG_INFO, "iot_answers_again", NULL,
+			LOG_STR("target", room->sites[i].target->name));
 	}
+	if (answers)
+		status = hasten(room, err);
+	iot_urgency_end(&room->urgency);
+	return status;
 }
 
 static enum status
@@ -364,11 +436,8 @@ work_once(struct iot_thread *thread, size_t *found, struct err *err)
 	*found = 0;
 	if (room->site_count == 0)
 		return thread == &room->workers[0] ? iot_outbox_discard(room, found, err) : OK;
-	if (all_away(room)) {
-		if (thread == &room->workers[0])
-			probe(room);
-		return OK;
-	}
+	if (all_away(room))
+		return thread == &room->workers[0] ? probe(room, err) : OK;
 	return iot_outbox_round(room, thread->least_urgent, share(room), found, err);
 }
 
@@ -396,7 +465,8 @@ worker_main(void *arg)
 			!all_away(room))
 			wait_turn(room);
 		else if (!iot_room_wait(room, &seen, failing ? FAILURE_PAUSE_MS :
-			    room->site_count == 0 ? DISCARD_MS : all_away(room) ? PROBE_MS : POLL_MS))
+			    room->site_count == 0 ? DISCARD_MS : all_away(room) ? PROBE_MS :
+			    thread == &room->workers[0] ? POLL_MS : POLL_SELDOM_MS))
 			break;
 	}
 	return NULL;
@@ -464,7 +534,7 @@ iot_room_stop(struct iot_room *room)
 		return;
 	iot_prereg_stop(room->prereg);
 	room->stopping = true;
-	iot_room_wake(room);
+	iot_room_wake(room, true);
 	for (size_t i = 0; i < room->site_count; i++) {
 		iot_mqtt_stop(room->sites[i].mqtt);
 		if (room->sites[i].client != NULL)

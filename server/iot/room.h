@@ -56,11 +56,13 @@ struct iot_room {
 	size_t site_count;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	uint64_t wakes; /* grows with each; with lock, as what follows */
+	uint64_t wakes; /* grows with each that is urgent; with lock, as what follows */
+	bool urgent_due; /* nobody has looked since, or there was more than one worker took */
 	pthread_cond_t turn;
 	unsigned turns;  /* so many workers should look into the outbox */
 	unsigned idle;   /* so many wait for their turn */
 	int64_t look_ms; /* then one looks in any case */
+	struct iot_urgency urgency; /* urgent_due, and each batch in hand that takes something away */
 	_Atomic bool stopping;
 	struct iot_thread workers[IOT_WORKERS];
 	struct iot_thread walker;
@@ -73,11 +75,16 @@ MUST_USE enum status iot_room_start(struct iot_room *room, struct err *err);
 void iot_room_stop(struct iot_room *room); /* NULL is welcome, as below */
 void iot_room_free(struct iot_room *room);
 
-/* A notification: there may be something in the outbox. */
-void iot_room_wake(struct iot_room *room);
+/* A notification: there may be something in the outbox; urgent: that takes something away. */
+void iot_room_wake(struct iot_room *room, bool urgent);
 /* There was more in the outbox than one worker took: another has its turn. */
 void iot_room_more(struct iot_room *room);
-/* Waits for the next wake after *seen (updated), wait_ms, or a stop; false: it is over. */
+/* Whether something urgent waits for a worker: what is not urgent steps aside. */
+bool iot_room_urgent_due(struct iot_room *room);
+/* Whoever has looked after so many wakes says whether there is more than was taken. */
+uint64_t iot_room_wakes(struct iot_room *room);
+void iot_room_looked(struct iot_room *room, uint64_t wakes, bool more);
+/* Waits for the next urgent wake after *seen (updated), wait_ms, or a stop; false: it is over. */
 bool iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms);
 /* The same for those whom a wake does not concern. */
 bool iot_room_pause(struct iot_room *room, int64_t wait_ms);

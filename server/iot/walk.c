@@ -280,7 +280,7 @@ compare_page(struct iot_site *site, const struct page *page, struct db_iot_walk 
 	if (!kept)
 		return OK; /* asked for anew meanwhile: the next step is that one's first */
 	if (walk->repair)
-		TRY(db_outbox_notify(&tx, err));
+		TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	return db_tx_commit(&tx, err);
 }
 
@@ -360,7 +360,7 @@ iot_walk_ask(struct iot_room *room, const char *target, bool repair, struct err 
 		TRY(db_iot_walk_ask(&tx, cas[i].target, cas[i].issuer_id, "reconcile", repair,
 			clock_wall_s(room->app->clock), err));
 	}
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	return db_tx_commit(&tx, err);
 }
 

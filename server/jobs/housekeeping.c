@@ -280,7 +280,7 @@ leases_job_step(struct app *app, struct err *err)
 	TRY(db_outbox_release_dead(&tx, app->instance_id, &count, err));
 	if (count == 0)
 		return OK;
-	TRY(db_outbox_notify(&tx, err));
+	TRY(db_outbox_notify(&tx, OUTBOX_TAKES, err));
 	TRY(db_tx_commit(&tx, err));
 	log_event(LOG_WARN, "outbox_leases_orphaned", NULL, LOG_INT("count", count));
 	return OK;

@@ -278,6 +278,29 @@ a_shared_bucket_pays_back_what_it_lent(void **state)
 }
 
 static void
+what_is_reserved_comes_before_what_is_asked_later(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	int64_t got;
+	int64_t wait_ms;
+	bool taken;
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_quota_take(&tx, TARGET, "CreateThing", 0.01, 1, 1, &got, &wait_ms, err));
+	assert_int_equal(got, 1);
+	MUST(db_iot_quota_reserve(&tx, TARGET, "CreateThing", 0.01, 1, 90000, &taken, &wait_ms, err));
+	assert_false(taken); /* not in time */
+	MUST(db_iot_quota_reserve(&tx, TARGET, "CreateThing", 0.01, 1, 100000, &taken, &wait_ms,
+		err));
+	assert_true(taken);
+	assert_in_range(wait_ms, 90000, 100000);
+	MUST(db_iot_quota_take(&tx, TARGET, "CreateThing", 0.01, 1, 1, &got, &wait_ms, err));
+	assert_int_equal(got, 0);
+	assert_in_range(wait_ms, 190000, 200000);
+}
+
+static void
 walks_and_cas_are_kept(void **state)
 {
 	own_struct(db_tx) tx = { 0 };
@@ -416,6 +439,7 @@ main(void)
 		cmocka_unit_test(an_older_version_never_overwrites_a_newer),
 		cmocka_unit_test(idle_devices_are_those_nobody_saw),
 		cmocka_unit_test(a_shared_bucket_pays_back_what_it_lent),
+		cmocka_unit_test(what_is_reserved_comes_before_what_is_asked_later),
 		cmocka_unit_test(walks_and_cas_are_kept),
 		cmocka_unit_test(a_walk_that_is_asked_for_is_not_answered_by_the_one_under_way),
 		cmocka_unit_test(what_is_no_devices_has_an_outbox_key_of_its_own),

@@ -42,13 +42,15 @@ end(void **state)
 }
 
 static enum status
-take(void *arg, const char *operation, int priority, int64_t *wait_ms, struct err *err)
+take(void *arg, const char *operation, int priority, int64_t most_ms, struct aws_token *out,
+	struct err *err)
 {
 	(void)arg;
 	assert_string_equal(operation, "DescribeThing");
 	ASKED++;
 	PRIORITY = priority;
-	*wait_ms = WAIT_MS;
+	assert_in_range(most_ms, 1, 3000);
+	*out = (struct aws_token){ .taken = WAIT_MS == 0, .wait_ms = WAIT_MS };
 	return ANSWER == OK ? OK : err_set(err, ANSWER, "pacer", "the database is away");
 }
 
