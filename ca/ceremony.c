@@ -80,6 +80,16 @@ write_key(struct written *written, const struct ca_ceremony *c, const struct sec
 
 /* ---- before anything is written ---- */
 
+static enum status
+check_passphrase(const struct ca_ceremony *c, struct err *err)
+{
+	if (c->passphrase.len < PASSPHRASE_MIN_BYTES)
+		return err_set(err, ERR_ARGUMENT, "ceremony_passphrase",
+			"passphrase: at least %d octets wanted, %zu found", PASSPHRASE_MIN_BYTES,
+			c->passphrase.len);
+	return OK;
+}
+
 static bool
 is_ca_id(const char *text)
 {
@@ -98,10 +108,7 @@ check_ceremony(const struct ca_ceremony *c, struct err *err)
 	if (c->ca_id == NULL || !is_ca_id(c->ca_id))
 		return err_set(err, ERR_ARGUMENT, "ceremony_ca_id",
 			"CA id: 1 to %d of a-z, 0-9 and hyphen wanted", CA_ID_BYTES - 1);
-	if (c->passphrase.len < PASSPHRASE_MIN_BYTES)
-		return err_set(err, ERR_ARGUMENT, "ceremony_passphrase",
-			"passphrase: at least %d octets wanted, %zu found", PASSPHRASE_MIN_BYTES,
-			c->passphrase.len);
+	TRY(check_passphrase(c, err));
 	if (c->validity_s <= 0 || c->validity_s > VALIDITY_MAX_S)
 		return err_set(err, ERR_ARGUMENT, "ceremony_validity",
 			"validity: 1 s to 100 years wanted, %" PRId64 " s found", c->validity_s);
@@ -649,5 +656,34 @@ ca_keystore_import(const struct ca_ceremony *c, struct view certificate_pem, str
 	written.count = 0; /* kept */
 	TRY(file_path(path, c->dir, c->ca_id, ".csr", err));
 	(void)unlink(path); /* answered; that it stays would do no harm */
+	return OK;
+}
+
+/* ---- the key of the audit log's checkpoints ---- */
+
+enum status
+ca_keystore_make_checkpoint_key(const struct ca_ceremony *ceremony, struct err *err)
+{
+	struct ca_ceremony c = *ceremony;
+	own_struct(written) written = { .count = 0 };
+	own_struct(secret) kek = { NULL, 0 };
+	own_struct(secret) plain = { NULL, 0 };
+	own_struct(bytes) sealed = { NULL, 0 };
+	own_struct(buf) pem = { .limit_bytes = PEM_FILE_MAX_BYTES };
+	own_struct(ca_checkpoint_key) key = { .known = false };
+	uint8_t spki[CA_CHECKPOINT_SPKI_BYTES];
+
+	c.ca_id = CA_CHECKPOINT_KEY_NAME; /* the name of its files */
+	TRY(check_passphrase(&c, err));
+	TRY(ca_checkpoint_key_generate(&key, err));
+	TRY(ca_checkpoint_key_to_pkcs8(&key, &plain, err));
+	ca_checkpoint_key_spki(spki, key.public_key);
+	TRY(ca_checkpoint_key_to_pem(key.public_key, &pem, err));
+	TRY(open_seal(&written, &c, &kek, err));
+	TRY(seal_secret(&sealed, (struct view){ kek.data, kek.len }, c.ca_id,
+		(struct view){ spki, sizeof(spki) }, &plain, err));
+	TRY(write_in_dir(&written, &c, ".key", view_of(&sealed), 0600, err));
+	TRY(write_in_dir(&written, &c, ".pub", buf_view(&pem), 0644, err));
+	written.count = 0; /* kept */
 	return OK;
 }

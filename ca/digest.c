@@ -73,11 +73,13 @@ ca_blake2b_parts(uint8_t out[32], const struct view *parts, size_t count)
 	(void)crypto_generichash_final(&state, out, 32);
 }
 
-/* A subtree over 2^height leaves. */
-struct subtree {
-	uint8_t hash[32];
-	unsigned height;
-};
+static void
+leaf_hash(uint8_t out[32], struct view leaf)
+{
+	static const uint8_t prefix = 0x00;
+
+	ca_blake2b_parts(out, (const struct view[]){ { &prefix, 1 }, leaf }, 2);
+}
 
 static void
 node_hash(uint8_t out[32], const uint8_t left[32], const uint8_t right[32])
@@ -87,36 +89,100 @@ node_hash(uint8_t out[32], const uint8_t left[32], const uint8_t right[32])
 	ca_blake2b_parts(out, (const struct view[]){ { &prefix, 1 }, { left, 32 }, { right, 32 } }, 3);
 }
 
+/* left becomes the tree over both; what stands beside the followed leaf's is a step of its path. */
+static void
+join(struct ca_merkle *tree, struct ca_subtree *left, const struct ca_subtree *right)
+{
+	if (left->followed || right->followed) {
+		assert(tree->path_len < COUNT_OF(tree->path));
+		memcpy(tree->path[tree->path_len++], left->followed ? right->hash : left->hash, 32);
+	}
+	node_hash(left->hash, left->hash, right->hash);
+	left->height++;
+	left->followed = left->followed || right->followed;
+}
+
+void
+ca_merkle_follow(struct ca_merkle *tree, uint64_t index)
+{
+	tree->following = true;
+	tree->followed_index = index;
+}
+
 /*
  * RFC 9162 2.1.1 splits at the largest power of two below n. From the left that means: whole subtrees
  * of one height join as soon as there are two; what remains at the end joins from the right.
  */
+void
+ca_merkle_add(struct ca_merkle *tree, struct view leaf)
+{
+	struct ca_subtree *top;
+
+	assert(tree->depth < COUNT_OF(tree->stack));
+	top = &tree->stack[tree->depth++];
+	leaf_hash(top->hash, leaf);
+	top->height = 0;
+	top->followed = tree->following && tree->count == tree->followed_index;
+	tree->count++;
+	while (tree->depth > 1 && top[-1].height == top->height) {
+		join(tree, top - 1, top);
+		top--;
+		tree->depth--;
+	}
+}
+
+void
+ca_merkle_end(struct ca_merkle *tree, uint8_t root[32])
+{
+	if (tree->depth == 0) {
+		ca_blake2b(root, (struct view){ NULL, 0 });
+		return;
+	}
+	for (; tree->depth > 1; tree->depth--)
+		join(tree, &tree->stack[tree->depth - 2], &tree->stack[tree->depth - 1]);
+	memcpy(root, tree->stack[0].hash, 32);
+}
+
 enum status
 ca_merkle_root(uint8_t out[32], const struct view *leaves, size_t count, struct err *err)
 {
-	static const uint8_t prefix = 0x00;
-	struct subtree stack[64]; /* heights fall strictly, so 64 hold any size_t of leaves */
-	size_t depth = 0;
+	struct ca_merkle tree;
 
 	(void)err; /* nothing here can fail; callers need not know */
-	if (count == 0) {
-		ca_blake2b(out, (struct view){ NULL, 0 });
-		return OK;
-	}
-	for (size_t i = 0; i < count; i++) {
-		struct subtree leaf = { .height = 0 };
-
-		ca_blake2b_parts(leaf.hash, (const struct view[]){ { &prefix, 1 }, leaves[i] }, 2);
-		while (depth > 0 && stack[depth - 1].height == leaf.height) {
-			node_hash(leaf.hash, stack[depth - 1].hash, leaf.hash);
-			leaf.height++;
-			depth--;
-		}
-		assert(depth < COUNT_OF(stack));
-		stack[depth++] = leaf;
-	}
-	memcpy(out, stack[depth - 1].hash, 32);
-	for (size_t i = depth - 1; i > 0; i--)
-		node_hash(out, stack[i - 1].hash, out);
+	/* Not all of it: a record of one item is written in the hot path. */
+	tree.depth = 0;
+	tree.count = 0;
+	tree.following = false;
+	tree.path_len = 0;
+	for (size_t i = 0; i < count; i++)
+		ca_merkle_add(&tree, leaves[i]);
+	ca_merkle_end(&tree, out);
 	return OK;
+}
+
+bool
+ca_merkle_climb(uint8_t root[32], struct view leaf, uint64_t index, uint64_t count,
+	const uint8_t (*path)[32], size_t path_len)
+{
+	uint64_t last = count - 1;
+
+	if (index >= count)
+		return false;
+	leaf_hash(root, leaf);
+	for (size_t i = 0; i < path_len; i++) {
+		if (last == 0)
+			return false;
+		if ((index & 1) == 1 || index == last) {
+			node_hash(root, path[i], root);
+			while ((index & 1) == 0 && index != 0) {
+				index >>= 1;
+				last >>= 1;
+			}
+		} else {
+			node_hash(root, root, path[i]);
+		}
+		index >>= 1;
+		last >>= 1;
+	}
+	return last == 0;
 }

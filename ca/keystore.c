@@ -42,7 +42,14 @@ ca_keystore_kek(struct secret *kek, const char *dir, struct view passphrase, str
 struct ca_keystore {
 	struct ca_keystore_entry cas[CAS_MAX];
 	size_t count;
+	struct ca_checkpoint_key checkpoint_key;
 };
+
+const struct ca_checkpoint_key *
+ca_keystore_checkpoint_key(const struct ca_keystore *keystore)
+{
+	return keystore->checkpoint_key.known ? &keystore->checkpoint_key : NULL;
+}
 
 size_t
 ca_keystore_count(const struct ca_keystore *keystore)
@@ -73,6 +80,7 @@ ca_keystore_free(struct ca_keystore *keystore)
 		return;
 	for (size_t i = 0; i < keystore->count; i++)
 		entry_free(&keystore->cas[i]);
+	ca_checkpoint_key_free(&keystore->checkpoint_key);
 	mem_free(keystore);
 }
 
@@ -214,6 +222,44 @@ read_ca(struct ca_keystore_entry *entry, const char *dir, struct view kek, struc
 	return read_key(entry, dir, certificate.spki, kek, err);
 }
 
+/* ---- the key of checkpoints ---- */
+
+static enum status
+unlock_checkpoint_key(struct ca_checkpoint_key *key, const char *path, struct view kek, struct err *err)
+{
+	own_struct(bytes) sealed = { NULL, 0 };
+	own_struct(secret) plain = { NULL, 0 };
+	uint8_t spki[CA_CHECKPOINT_SPKI_BYTES];
+
+	ca_checkpoint_key_spki(spki, key->public_key);
+	TRY(file_read(&sealed, path, SEALED_KEY_MAX_BYTES, err));
+	if (unseal_secret(&plain, kek, CA_CHECKPOINT_KEY_NAME, (struct view){ spki, sizeof(spki) },
+		    view_of(&sealed), err) != OK)
+		return err_wrap(err, "%s", path);
+	if (ca_checkpoint_key_unlock(key, (struct view){ plain.data, plain.len }, err) != OK)
+		return err_wrap(err, "%s", path);
+	return OK;
+}
+
+static enum status
+read_checkpoint_key(struct ca_checkpoint_key *key, const char *dir, struct view kek, struct err *err)
+{
+	own_struct(bytes) pem = { NULL, 0 };
+	char path[FILE_PATH_BYTES];
+
+	TRY(file_path(path, dir, CA_CHECKPOINT_KEY_NAME, ".pub", err));
+	if (!file_exists(path))
+		return OK;
+	TRY(file_read(&pem, path, PEM_FILE_MAX_BYTES, err));
+	if (ca_checkpoint_key_from_pem(key->public_key, view_of(&pem), err) != OK)
+		return err_wrap(err, "%s", path);
+	key->known = true;
+	TRY(file_path(path, dir, CA_CHECKPOINT_KEY_NAME, ".key", err));
+	if (kek.len == 0 || !file_exists(path))
+		return OK;
+	return unlock_checkpoint_key(key, path, kek, err);
+}
+
 enum status
 ca_keystore_open(struct ca_keystore **out, const char *dir, struct view kek, struct err *err)
 {
@@ -224,6 +270,7 @@ ca_keystore_open(struct ca_keystore **out, const char *dir, struct view kek, str
 	TRY(list_cas(keystore, dir, err));
 	for (size_t i = 0; i < keystore->count; i++)
 		TRY(read_ca(&keystore->cas[i], dir, kek, err));
+	TRY(read_checkpoint_key(&keystore->checkpoint_key, dir, kek, err));
 	*out = give(keystore);
 	return OK;
 }

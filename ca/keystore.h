@@ -6,6 +6,8 @@
  *   DIR/<ca_id>.chain.crt     its issuers, nearest first, the root last, PEM (not for a root)
  *   DIR/<ca_id>.key           the sealed private key (absent: kept elsewhere)
  *   DIR/<ca_id>.csr           of an issuing CA that waits for a company's own root
+ *   DIR/audit_checkpoint.pub  the public key of the audit log's checkpoints, PEM (ca/checkpoint.h)
+ *   DIR/audit_checkpoint.key  its private half, sealed; no ca_id has an underscore
  *
  * A key is sealed with XChaCha20-Poly1305 under the key-encryption key, which Argon2id makes from the
  * passphrase once; the ca_id and the SPKI are authenticated with it. Unsealed keys live in OpenSSL's
@@ -17,6 +19,7 @@
 #include "base/clock.h"
 #include "base/entropy.h"
 #include "base/err.h"
+#include "ca/checkpoint.h"
 #include "ca/key.h"
 #include "ca/profile.h"
 #include "ca/secret.h"
@@ -54,6 +57,8 @@ struct ca_keystore_entry {
 /* In the order of ca_id. A CA that only waits for its certificate (.csr) is not among them. */
 size_t ca_keystore_count(const struct ca_keystore *keystore);
 const struct ca_keystore_entry *ca_keystore_at(const struct ca_keystore *keystore, size_t index);
+/* NULL: the store has none. Lives as long as the store; without a KEK only its public half is known. */
+const struct ca_checkpoint_key *ca_keystore_checkpoint_key(const struct ca_keystore *keystore);
 
 /*
  * Ceremonies. Each writes whole files that were not there before, the certificate last, and takes back
@@ -90,5 +95,9 @@ MUST_USE enum status ca_keystore_make_csr(const struct ca_ceremony *ceremony, st
  */
 MUST_USE enum status ca_keystore_import(const struct ca_ceremony *ceremony, struct view certificate_pem,
 	struct view chain_pem, struct err *err);
+/* The key of the audit log's checkpoints; of the ceremony only dir, passphrase and fast_seal count. */
+MUST_USE enum status ca_keystore_make_checkpoint_key(const struct ca_ceremony *ceremony,
+	struct err *err);
+#define CA_CHECKPOINT_KEY_NAME "audit_checkpoint"
 
 #endif

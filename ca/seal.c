@@ -197,37 +197,34 @@ associated(struct buf *out, const char *ca_id, struct view spki, struct err *err
 }
 
 enum status
-seal_key(struct bytes *out, struct view kek, const char *ca_id, const struct ca_key *key,
-	struct err *err)
+seal_secret(struct bytes *out, struct view kek, const char *name, struct view spki,
+	const struct secret *plain, struct err *err)
 {
 	own_struct(buf) with = { .limit_bytes = SEALED_KEY_MAX_BYTES };
 	own_struct(buf) sealed = { .limit_bytes = SEALED_KEY_MAX_BYTES };
-	own_struct(secret) plain = { NULL, 0 };
 	uint8_t nonce[NONCE_BYTES];
 
 	if (kek.len != KEK_BYTES)
 		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted",
 			KEK_BYTES);
-	TRY(ca_key_to_pkcs8(key, &plain, err));
-	TRY(associated(&with, ca_id, ca_key_spki(key), err));
+	TRY(associated(&with, name, spki, err));
 	randombytes_buf(nonce, sizeof(nonce));
 	TRY(buf_add(&sealed, MAGIC, MAGIC_BYTES, err));
 	TRY(buf_add(&sealed, nonce, sizeof(nonce), err));
-	TRY(buf_reserve(&sealed, plain.len + TAG_BYTES, err));
-	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(sealed.data + sealed.len, NULL, plain.data,
-		plain.len, with.data, with.len, NULL, nonce, kek.data);
-	sealed.len += plain.len + TAG_BYTES;
+	TRY(buf_reserve(&sealed, plain->len + TAG_BYTES, err));
+	(void)crypto_aead_xchacha20poly1305_ietf_encrypt(sealed.data + sealed.len, NULL,
+		plain->data, plain->len, with.data, with.len, NULL, nonce, kek.data);
+	sealed.len += plain->len + TAG_BYTES;
 	*out = buf_give(&sealed);
 	return OK;
 }
 
 enum status
-unseal_key(struct ca_key **out, struct view kek, const char *ca_id, struct view spki,
+unseal_secret(struct secret *out, struct view kek, const char *name, struct view spki,
 	struct view sealed, struct err *err)
 {
 	own_struct(buf) with = { .limit_bytes = SEALED_KEY_MAX_BYTES };
 	own_struct(secret) plain = { NULL, 0 };
-	own(ca_key) key = NULL;
 
 	if (kek.len != KEK_BYTES)
 		return err_set(err, ERR_INTERNAL, "kek_size", "seal: a KEK of %u octets wanted",
@@ -236,13 +233,35 @@ unseal_key(struct ca_key **out, struct view kek, const char *ca_id, struct view 
 	    memcmp(sealed.data, MAGIC, MAGIC_BYTES) != 0)
 		return err_set(
 			err, ERR_ARGUMENT, "keystore_malformed", "a sealed key, format 1, wanted");
-	TRY(associated(&with, ca_id, spki, err));
+	TRY(associated(&with, name, spki, err));
 	TRY(secret_new(&plain, sealed.len - MAGIC_BYTES - NONCE_BYTES - TAG_BYTES, err));
 	if (crypto_aead_xchacha20poly1305_ietf_decrypt(plain.data, NULL, NULL,
 		    sealed.data + MAGIC_BYTES + NONCE_BYTES, sealed.len - MAGIC_BYTES - NONCE_BYTES,
 		    with.data, with.len, sealed.data + MAGIC_BYTES, kek.data) != 0)
 		return err_set(err, ERR_DENIED, "key_sealed_otherwise",
 			"the key is sealed under another passphrase, for another CA, or damaged");
+	*out = give_struct(plain);
+	return OK;
+}
+
+enum status
+seal_key(struct bytes *out, struct view kek, const char *ca_id, const struct ca_key *key,
+	struct err *err)
+{
+	own_struct(secret) plain = { NULL, 0 };
+
+	TRY(ca_key_to_pkcs8(key, &plain, err));
+	return seal_secret(out, kek, ca_id, ca_key_spki(key), &plain, err);
+}
+
+enum status
+unseal_key(struct ca_key **out, struct view kek, const char *ca_id, struct view spki,
+	struct view sealed, struct err *err)
+{
+	own_struct(secret) plain = { NULL, 0 };
+	own(ca_key) key = NULL;
+
+	TRY(unseal_secret(&plain, kek, ca_id, spki, sealed, err));
 	TRY(ca_key_from_pkcs8(&key, (struct view){ plain.data, plain.len }, err));
 	if (!view_equal(ca_key_spki(key), spki))
 		return err_set(err, ERR_ARGUMENT, "keystore_malformed",

@@ -29,6 +29,11 @@ MUST_USE enum status seal_key(struct bytes *out, struct view kek, const char *ca
 /* ERR_DENIED key_sealed_otherwise: another KEK, ca_id or public key, or an octet changed. */
 MUST_USE enum status unseal_key(struct ca_key **out, struct view kek, const char *ca_id,
 	struct view spki, struct view sealed, struct err *err);
+/* The same of other secrets, with the public half that is authenticated with them. */
+MUST_USE enum status seal_secret(struct bytes *out, struct view kek, const char *name, struct view spki,
+	const struct secret *plain, struct err *err);
+MUST_USE enum status unseal_secret(struct secret *out, struct view kek, const char *name,
+	struct view spki, struct view sealed, struct err *err);
 
 /* DIR/seal.params; exposed for clearing away. */
 #define SEAL_PARAMS_NAME "seal.params"

@@ -76,6 +76,14 @@ ca_signer_ocsp_sign(
 }
 
 enum status
+ca_signer_checkpoint(struct ca_signer *signer, const struct ca_checkpoint *checkpoint,
+	struct bytes *note, struct err *err)
+{
+	*note = (struct bytes){ NULL, 0 };
+	return signer->ops->checkpoint(signer, checkpoint, note, err);
+}
+
+enum status
 ca_signer_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err)
 {
 	enum status status;

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/serial.h"
+#include "ca/checkpoint.h"
 #include "ca/profile.h"
 
 struct ca_signer;
@@ -104,6 +105,14 @@ struct ca_ocsp_item {
 MUST_USE enum status ca_signer_ocsp_sign(struct ca_signer *signer, struct ca_ocsp_item *items,
 	size_t count, struct err *err);
 
+/*
+ * Signs a checkpoint of the audit log (ca/checkpoint.h). Of checkpoint all but at_s counts: the time is the
+ * signer's own. It must follow what this signer process signed before (ca_checkpoint_follows). ERR_NOT_FOUND
+ * checkpoint_key_absent; ERR_ARGUMENT checkpoint_field; ERR_CONFLICT checkpoint_order. The caller owns *note.
+ */
+MUST_USE enum status ca_signer_checkpoint(struct ca_signer *signer,
+	const struct ca_checkpoint *checkpoint, struct bytes *note, struct err *err);
+
 struct ca_signer_ca {
 	char ca_id[CA_ID_BYTES];
 	bool is_root;         /* a root without key here: only its certificate is known */
@@ -118,6 +127,8 @@ struct ca_signer_info {
 	uint8_t profile_hashes[CA_PROFILES_MAX][32];
 	size_t profile_count;
 	uint64_t prepared, signed_count;
+	bool has_checkpoint_key;
+	uint8_t checkpoint_key[CA_CHECKPOINT_KEY_BYTES]; /* the public half */
 };
 MUST_USE enum status ca_signer_info(struct ca_signer *signer, struct ca_signer_info *out,
 	struct err *err);

@@ -54,6 +54,7 @@ struct ca_signer_shared {
 	struct key_set blocked;
 	struct cap caps[CA_PROFILES_MAX];
 	uint64_t crl_numbers[ISSUERS_MAX][CRL_SCOPE_COUNT];
+	struct ca_checkpoint checkpoint; /* the last that was signed; number 0: none */
 
 	_Atomic uint64_t prepared, signed_count;
 };
@@ -814,6 +815,30 @@ local_block_key(struct ca_signer *signer, const uint8_t spki_sha256[32], struct 
 	return block(local_of(signer)->shared, spki_sha256, err);
 }
 
+/* What is signed is noted before anybody has it: of two that do not follow, one is refused. */
+static enum status
+local_checkpoint(struct ca_signer *signer, const struct ca_checkpoint *checkpoint, struct bytes *note,
+	struct err *err)
+{
+	struct ca_signer_shared *shared = local_of(signer)->shared;
+	const struct ca_checkpoint_key *key = ca_keystore_checkpoint_key(shared->setup.keystore);
+	struct ca_checkpoint next = *checkpoint;
+	enum status status;
+
+	if (key == NULL || key->secret.data == NULL)
+		return err_set(err, ERR_NOT_FOUND, "checkpoint_key_absent",
+			"the key store has no key for checkpoints; `jitrca init` makes one");
+	next.at_s = clock_wall_s(shared->setup.clock);
+	(void)pthread_mutex_lock(&shared->lock);
+	status = ca_checkpoint_follows(&shared->checkpoint, &next, err);
+	if (status == OK)
+		status = ca_checkpoint_sign(key, &next, note, err);
+	if (status == OK)
+		shared->checkpoint = next;
+	(void)pthread_mutex_unlock(&shared->lock);
+	return status;
+}
+
 static enum status
 copy_ca(struct ca_signer_ca *out, const struct ca_keystore_entry *entry, struct err *err)
 {
@@ -840,6 +865,10 @@ local_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err
 	out->profile_count = shared->setup.profile_count;
 	for (size_t i = 0; i < out->profile_count; i++)
 		memcpy(out->profile_hashes[i], shared->setup.profiles[i].hash, 32);
+	const struct ca_checkpoint_key *key = ca_keystore_checkpoint_key(shared->setup.keystore);
+	out->has_checkpoint_key = key != NULL;
+	if (key != NULL)
+		memcpy(out->checkpoint_key, key->public_key, sizeof(out->checkpoint_key));
 	out->prepared = atomic_load(&shared->prepared);
 	out->signed_count = atomic_load(&shared->signed_count);
 	return OK;
@@ -871,6 +900,7 @@ static const struct ca_signer_ops LOCAL_OPS = {
 	.block_key = local_block_key,
 	.ocsp_key = local_ocsp_key,
 	.ocsp_sign = local_ocsp_sign,
+	.checkpoint = local_checkpoint,
 	.info = local_info,
 	.end = local_free,
 };

@@ -21,6 +21,8 @@ struct ca_signer_ops {
 		struct ca_signer *signer, const char *ca_id, struct bytes *spki, struct err *err);
 	enum status (*ocsp_sign)(struct ca_signer *signer, struct ca_ocsp_item *items, size_t count,
 		struct err *err);
+	enum status (*checkpoint)(struct ca_signer *signer, const struct ca_checkpoint *checkpoint,
+		struct bytes *note, struct err *err);
 	enum status (*info)(struct ca_signer *signer, struct ca_signer_info *out, struct err *err);
 	void (*end)(struct ca_signer *signer);
 };

@@ -250,6 +250,24 @@ remote_ocsp_sign(
 }
 
 static enum status
+remote_checkpoint(struct ca_signer *signer, const struct ca_checkpoint *checkpoint, struct bytes *note,
+	struct err *err)
+{
+	struct remote *remote = remote_of(signer);
+	struct wire_reader answer;
+	enum status status;
+
+	wire_begin(&remote->out, WIRE_CHECKPOINT);
+	wire_put_checkpoint(&remote->out, checkpoint);
+	TRY(ask(remote, WIRE_CHECKPOINT, &answer, err));
+	TRY(bytes_copy(note, wire_get_view(&answer, CA_CHECKPOINT_NOTE_MAX_BYTES), err));
+	status = finish(remote, &answer, err);
+	if (status != OK)
+		bytes_free(note);
+	return status;
+}
+
+static enum status
 remote_info(struct ca_signer *signer, struct ca_signer_info *out, struct err *err)
 {
 	struct remote *remote = remote_of(signer);
@@ -288,6 +306,7 @@ static const struct ca_signer_ops REMOTE_OPS = {
 	.block_key = remote_block_key,
 	.ocsp_key = remote_ocsp_key,
 	.ocsp_sign = remote_ocsp_sign,
+	.checkpoint = remote_checkpoint,
 	.info = remote_info,
 	.end = remote_free,
 };

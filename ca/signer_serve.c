@@ -197,6 +197,22 @@ on_ocsp_sign(struct ca_signer_server *server, struct err *err)
 }
 
 static enum status
+on_checkpoint(struct ca_signer_server *server, struct err *err)
+{
+	own_struct(bytes) note = { NULL, 0 };
+	struct ca_checkpoint checkpoint;
+	enum status status;
+	struct err why;
+
+	wire_get_checkpoint(&server->question, &checkpoint);
+	TRY(wire_done(&server->question, err));
+	status = ca_signer_checkpoint(server->signer, &checkpoint, &note, &why);
+	if (put_outcome(server, status, &why))
+		wire_put_view(&server->answer, view_of(&note));
+	return OK;
+}
+
+static enum status
 on_info(struct ca_signer_server *server, struct err *err)
 {
 	own_struct(ca_signer_info) info = { .ca_count = 0 };
@@ -222,6 +238,7 @@ static handle_fn *const HANDLERS[] = {
 	[WIRE_INFO] = on_info,
 	[WIRE_OCSP_KEY] = on_ocsp_key,
 	[WIRE_OCSP_SIGN] = on_ocsp_sign,
+	[WIRE_CHECKPOINT] = on_checkpoint,
 };
 
 static enum status

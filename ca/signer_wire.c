@@ -383,6 +383,45 @@ wire_get_ocsp_signed(struct wire_reader *r, struct ca_ocsp_item *item)
 	item->signature_len = signature.len;
 }
 
+/* ---- checkpoint ---- */
+
+void
+wire_put_checkpoint(struct wire_writer *w, const struct ca_checkpoint *checkpoint)
+{
+	wire_put_u64(w, (uint64_t)checkpoint->number);
+	wire_put_octets(w, checkpoint->previous, sizeof(checkpoint->previous));
+	wire_put_u64(w, (uint64_t)checkpoint->records);
+	wire_put_octets(w, checkpoint->root, sizeof(checkpoint->root));
+	wire_put_u16(w, checkpoint->lane_count);
+	for (size_t i = 0; i < checkpoint->lane_count; i++) {
+		const struct ca_checkpoint_lane *lane = &checkpoint->lanes[i];
+
+		wire_put_u64(w, (uint64_t)lane->lane);
+		wire_put_u64(w, (uint64_t)lane->seq);
+		wire_put_octets(w, lane->head, sizeof(lane->head));
+	}
+}
+
+void
+wire_get_checkpoint(struct wire_reader *r, struct ca_checkpoint *checkpoint)
+{
+	*checkpoint = (struct ca_checkpoint){ .number = (int64_t)wire_get_u64(r) };
+	wire_get_octets(r, checkpoint->previous, sizeof(checkpoint->previous));
+	checkpoint->records = (int64_t)wire_get_u64(r);
+	wire_get_octets(r, checkpoint->root, sizeof(checkpoint->root));
+	checkpoint->lane_count = wire_get_count(r, CA_CHECKPOINT_LANES_MAX);
+	for (size_t i = 0; i < checkpoint->lane_count; i++) {
+		struct ca_checkpoint_lane *lane = &checkpoint->lanes[i];
+		uint64_t number = wire_get_u64(r);
+
+		if (number > INT32_MAX)
+			r->failed = true;
+		lane->lane = r->failed ? 0 : (int32_t)number;
+		lane->seq = (int64_t)wire_get_u64(r);
+		wire_get_octets(r, lane->head, sizeof(lane->head));
+	}
+}
+
 /* ---- info ---- */
 
 void
@@ -405,6 +444,8 @@ wire_put_info(struct wire_writer *w, const struct ca_signer_info *info)
 		wire_put_octets(w, info->profile_hashes[i], sizeof(info->profile_hashes[i]));
 	wire_put_u64(w, info->prepared);
 	wire_put_u64(w, info->signed_count);
+	wire_put_u8(w, info->has_checkpoint_key);
+	wire_put_octets(w, info->checkpoint_key, sizeof(info->checkpoint_key));
 }
 
 /* Certificates of CAs, also foreign ones, with room to spare. */
@@ -441,6 +482,8 @@ wire_get_info(struct wire_reader *r, struct ca_signer_info *info, struct err *er
 		wire_get_octets(r, info->profile_hashes[i], sizeof(info->profile_hashes[i]));
 	info->prepared = wire_get_u64(r);
 	info->signed_count = wire_get_u64(r);
+	info->has_checkpoint_key = wire_get_bool(r);
+	wire_get_octets(r, info->checkpoint_key, sizeof(info->checkpoint_key));
 	return OK;
 }
 

@@ -14,6 +14,7 @@
  *   BLOCK      SHA-256 of a public key   ->
  *   OCSP_KEY   ca_id                     -> SubjectPublicKeyInfo
  *   OCSP_SIGN  count, items              -> an outcome an item
+ *   CHECKPOINT struct ca_checkpoint      -> note
  *   INFO                                 -> struct ca_signer_info
  *
  * The first message must be HELLO. A message that is too long, of an unknown type, or whose fields
@@ -50,6 +51,7 @@ enum wire_type {
 	WIRE_INFO,
 	WIRE_OCSP_KEY,
 	WIRE_OCSP_SIGN,
+	WIRE_CHECKPOINT,
 };
 
 /* ---- fields ---- */
@@ -111,6 +113,9 @@ void wire_get_ocsp(
 	struct wire_reader *r, struct ca_ocsp_item *item, char ca_id[CA_ID_BYTES]);
 void wire_put_ocsp_signed(struct wire_writer *w, const struct ca_ocsp_item *item);
 void wire_get_ocsp_signed(struct wire_reader *r, struct ca_ocsp_item *item);
+/* All but at_s, which is the signer's. */
+void wire_put_checkpoint(struct wire_writer *w, const struct ca_checkpoint *checkpoint);
+void wire_get_checkpoint(struct wire_reader *r, struct ca_checkpoint *checkpoint);
 void wire_put_info(struct wire_writer *w, const struct ca_signer_info *info);
 MUST_USE enum status wire_get_info(
 	struct wire_reader *r, struct ca_signer_info *info, struct err *err);

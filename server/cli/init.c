@@ -143,6 +143,19 @@ make_issuing(struct init *init, struct err *err)
 	return OK;
 }
 
+/* An installation that is older than this key gets it by another `jitrca init`. */
+static enum status
+make_checkpoint_key(struct init *init, struct err *err)
+{
+	if (have(init, CA_CHECKPOINT_KEY_NAME, ".pub")) {
+		printf("checkpoint key: is there (%s/" CA_CHECKPOINT_KEY_NAME ".pub)\n", init->keys_dir);
+		return OK;
+	}
+	TRY(ca_keystore_make_checkpoint_key(&init->ceremony, err));
+	printf("checkpoint key: made (%s/" CA_CHECKPOINT_KEY_NAME ".pub)\n", init->keys_dir);
+	return OK;
+}
+
 static enum status
 make_keys(struct init *init, struct err *err)
 {
@@ -154,7 +167,8 @@ make_keys(struct init *init, struct err *err)
 	fresh = !have(init, "seal", ".params");
 	TRY(passphrase_read(&init->passphrase, &init->config, fresh, err));
 	init->ceremony.passphrase = (struct view){ init->passphrase.data, init->passphrase.len };
-	return make_issuing(init, err);
+	TRY(make_issuing(init, err));
+	return make_checkpoint_key(init, err);
 }
 
 /* ---- the database ---- */

@@ -92,6 +92,46 @@ the_merkle_root_is_that_of_the_rfc(void **state)
 	}
 }
 
+/* Each leaf's path leads to the root, and to no other; the tree in pieces is the tree. */
+static void
+a_path_leads_to_the_root(void **state)
+{
+	static char texts[35][8];
+	struct view leaves[35];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(leaves); i++) {
+		(void)snprintf(texts[i], sizeof(texts[i]), "%zu", i * i);
+		leaves[i] = view_text(texts[i]);
+	}
+	for (size_t count = 1; count <= COUNT_OF(leaves); count++) {
+		uint8_t root[32], found[32];
+
+		merkle_by_the_book(root, leaves, count);
+		for (size_t at = 0; at < count; at++) {
+			struct ca_merkle tree = { .depth = 0 };
+
+			ca_merkle_follow(&tree, at);
+			for (size_t i = 0; i < count; i++)
+				ca_merkle_add(&tree, leaves[i]);
+			ca_merkle_end(&tree, found);
+			assert_memory_equal(found, root, 32);
+			assert_true(ca_merkle_climb(found, leaves[at], at, count, tree.path, tree.path_len));
+			assert_memory_equal(found, root, 32);
+			assert_true(ca_merkle_climb(found, view_text("x"), at, count, tree.path,
+				tree.path_len));
+			assert_memory_not_equal(found, root, 32);
+			assert_false(ca_merkle_climb(found, leaves[at], count, count, tree.path,
+				tree.path_len));
+			assert_false(ca_merkle_climb(found, leaves[at], at, count, tree.path,
+				tree.path_len + 1));
+			if (count > 1)
+				assert_false(ca_merkle_climb(found, leaves[at], at, count, tree.path,
+					tree.path_len - 1));
+		}
+	}
+}
+
 int
 main(void)
 {
@@ -99,6 +139,7 @@ main(void)
 		cmocka_unit_test(sha256_gives_the_standard_s_examples),
 		cmocka_unit_test(blake2b_gives_known_values_in_one_piece_or_many),
 		cmocka_unit_test(the_merkle_root_is_that_of_the_rfc),
+		cmocka_unit_test(a_path_leads_to_the_root),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
