@@ -11,11 +11,13 @@ enum {
 	SCOPE_LOCK,
 	RESERVE,
 	OVERTAKE,
-	OVERTAKE_DELTA,
+	DELTA_DUE,
 	BASES,
 	BASE_FORGET,
 	BASE_PUT,
 	BASE_CHANGES,
+	BASE_CHECK,
+	FULL_ASK,
 	SNAPSHOT,
 	ENTRIES_SETTINGS,
 	ENTRIES_DELTA,
@@ -78,8 +80,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE s.issuer_id = $1::int AND s.scope = $2::smallint"
 		       " AND s.last_number < $3::bigint",
 	},
-	[OVERTAKE_DELTA] = { /* crl_scope_pkey */
-		.name = "crl_overtake_delta", .params = 1, .columns = 0, .rows = ROWS_NONE,
+	[DELTA_DUE] = { /* crl_scope_pkey */
+		.name = "crl_delta_due", .params = 1, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.crl_scope s SET wanted = s.wanted + 1"
 		       " WHERE s.issuer_id = $1::int AND s.scope = -2",
 	},
@@ -105,6 +107,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND c.change <= (SELECT min(b.changes) FROM jitrca.crl_base b"
 		       " WHERE b.issuer_id = $1::int)",
 	},
+	[BASE_CHECK] = { /* crl_base_pkey */
+		.name = "crl_base_check", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT b.number FROM jitrca.crl_base b"
+		       " WHERE b.issuer_id = $1::int AND b.number = $2::bigint",
+	},
+	[FULL_ASK] = { /* crl_scope_pkey */
+		.name = "crl_full_ask", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.crl_scope s SET next_update = NULL"
+		       " WHERE s.issuer_id = $1::int AND s.scope = -1 AND s.next_update IS NOT NULL",
+	},
 	[SNAPSHOT] = {
 		.name = "crl_snapshot", .params = 0, .columns = 0, .rows = ROWS_NONE,
 		.sql = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
@@ -128,11 +140,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND (r.not_after IS NULL OR r.not_after > " OVER ")"
 		       " ORDER BY c.serial) TO STDOUT (FORMAT binary)",
 	},
-	[ENTRIES_FULL] = { /* revocation_pkey alone */
+	[ENTRIES_FULL] = { /* revocation_pkey alone; IS TRUE keeps away from revocation_expired and a sort */
 		.name = "crl_entries_full", .columns = 3, .rows = ROWS_COPY,
 		.sql = "COPY (SELECT r.serial, r.revoked_at, r.reason FROM jitrca.revocation r"
 		       " WHERE r.issuer_id = " SETTING("crl_issuer", "int")
-		       " AND r.not_after > " OVER " ORDER BY r.serial) TO STDOUT (FORMAT binary)",
+		       " AND (r.not_after > " OVER ") IS TRUE ORDER BY r.serial) TO STDOUT (FORMAT binary)",
 	},
 	[ENTRIES_SHARD] = { /* revocation_shard alone */
 		.name = "crl_entries_shard", .columns = 3, .rows = ROWS_COPY,
@@ -327,6 +339,34 @@ db_crl_base_put(struct db_tx *tx, int32_t issuer_id, const struct db_crl_base *b
 }
 
 enum status
+db_crl_base_check(struct db_tx *tx, const struct db_crl *delta, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	if (delta->base == delta->number) /* its full list is published with it */
+		return OK;
+	TRY(db_run(tx, &SQL[BASE_CHECK], DB_PARAMS(db_int64(delta->issuer_id), db_int64(delta->base)),
+		&rows, err));
+	if (db_rows(rows) == 0)
+		return err_set(err, ERR_CONFLICT, "crl_base_gone",
+			"crl: list %lld, from which the delta goes on, is no base any more",
+			(long long)delta->base);
+	return OK;
+}
+
+enum status
+db_crl_delta_due(struct db_tx *tx, int32_t issuer_id, struct err *err)
+{
+	return db_run(tx, &SQL[DELTA_DUE], DB_PARAMS(db_int64(issuer_id)), NULL, err);
+}
+
+enum status
+db_crl_full_ask(struct db_tx *tx, int32_t issuer_id, struct err *err)
+{
+	return db_run(tx, &SQL[FULL_ASK], DB_PARAMS(db_int64(issuer_id)), NULL, err);
+}
+
+enum status
 db_crl_snapshot(struct db_tx *tx, struct err *err)
 {
 	return db_run(tx, &SQL[SNAPSHOT], DB_NO_PARAMS, NULL, err);
@@ -385,7 +425,7 @@ enum status
 db_crl_overtake(struct db_tx *tx, int32_t issuer_id, int16_t scope, int64_t number, struct err *err)
 {
 	if (scope <= CRL_SCOPE_FULL) {
-		TRY(db_run(tx, &SQL[OVERTAKE_DELTA], DB_PARAMS(db_int64(issuer_id)), NULL, err));
+		TRY(db_run(tx, &SQL[DELTA_DUE], DB_PARAMS(db_int64(issuer_id)), NULL, err));
 		TRY(db_run(tx, &SQL[BASE_FORGET], DB_PARAMS(db_int64(issuer_id), db_bool(true)), NULL,
 			err));
 	}

@@ -63,6 +63,10 @@ MUST_USE enum status db_crl_bases(struct db_tx *tx, int32_t issuer_id, struct db
  */
 MUST_USE enum status db_crl_base_put(struct db_tx *tx, int32_t issuer_id,
 	const struct db_crl_base *base, bool alone, struct err *err);
+/* A delta is due, for there is another full list. Before the full list's end. */
+MUST_USE enum status db_crl_delta_due(struct db_tx *tx, int32_t issuer_id, struct err *err);
+/* A full list is due, as if there were none: no delta can go on from those that are there. */
+MUST_USE enum status db_crl_full_ask(struct db_tx *tx, int32_t issuer_id, struct err *err);
 /* Of a delta alone (RFC 5280 5.3.1): the certificate is revoked no more. */
 #define CRL_ENTRY_REMOVED 8
 struct db_crl_entry {
@@ -105,6 +109,11 @@ MUST_USE enum status db_crl_publish_put(struct db_tx *tx, const struct db_crl *c
 	struct view octets, struct err *err);
 MUST_USE enum status db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted,
 	struct err *err);
+/*
+ * Does the base of a delta still stand? After its end, in the same transaction. ERR_CONFLICT crl_base_gone: a
+ * full list moved it while the entries were read, and what it has is no change any more.
+ */
+MUST_USE enum status db_crl_base_check(struct db_tx *tx, const struct db_crl *delta, struct err *err);
 
 /* The published list; ERR_NOT_FOUND crl_unknown. */
 MUST_USE enum status db_crl_latest(struct db_tx *tx, int32_t issuer_id, int16_t scope,

@@ -26,6 +26,8 @@ struct jobs;      /* server/jobs/jobs.h */
 struct iot_room;  /* server/iot/room.h */
 struct signer_link; /* server/signer/link.h */
 
+#define APP_CAS_MAX 8
+
 struct app_ca {
 	char ca_id[CA_ID_BYTES];
 	int32_t issuer_id;
@@ -49,7 +51,7 @@ struct app {
 	struct freshness freshness;    /* whether caches of the database count */
 	int32_t audit_lane;
 	_Atomic uint64_t audit_writes; /* records written by audit_write, also in vain */
-	struct app_ca cas[8];
+	struct app_ca cas[APP_CAS_MAX];
 	size_t ca_count;
 	const struct app_ca *issuing;  /* config.issuing_ca */
 	struct ca_trust *trust;

@@ -589,7 +589,7 @@ start(struct frontend *it, struct err *err)
 	/* Its handlers look at what is being built from here on; who asks waits in the backlog. */
 	close_waiting_room(it);
 	crl_cache_claim(app);
-	if (crl_cache_refresh(app, err) != OK)
+	if (crl_cache_refresh(app, CRL_PART_ALL, err) != OK)
 		log_error(LOG_WARN, "crl_cache_not_filled", NULL, err);
 	TRY(issuance_start(&app->issuance, app, err));
 	TRY(jobs_start(&app->jobs, app, err));

@@ -68,6 +68,8 @@ static const struct {
 		.help = "Transactions run again after a deadlock." },
 	[METRIC_ISSUANCE_QUEUE] = { .name = "issuance_queue", .gauge = true,
 		.help = "Requests in the issuance pipeline." },
+	[METRIC_CRL_HELD] = { .name = "crl_held_back", .gauge = true,
+		.help = "Lists that were refused or failed and wait to be tried again." },
 	[METRIC_LEADER] = { .name = "leader", .gauge = true,
 		.help = "1 while this server publishes the CRLs." },
 };

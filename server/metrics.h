@@ -43,6 +43,7 @@ enum metric {
 	METRIC_DB_RETRIES,
 	/* gauges: metric_add to move, metric_set */
 	METRIC_ISSUANCE_QUEUE,      /* items in the pipeline */
+	METRIC_CRL_HELD,            /* lists that wait to be tried again */
 	METRIC_LEADER,              /* 1 while this server publishes the CRLs */
 	METRIC_COUNT,
 };

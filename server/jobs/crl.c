@@ -1,7 +1,6 @@
 #include "server/jobs/crl.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -9,10 +8,7 @@
 #include "ca/crl.h"
 #include "ca/tbs.h"
 #include "db/crl.h"
-#include "db/event.h"
 #include "server/app.h"
-#include "server/jobs/jobs.h"
-#include "server/metrics.h"
 #include "server/protocol/crl.h"
 #include "server/protocol/crl_store.h"
 #include "server/signer/link.h"
@@ -58,18 +54,19 @@ makings_free(struct makings *makings)
 }
 OWNER_STRUCT(makings, makings_free)
 
-/* What is made in one go: a shard, a delta, or a full list and its delta. */
+/* What is made in one go: a shard, a delta, a full list, or a full list and its delta. */
 struct build {
 	struct app *app;
 	const struct app_ca *ca;
+	struct signer_link *signer;
 	int64_t now_s;
 	int64_t begun_ms, made_ms; /* for the log: when it was begun, and how long to the signature */
 	char dir[FILE_PATH_BYTES];
 	struct db_crl_turn turn;
 	struct db_crl_base oldest, newest;
 	struct last last, last_delta; /* last: of the shard or the full list */
-	bool full;                    /* with a delta */
-	bool rebase;                  /* … that goes on from it and no other */
+	bool full, delta;             /* which of the two is made */
+	bool rebase;                  /* deltas go on from this full list and no other */
 	bool base_alone, base_moves;  /* the full list becomes a base of deltas; the only one */
 };
 
@@ -203,7 +200,7 @@ sign_all(const struct build *build, struct makings *makings, struct err *err)
 	enum status status = OK;
 	uint64_t generation;
 
-	TRY(signer_link_acquire(build->app->signer_crl, &signer, &generation, err));
+	TRY(signer_link_acquire(build->signer, &signer, &generation, err));
 	for (size_t i = makings->count; status == OK && i-- > 0;) { /* the full list before its delta */
 		struct making *making = &makings->at[i];
 
@@ -211,7 +208,7 @@ sign_all(const struct build *build, struct makings *makings, struct err *err)
 		status = ca_crl_sign(making->crl, signer, &making->list, making->about.sha256, err);
 		making->about.length_bytes = (int64_t)pile_len(&making->list);
 	}
-	signer_link_release(build->app->signer_crl, status == ERR_UNAVAILABLE);
+	signer_link_release(build->signer, status == ERR_UNAVAILABLE);
 	return status;
 }
 
@@ -253,8 +250,12 @@ publish(const struct build *build, const struct makings *makings, struct err *er
 		TRY(put_pieces(&tx, &makings->at[i], octets, err));
 	}
 	/* From here on who revokes waits for us. */
+	if (build->full && !build->delta)
+		TRY(db_crl_delta_due(&tx, build->ca->issuer_id, err));
 	for (size_t i = 0; i < makings->count; i++)
 		TRY(db_crl_publish_end(&tx, &makings->at[i].about, makings->at[i].wanted, err));
+	if (build->delta)
+		TRY(db_crl_base_check(&tx, &makings->at[0].about, err));
 	if (build->full && (build->base_alone || build->base_moves))
 		TRY(db_crl_base_put(&tx, build->ca->issuer_id, &base, build->base_alone, err));
 	return db_tx_commit(&tx, err);
@@ -264,9 +265,11 @@ publish(const struct build *build, const struct makings *makings, struct err *er
 static enum status
 show(const struct build *build, struct makings *makings, struct err *err)
 {
+	enum log_level level = build->full && !build->delta ? LOG_INFO : LOG_DEBUG;
+
 	for (size_t i = 0; i < makings->count; i++) {
 		TRY(crl_cache_put(build->app->crls, &makings->at[i].about, &makings->at[i].list, err));
-		log_event(LOG_DEBUG, "crl_published", NULL, LOG_STR("ca", build->ca->ca_id),
+		log_event(level, "crl_published", NULL, LOG_STR("ca", build->ca->ca_id),
 			LOG_INT("scope", makings->at[i].about.scope),
 			LOG_INT("number", makings->at[i].about.number),
 			LOG_INT("entries", makings->at[i].about.entries),
@@ -292,8 +295,11 @@ make(struct build *build, struct makings *makings, struct err *err)
 static enum status
 hold_last(struct build *build, struct db_tx *tx, int16_t scope, struct last *last, struct err *err)
 {
-	/* Also what another server published just now, or served before the database was restored. */
-	TRY(crl_cache_sync(build->app, tx, build->ca, scope, err));
+	/* Also what another server published just now, or served before the database was restored. A full
+	 * list that is not followed may be long, and a delta does not need it. */
+	bool fetch = scope != CRL_SCOPE_FULL || build->full;
+
+	TRY(crl_cache_sync(build->app, tx, build->ca, scope, fetch, err));
 	last->list = crl_cache_hold(build->app->crls, build->ca->ca_id, scope, &last->about);
 	if (build->now_s < last->about.this_update_s)
 		return err_set(err, ERR_CONFLICT, "crl_older",
@@ -338,20 +344,19 @@ add_making(const struct build *build, struct makings *makings, int16_t scope, in
 	return making;
 }
 
-static bool
-is_small(const struct app *app, int64_t full_bytes)
+bool
+crl_is_small(const struct app *app, int64_t full_bytes)
 {
 	return full_bytes <= app->config.crl_full_immediate_max_bytes;
 }
 
-/* Has the delta grown so much that it is no help beside the full list? */
-static bool
-is_grown(int64_t delta_entries, int64_t full_entries)
+bool
+crl_is_grown(int64_t delta_entries, int64_t full_entries)
 {
 	return delta_entries > full_entries / 2;
 }
 
-/* From which full list the delta goes on, and whether the one that is being made is a base from now on. */
+/* From which full list a delta goes on, and whether the one that is being made is a base from now on. */
 static struct db_crl_base
 choose_base(struct build *build)
 {
@@ -361,8 +366,8 @@ choose_base(struct build *build)
 	if (!build->full)
 		return build->oldest;
 	build->base_alone = build->rebase || build->oldest.number == 0 ||
-	                    (!is_small(build->app, build->last.about.length_bytes) &&
-				    is_grown(build->last_delta.about.entries,
+	                    (!crl_is_small(build->app, build->last.about.length_bytes) &&
+				    crl_is_grown(build->last_delta.about.entries,
 					    build->last.about.entries));
 	build->base_moves =
 		build->newest.this_update_s + build->app->config.crl_refresh_s <= build->now_s;
@@ -371,209 +376,70 @@ choose_base(struct build *build)
 	return build->base_moves ? build->newest : build->oldest;
 }
 
-/* A delta; with full, or where it has no list to go on from, the full list as well. */
+/* The delta, the full list, or both. */
 static enum status
-make_delta(struct build *build, size_t *made, struct err *err)
+make_whole(struct build *build, size_t *made, struct err *err)
 {
 	const struct config *config = &build->app->config;
 	own_struct(makings) makings = { .count = 0 };
 	struct db_crl_base base;
-	struct making *delta;
 
 	TRY(prepare(build, CRL_SCOPE_FULL, err));
-	build->full = build->full || build->oldest.number == 0;
 	base = choose_base(build);
-	delta = add_making(build, &makings, CRL_SCOPE_DELTA, build->turn.delta_wanted,
-		config->crl_delta_validity_s);
-	delta->about.base = base.number;
-	delta->changes = base.changes;
+	if (base.number == 0)
+		return err_set(err, ERR_CONFLICT, "crl_base_gone", "crl: no full list is a base");
+	if (build->delta) {
+		struct making *delta = add_making(build, &makings, CRL_SCOPE_DELTA,
+			build->turn.delta_wanted, config->crl_delta_validity_s);
+
+		delta->about.base = base.number;
+		delta->changes = base.changes;
+	}
 	if (build->full)
 		(void)add_making(build, &makings, CRL_SCOPE_FULL, build->turn.wanted,
 			config->crl_validity_s);
+	TRY(make(build, &makings, err));
 	*made = makings.count;
-	return make(build, &makings, err);
-}
-
-static enum status
-make_shard(struct build *build, int16_t scope, size_t *made, struct err *err)
-{
-	own_struct(makings) makings = { .count = 0 };
-
-	TRY(prepare(build, scope, err));
-	(void)add_making(build, &makings, scope, build->turn.wanted,
-		build->app->config.crl_validity_s);
-	*made = makings.count;
-	return make(build, &makings, err);
-}
-
-/* ---- rounds ---- */
-
-static bool
-is_refused(const struct err *err)
-{
-	return err->status == ERR_CONFLICT && (strcmp(err->code, "crl_lost_entry") == 0 ||
-						      strcmp(err->code, "crl_older") == 0 ||
-						      strcmp(err->code, "crl_overtaken") == 0);
-}
-
-/* Once an hour for the same: the list is refused again with every round. */
-static enum status
-put_event(struct app *app, const struct app_ca *ca, int16_t scope, const struct err *refusal,
-	struct err *err)
-{
-	struct db_event event = { .kind = "crl_refused", .severity = "critical" }, last[16];
-	struct db_event_filter filter = { .kind = event.kind,
-		.since_s = clock_wall_s(app->clock) - 3600 };
-	own_struct(db_tx) tx = { NULL, NULL };
-	size_t count;
-
-	(void)snprintf(event.detail, sizeof(event.detail),
-		"{\"ca\": \"%s\", \"code\": \"%s\", \"scope\": %d}", ca->ca_id, refusal->code,
-		(int)scope);
-	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_event_list(&tx, &filter, COUNT_OF(last), last, &count, err));
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(last[i].detail, event.detail) == 0)
-			return OK;
-	TRY(db_event_put(&tx, &event, err));
-	return db_tx_commit(&tx, err);
-}
-
-/* One list that cannot be published must not keep the others back. */
-static enum status
-settle(struct app *app, const struct app_ca *ca, int16_t scope, enum status status, size_t made,
-	const struct err *one, struct err *err)
-{
-	struct err lost;
-
-	if (status == OK) {
-		metric_add(METRIC_CRL_PUBLISHED, (int64_t)made);
-		return OK;
-	}
-	metric_add(is_refused(one) ? METRIC_CRL_REFUSED : METRIC_CRL_FAILED, 1);
-	if (status == ERR_UNAVAILABLE) {
-		*err = *one;
-		return status;
-	}
-	log_error(LOG_ERROR, "crl_not_published", NULL, one);
-	if (is_refused(one) && put_event(app, ca, scope, one, &lost) != OK)
-		log_error(LOG_WARN, "event_not_recorded", NULL, &lost);
-	return OK;
-}
-
-/* *lost: it was refused, for it would have lost an entry. */
-static enum status
-run_one(struct app *app, const struct app_ca *ca, int16_t scope, bool rebase, bool *lost,
-	size_t *published, struct err *err)
-{
-	own_struct(build) build = { .app = app, .ca = ca, .now_s = clock_wall_s(app->clock),
-		.full = scope == CRL_SCOPE_FULL, .rebase = rebase };
-	size_t made = 0;
-	struct err one = { .status = OK };
-	enum status status = scope <= CRL_SCOPE_FULL ? make_delta(&build, &made, &one)
-	                                             : make_shard(&build, scope, &made, &one);
-
-	TRY(settle(app, ca, scope, status, made, &one, err));
-	*published += status == OK ? made : 0;
-	*lost = status != OK && strcmp(one.code, "crl_lost_entry") == 0;
-	return OK;
-}
-
-/*
- * A full list; where its delta would lose what the delta before had, the full list alone says all, and
- * no list before it goes with a delta any more.
- */
-static enum status
-run_full(struct app *app, const struct app_ca *ca, bool rebase, size_t *published, struct err *err)
-{
-	bool lost;
-
-	TRY(run_one(app, ca, CRL_SCOPE_FULL, rebase, &lost, published, err));
-	return lost && !rebase
-	               ? run_one(app, ca, CRL_SCOPE_FULL, true, &lost, published, err)
-	               : OK;
-}
-
-/* What is due of the scopes below the shards. */
-struct whole {
-	bool delta, full; /* due … */
-	bool small;       /* … and the full list does not take long */
-};
-
-/* The full list of a large CA goes by the clock alone, unless the delta has grown too much. */
-static bool
-may_wait(const struct db_crl_scope *scope, const struct crl_cache_health *health, int64_t due_s)
-{
-	return scope->next_update_s > due_s && !is_grown(health->delta_entries, health->full_entries);
-}
-
-static struct whole
-judge_whole(struct app *app, const struct app_ca *ca, const struct db_crl_scope *due, size_t count,
-	int64_t due_s)
-{
-	struct whole whole = { .delta = false };
-	struct crl_cache_health health;
-
-	crl_cache_health(app->crls, ca->ca_id, &health);
-	whole.small = is_small(app, health.full_bytes);
-	for (size_t i = 0; i < count && due[i].scope <= CRL_SCOPE_FULL; i++) {
-		if (due[i].scope == CRL_SCOPE_DELTA)
-			whole.delta = true;
-		else
-			whole.full = whole.small || !may_wait(&due[i], &health, due_s);
-	}
-	return whole;
-}
-
-static enum status
-read_due(struct app *app, const struct app_ca *ca, int64_t due_s, struct db_crl_scope *due,
-	size_t *count, struct err *err)
-{
-	own_struct(db_tx) tx = { NULL, NULL };
-	int64_t delta_due_s = clock_wall_s(app->clock) + app->config.crl_delta_validity_s / 2;
-
-	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_crl_scopes_due(&tx, ca->issuer_id, due_s, delta_due_s, due, CRL_SCOPES, count, err));
-	return db_tx_commit(&tx, err);
-}
-
-/* The delta first, for it says all; a full list that takes its time last. */
-static enum status
-run_ca(struct app *app, const struct app_ca *ca, size_t *published, struct err *err)
-{
-	struct db_crl_scope due[CRL_SCOPES];
-	struct whole whole;
-	bool rebase = false, lost;
-	size_t count;
-	int64_t due_s = clock_wall_s(app->clock) + app->config.crl_validity_s -
-		app->config.crl_refresh_s;
-
-	TRY(read_due(app, ca, due_s, due, &count, err));
-	whole = judge_whole(app, ca, due, count, due_s);
-	if (whole.full && whole.small)
-		TRY(run_full(app, ca, false, published, err));
-	else if (whole.delta)
-		TRY(run_one(app, ca, CRL_SCOPE_DELTA, false, &rebase, published, err));
-	for (size_t i = 0; i < count && !app->stopping; i++)
-		if (due[i].scope > CRL_SCOPE_FULL)
-			TRY(run_one(app, ca, due[i].scope, false, &lost, published, err));
-	if ((rebase || (whole.full && !whole.small)) && !app->stopping)
-		TRY(run_full(app, ca, rebase, published, err));
 	return OK;
 }
 
 enum status
-crl_job_run(struct app *app, size_t *published, struct err *err)
+crl_make_delta(struct app *app, const struct app_ca *ca, size_t *made, struct err *err)
 {
-	own_struct(db_tx) lead = { NULL, NULL };
-	bool leader;
+	own_struct(build) build = { .app = app, .ca = ca, .signer = app->signer_crl,
+		.now_s = clock_wall_s(app->clock), .delta = true };
 
-	*published = 0;
-	TRY(db_tx_begin(&lead, app->pool, err));
-	TRY(db_job_lead(&lead, JOB_CRL, &leader, err));
-	metric_set(METRIC_LEADER, leader);
-	for (size_t i = 0; leader && i < app->ca_count; i++)
-		if (app->cas[i].can_sign)
-			TRY(run_ca(app, &app->cas[i], published, err));
+	return make_whole(&build, made, err);
+}
+
+enum status
+crl_make_both(struct app *app, const struct app_ca *ca, bool rebase, size_t *made, struct err *err)
+{
+	own_struct(build) build = { .app = app, .ca = ca, .signer = app->signer_crl,
+		.now_s = clock_wall_s(app->clock), .delta = true, .full = true, .rebase = rebase };
+
+	return make_whole(&build, made, err);
+}
+
+enum status
+crl_make_full(struct app *app, const struct app_ca *ca, bool rebase, size_t *made, struct err *err)
+{
+	own_struct(build) build = { .app = app, .ca = ca, .signer = app->signer_full,
+		.now_s = clock_wall_s(app->clock), .full = true, .rebase = rebase };
+
+	return make_whole(&build, made, err);
+}
+
+enum status
+crl_make_shard(struct app *app, const struct app_ca *ca, int16_t shard, size_t *made, struct err *err)
+{
+	own_struct(build) build = { .app = app, .ca = ca, .signer = app->signer_crl,
+		.now_s = clock_wall_s(app->clock) };
+	own_struct(makings) makings = { .count = 0 };
+
+	TRY(prepare(&build, shard, err));
+	(void)add_making(&build, &makings, shard, build.turn.wanted, app->config.crl_validity_s);
+	TRY(make(&build, &makings, err));
+	*made = makings.count;
 	return OK;
 }

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/app.h"
-#include "server/jobs/crl.h"
+#include "server/jobs/crl_round.h"
 #include "server/jobs/housekeeping.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
@@ -32,7 +32,8 @@ struct jobs {
 	struct app *app;
 	pthread_mutex_t lock;
 	bool stopping;
-	struct worker crl, housekeeping;
+	struct worker crl, crl_large, housekeeping;
+	struct crl_round *soon, *large;
 };
 
 /* Waits until woken, stopped or wait_ms are over; true while the jobs go on. */
@@ -72,6 +73,25 @@ settle(struct jobs *jobs, int64_t ms)
 	return true;
 }
 
+/* Publishes what is due and fetches what others published. */
+static void
+crl_round_run(struct jobs *jobs, struct crl_round *round,
+	enum status (*run)(struct crl_round *round, size_t *published, struct err *err),
+	enum crl_part part, bool *failing)
+{
+	size_t published = 0;
+	struct err err;
+	enum status status = run(round, &published, &err);
+
+	if (status == OK)
+		status = crl_cache_refresh(jobs->app, part, &err);
+	if (status != OK)
+		metric_count(METRIC_JOB_FAILED, "crl", NULL, 1);
+	if (status != OK && !*failing)
+		log_error(LOG_ERROR, "crl_job_failed", NULL, &err);
+	*failing = status != OK;
+}
+
 static void *
 crl_main(void *arg)
 {
@@ -79,20 +99,22 @@ crl_main(void *arg)
 	bool failing = false;
 
 	do {
-		size_t published = 0;
-		struct err err;
-		enum status status = crl_job_run(jobs->app, &published, &err);
-
-		if (status == OK)
-			status = crl_cache_refresh(jobs->app, &err);
-		if (status != OK)
-			metric_count(METRIC_JOB_FAILED, "crl", NULL, 1);
-		if (status != OK && !failing)
-			log_error(LOG_ERROR, "crl_job_failed", NULL, &err);
-		failing = status != OK;
+		crl_round_run(jobs, jobs->soon, crl_round_soon, CRL_PART_SOON, &failing);
 		if (!wait_for(jobs, &jobs->crl, CRL_TICK_MS))
 			break;
 	} while (settle(jobs, jobs->app->config.crl_debounce_ms));
+	return NULL;
+}
+
+static void *
+crl_large_main(void *arg)
+{
+	struct jobs *jobs = arg;
+	bool failing = false;
+
+	do
+		crl_round_run(jobs, jobs->large, crl_round_large, CRL_PART_FULL, &failing);
+	while (wait_for(jobs, &jobs->crl_large, CRL_TICK_MS));
 	return NULL;
 }
 
@@ -173,8 +195,15 @@ jobs_start(struct jobs **out, struct app *app, struct err *err)
 	jobs->app = app;
 	(void)pthread_mutex_init(&jobs->lock, NULL);
 	worker_init(&jobs->crl);
+	worker_init(&jobs->crl_large);
 	worker_init(&jobs->housekeeping);
-	status = worker_start(jobs, &jobs->crl, crl_main, err);
+	status = crl_round_new(&jobs->soon, app, err);
+	if (status == OK)
+		status = crl_round_new(&jobs->large, app, err);
+	if (status == OK)
+		status = worker_start(jobs, &jobs->crl, crl_main, err);
+	if (status == OK)
+		status = worker_start(jobs, &jobs->crl_large, crl_large_main, err);
 	if (status == OK)
 		status = worker_start(jobs, &jobs->housekeeping, housekeeping_main, err);
 	if (status != OK) {
@@ -194,13 +223,16 @@ jobs_stop(struct jobs *jobs)
 	(void)pthread_mutex_lock(&jobs->lock);
 	jobs->stopping = true;
 	(void)pthread_cond_broadcast(&jobs->crl.wake);
+	(void)pthread_cond_broadcast(&jobs->crl_large.wake);
 	(void)pthread_cond_broadcast(&jobs->housekeeping.wake);
 	(void)pthread_mutex_unlock(&jobs->lock);
 	if (jobs->crl.started)
 		(void)pthread_join(jobs->crl.thread, NULL);
+	if (jobs->crl_large.started)
+		(void)pthread_join(jobs->crl_large.thread, NULL);
 	if (jobs->housekeeping.started)
 		(void)pthread_join(jobs->housekeeping.thread, NULL);
-	jobs->crl.started = jobs->housekeeping.started = false;
+	jobs->crl.started = jobs->crl_large.started = jobs->housekeeping.started = false;
 }
 
 void
@@ -208,7 +240,10 @@ jobs_free(struct jobs *jobs)
 {
 	if (jobs == NULL)
 		return;
+	crl_round_free(jobs->soon);
+	crl_round_free(jobs->large);
 	(void)pthread_cond_destroy(&jobs->crl.wake);
+	(void)pthread_cond_destroy(&jobs->crl_large.wake);
 	(void)pthread_cond_destroy(&jobs->housekeeping.wake);
 	(void)pthread_mutex_destroy(&jobs->lock);
 	mem_free(jobs);
@@ -223,5 +258,9 @@ jobs_wake(struct jobs *jobs, const char *channel)
 	(void)pthread_mutex_lock(&jobs->lock);
 	worker->woken = true;
 	(void)pthread_cond_signal(&worker->wake);
+	if (strcmp(channel, "jitrca_crl") == 0) { /* another server's may be the full list */
+		jobs->crl_large.woken = true;
+		(void)pthread_cond_signal(&jobs->crl_large.wake);
+	}
 	(void)pthread_mutex_unlock(&jobs->lock);
 }

@@ -37,6 +37,7 @@ struct cached_ca {
 
 struct crl_cache {
 	const char *data_dir;
+	pthread_mutex_t keeping; /* before lock: files come in the order of their numbers, too */
 	pthread_rwlock_t lock;
 	struct cached_ca cas[CACHE_CAS_MAX];
 };
@@ -79,6 +80,7 @@ crl_cache_free(struct crl_cache *cache)
 	for (size_t i = 0; i < CACHE_CAS_MAX; i++)
 		forget(&cache->cas[i]);
 	(void)pthread_rwlock_destroy(&cache->lock);
+	(void)pthread_mutex_destroy(&cache->keeping);
 	mem_free(cache);
 }
 
@@ -169,7 +171,8 @@ crl_cache_new(struct crl_cache **out, const char *data_dir, struct err *err)
 
 	if (cache == NULL)
 		return err_memory(err);
-	if (pthread_rwlock_init(&cache->lock, NULL) != 0) {
+	if (pthread_rwlock_init(&cache->lock, NULL) != 0 ||
+		pthread_mutex_init(&cache->keeping, NULL) != 0) {
 		mem_free(cache);
 		return err_set(err, ERR_UNAVAILABLE, "out_of_memory", "cannot make a lock");
 	}
@@ -182,13 +185,17 @@ crl_cache_new(struct crl_cache **out, const char *data_dir, struct err *err)
 enum status
 crl_cache_put(struct crl_cache *cache, const struct db_crl *crl, struct pile *list, struct err *err)
 {
+	enum status status;
 	struct err unkept;
 
+	(void)pthread_mutex_lock(&cache->keeping);
 	/* First the file: from there on the list may be replaced and freed. */
 	if (crl->number > cached_number(cache, crl->ca_id, crl->scope) &&
 		crl_store_keep(cache->data_dir, crl, list, &unkept) != OK)
 		log_error(LOG_WARN, "crl_store_failed", NULL, &unkept);
-	return put(cache, crl, list, err);
+	status = put(cache, crl, list, err);
+	(void)pthread_mutex_unlock(&cache->keeping);
+	return status;
 }
 
 void
@@ -246,14 +253,14 @@ fetch_list(struct app *app, struct db_tx *tx, const struct db_crl *crl, struct e
 
 static enum status
 sync_scope(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16_t scope,
-	int64_t number, struct err *err)
+	int64_t number, bool fetch, struct err *err)
 {
 	int64_t cached = cached_number(app->crls, ca->ca_id, scope);
 	struct db_crl crl;
 
 	if (number < cached && ca->can_sign)
 		TRY(db_crl_overtake(tx, ca->issuer_id, scope, cached, err));
-	if (number <= cached)
+	if (number <= cached || !fetch)
 		return OK;
 	TRY(db_crl_latest(tx, ca->issuer_id, scope, &crl, err));
 	return fetch_list(app, tx, &crl, err);
@@ -261,7 +268,7 @@ sync_scope(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16_t s
 
 enum status
 crl_cache_sync(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16_t scope,
-	struct err *err)
+	bool fetch, struct err *err)
 {
 	struct db_crl crl = { .number = 0 };
 	struct err missing;
@@ -271,28 +278,36 @@ crl_cache_sync(struct app *app, struct db_tx *tx, const struct app_ca *ca, int16
 		*err = missing;
 		return status;
 	}
-	return sync_scope(app, tx, ca, scope, crl.number, err);
+	return sync_scope(app, tx, ca, scope, crl.number, fetch, err);
+}
+
+static bool
+is_part(enum crl_part part, int16_t scope)
+{
+	return part == CRL_PART_ALL || (part == CRL_PART_FULL) == (scope == CRL_SCOPE_FULL);
 }
 
 static enum status
-refresh_ca(struct app *app, struct db_tx *tx, const struct app_ca *ca, struct err *err)
+refresh_ca(struct app *app, struct db_tx *tx, const struct app_ca *ca, enum crl_part part,
+	struct err *err)
 {
 	int64_t numbers[CRL_SCOPES];
 
 	TRY(db_crl_numbers(tx, ca->issuer_id, numbers, err));
 	for (int16_t scope = CRL_SCOPE_DELTA; CRL_SCOPE_AT(scope) < CRL_SCOPES; scope++)
-		TRY(sync_scope(app, tx, ca, scope, numbers[CRL_SCOPE_AT(scope)], err));
+		TRY(sync_scope(app, tx, ca, scope, numbers[CRL_SCOPE_AT(scope)], is_part(part, scope),
+			err));
 	return OK;
 }
 
 enum status
-crl_cache_refresh(struct app *app, struct err *err)
+crl_cache_refresh(struct app *app, enum crl_part part, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, app->pool, err));
 	for (size_t i = 0; i < app->ca_count; i++)
-		TRY(refresh_ca(app, &tx, &app->cas[i], err));
+		TRY(refresh_ca(app, &tx, &app->cas[i], part, err));
 	return db_tx_commit(&tx, err);
 }
 

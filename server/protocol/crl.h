@@ -28,10 +28,15 @@ void crl_cache_claim(struct app *app);
  * Reads from the database what is newer there, for every CA of app. Where it is the database that is
  * behind (restored from a backup), the next list gets a number above what was served.
  */
-MUST_USE enum status crl_cache_refresh(struct app *app, struct err *err);
-/* The same for one scope, in tx. */
+enum crl_part {
+	CRL_PART_ALL = 1,
+	CRL_PART_SOON, /* all but full lists, which may take their time */
+	CRL_PART_FULL,
+};
+MUST_USE enum status crl_cache_refresh(struct app *app, enum crl_part part, struct err *err);
+/* The same for one scope, in tx. Without fetch: only what the database is behind in. */
 MUST_USE enum status crl_cache_sync(struct app *app, struct db_tx *tx, const struct app_ca *ca,
-	int16_t scope, struct err *err);
+	int16_t scope, bool fetch, struct err *err);
 
 /* A list that is held while it is read; it may be replaced meanwhile. */
 struct crl_list;

@@ -139,6 +139,14 @@ a_delta_shares_the_numbers_of_its_full_list(void **state)
 	assert_int_equal(due[0].scope, CRL_SCOPE_DELTA);
 	MUST(db_crl_scopes_due(&tx, 2, world_now + 3600, world_now, due, CRL_SCOPES, &n, err));
 	assert_int_equal(due[0].scope, CRL_SCOPE_FULL);
+	/* A full list can be asked for, and a delta, whatever the clock says. */
+	MUST(db_crl_full_ask(&tx, 2, err));
+	MUST(db_crl_delta_due(&tx, 2, err));
+	MUST(db_crl_scopes_due(&tx, 2, world_now, world_now, due, CRL_SCOPES, &n, err));
+	assert_int_equal(due[0].scope, CRL_SCOPE_DELTA);
+	assert_int_equal(due[0].wanted, turn.delta_wanted + 1);
+	assert_int_equal(due[1].scope, CRL_SCOPE_FULL);
+	assert_int_equal(due[1].next_update_s, 0);
 	/* After a restore: above what was served, both due, and no base to go on from. */
 	MUST(db_crl_base_put(&tx, 2, &(struct db_crl_base){ first, turn.wanted, world_now }, true, err));
 	MUST(db_crl_overtake(&tx, 2, CRL_SCOPE_DELTA, 1000, err));
@@ -267,6 +275,14 @@ a_delta_has_what_changed_since_its_base(void **state)
 
 		MUST(db_tx_begin(&tx, world_pool, err));
 		MUST(db_crl_bases(&tx, 1, &oldest, &newest, err));
+		/* A delta that was made meanwhile, from the oldest as it was, would lack what is deleted. */
+		MUST(db_crl_base_check(&tx, &(struct db_crl){ .issuer_id = 1, .base = second.number },
+			err));
+		MUST(db_crl_base_check(&tx, &(struct db_crl){ .issuer_id = 1, .number = 99, .base = 99 },
+			err));
+		MUST_FAIL(db_crl_base_check(&tx,
+			&(struct db_crl){ .issuer_id = 1, .base = first.number }, err),
+			ERR_CONFLICT, "crl_base_gone");
 	}
 	assert_int_equal(oldest.number, second.number);
 	assert_int_equal(newest.number, third.number);
