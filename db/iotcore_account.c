@@ -28,10 +28,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "iotcore_registration_code_set", .params = 1, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE iotcore.account SET registration_code = $1 WHERE one",
 	},
-	[TRIM] = { /* change_at */
+	[TRIM] = { /* change_at; change_pkey. The last one stays: the next is numbered behind it */
 		.name = "iotcore_change_trim", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM iotcore.change WHERE seq IN (SELECT seq FROM iotcore.change"
-		       " WHERE at < now() - $1::bigint * interval '1 second' ORDER BY at"
+		       " WHERE at < now() - $1::bigint * interval '1 second'"
+		       " AND seq < (SELECT max(h.seq) FROM iotcore.change h) ORDER BY at"
 		       " LIMIT $2::bigint)",
 	},
 };

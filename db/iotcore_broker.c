@@ -61,13 +61,14 @@ enum {
 	" ON v.policy = p.name AND v.version = p.default_version"
 
 static const struct db_statement SQL[STATEMENTS] = {
-	[ACCOUNT] = { /* account_pkey; one row */
+	[ACCOUNT] = { /* account_pkey; one row. change_pkey, its end: as iotcore.last_change() */
 		.name = "broker_account", .columns = 3, .rows = ROWS_MAYBE,
-		.sql = "SELECT a.account_id, a.region, a.change_seq FROM iotcore.account a WHERE a.one",
+		.sql = "SELECT a.account_id, a.region, greatest(a.change_seq, (SELECT max(h.seq)"
+		       " FROM iotcore.change h)) FROM iotcore.account a WHERE a.one",
 	},
 	[ACCOUNT_LOCK] = { /* account_pkey; as each transaction that changes the registry does first */
 		.name = "broker_account_lock", .columns = 1, .rows = ROWS_MAYBE,
-		.sql = "SELECT a.change_seq FROM iotcore.account a WHERE a.one FOR UPDATE",
+		.sql = "SELECT true FROM iotcore.account a WHERE a.one FOR UPDATE",
 	},
 	[CHANGES] = { /* change_pkey */
 		.name = "broker_changes", .params = 2, .columns = 3, .rows = ROWS_ANY,

@@ -46,7 +46,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[SET_STATUS] = { /* certificate_pkey */
 		.name = "iotcore_certificate_set_status", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE iotcore.certificate SET status = $2, modified_at = now(),"
-		       " customer_version = customer_version + 1 WHERE certificate_id = $1",
+		       " customer_version = customer_version + 1 WHERE certificate_id = $1"
+		       " AND status NOT IN ($2, 'REVOKED', 'PENDING_TRANSFER')",
 	},
 	[HELD] = { /* thing_principal_certificate, policy_attachment_pkey */
 		.name = "iotcore_certificate_held", .params = 1, .columns = 2, .rows = ROWS_ONE,
@@ -139,11 +140,15 @@ db_iotcore_certificate_find(struct db_tx *tx, const char *certificate_id,
 }
 
 enum status
-db_iotcore_certificate_set_status(
-	struct db_tx *tx, const char *certificate_id, const char *status, struct err *err)
+db_iotcore_certificate_set_status(struct db_tx *tx, const char *certificate_id, const char *status,
+	bool *done, struct err *err)
 {
-	return db_run(
-		tx, &SQL[SET_STATUS], DB_PARAMS(db_text(certificate_id), db_text(status)), NULL, err);
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[SET_STATUS], DB_PARAMS(db_text(certificate_id), db_text(status)), &rows,
+		err));
+	*done = db_affected(rows) == 1;
+	return OK;
 }
 
 enum status

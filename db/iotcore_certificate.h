@@ -26,8 +26,9 @@ MUST_USE enum status db_iotcore_certificate_insert(struct db_tx *tx,
 /* ERR_NOT_FOUND iotcore_unknown. */
 MUST_USE enum status db_iotcore_certificate_find(struct db_tx *tx, const char *certificate_id,
 	struct db_iotcore_certificate *out, struct err *err);
+/* *done false: there is none, it has that status, or it has one that is not left. */
 MUST_USE enum status db_iotcore_certificate_set_status(struct db_tx *tx, const char *certificate_id,
-	const char *status, struct err *err);
+	const char *status, bool *done, struct err *err);
 /* How many things and policies hold it. */
 MUST_USE enum status db_iotcore_certificate_held(struct db_tx *tx, const char *certificate_id,
 	int64_t *things, int64_t *policies, struct err *err);

@@ -125,9 +125,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT " TARGET_EXISTS_SQL ", count(*), coalesce(bool_or(policy = $2), false)"
 		       " FROM iotcore.policy_attachment WHERE target = $1",
 	},
-	[ATTACH] = { /* policy_attachment_pkey */
-		.name = "iotcore_policy_attach", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO iotcore.policy_attachment (policy, target) VALUES ($1, $2)"
+	[ATTACH] = { /* policy_pkey, certificate_pkey, thing_group_pkey, policy_attachment_pkey */
+		.name = "iotcore_policy_attach", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO iotcore.policy_attachment (policy, target)"
+		       " SELECT p.name, $1::text FROM iotcore.policy p WHERE p.name = $2"
+		       " AND " TARGET_EXISTS_SQL " AND (SELECT count(*)"
+		       " FROM iotcore.policy_attachment a WHERE a.target = $1) < $3::bigint"
 		       " ON CONFLICT DO NOTHING",
 	},
 	[DETACH] = { /* policy_attachment_pkey */
@@ -341,10 +344,15 @@ db_iotcore_target_count(struct db_tx *tx, const char *target, const char *policy
 }
 
 enum status
-db_iotcore_policy_attach(
-	struct db_tx *tx, const char *policy, const char *target, struct err *err)
+db_iotcore_policy_attach(struct db_tx *tx, const char *policy, const char *target, int64_t most,
+	bool *done, struct err *err)
 {
-	return db_run(tx, &SQL[ATTACH], DB_PARAMS(db_text(policy), db_text(target)), NULL, err);
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[ATTACH], DB_PARAMS(db_text(target), db_text(policy), db_int64(most)), &rows,
+		err));
+	*done = db_affected(rows) == 1;
+	return OK;
 }
 
 enum status

@@ -62,8 +62,9 @@ MUST_USE enum status db_iotcore_target_exists(struct db_tx *tx, const char *targ
 /* Whether there is such a one, how many policies it has, and whether this is one. */
 MUST_USE enum status db_iotcore_target_count(struct db_tx *tx, const char *target, const char *policy,
 	bool *exists, int64_t *count, bool *attached, struct err *err);
+/* *done false: one of both is not there, it is attached already, or the target has most policies. */
 MUST_USE enum status db_iotcore_policy_attach(struct db_tx *tx, const char *policy, const char *target,
-	struct err *err);
+	int64_t most, bool *done, struct err *err);
 /* Nothing happens when it is not attached. */
 MUST_USE enum status db_iotcore_policy_detach(struct db_tx *tx, const char *policy, const char *target,
 	struct err *err);

@@ -20,6 +20,7 @@ enum {
 	TYPE_LIST,
 	CERTIFICATE_EXISTS,
 	PRINCIPAL_FIND,
+	PRINCIPAL_ATTACH_FIRST,
 	PRINCIPAL_ATTACH,
 	PRINCIPAL_DETACH,
 	PRINCIPAL_ANY,
@@ -46,10 +47,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "core_thing_exists", .params = 1, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT EXISTS (SELECT FROM iotcore.thing t WHERE t.name = $1)",
 	},
-	[THING_CREATE] = {
-		.name = "core_thing_create", .params = 3, .columns = 1, .rows = ROWS_ONE,
+	[THING_CREATE] = { /* thing_type_pkey, thing_pkey */
+		.name = "core_thing_create", .params = 3, .columns = 1, .rows = ROWS_MAYBE,
 		.sql = "INSERT INTO iotcore.thing (name, thing_type, attributes)"
-		       " VALUES ($1, $2, $3::jsonb) RETURNING thing_id::text",
+		       " SELECT $1::text, $2::text, $3::jsonb WHERE $2::text IS NULL OR EXISTS (SELECT"
+		       " FROM iotcore.thing_type y WHERE y.name = $2::text AND y.deprecated_at IS NULL)"
+		       " ON CONFLICT (name) DO NOTHING RETURNING thing_id::text",
 	},
 	[THING_UPDATE] = { /* thing_pkey */
 		.name = "core_thing_update", .params = 3, .columns = 0, .rows = ROWS_NONE,
@@ -120,6 +123,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " coalesce(bool_or(p.thing <> $1), false),"
 		       " coalesce(bool_or(p.thing <> $1 AND p.exclusive), false)"
 		       " FROM iotcore.thing_principal p WHERE p.certificate_id = $2",
+	},
+	[PRINCIPAL_ATTACH_FIRST] = { /* thing_pkey, certificate_pkey, thing_principal_certificate */
+		.name = "core_principal_attach_first", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO iotcore.thing_principal (thing, certificate_id, exclusive)"
+		       " SELECT t.name, c.certificate_id, $3::bool"
+		       " FROM iotcore.thing t, iotcore.certificate c"
+		       " WHERE t.name = $1 AND c.certificate_id = $2 AND NOT EXISTS (SELECT"
+		       " FROM iotcore.thing_principal p WHERE p.certificate_id = $2)",
 	},
 	[PRINCIPAL_ATTACH] = { /* thing_principal_pkey */
 		.name = "core_principal_attach", .params = 3, .columns = 0, .rows = ROWS_NONE,
@@ -211,13 +222,14 @@ db_thing_exists(struct db_tx *tx, const char *name, bool *found, struct err *err
 
 enum status
 db_thing_create(struct db_tx *tx, const char *name, const char *type, const char *attributes,
-	char thing_id[DB_CORE_UUID_BYTES], struct err *err)
+	char thing_id[DB_CORE_UUID_BYTES], bool *made, struct err *err)
 {
 	own(PGresult) rows = NULL;
 
 	TRY(db_run(tx, &SQL[THING_CREATE],
 		DB_PARAMS(db_text(name), db_text(type), db_text(attributes)), &rows, err));
-	return read_id(rows, thing_id, err);
+	*made = db_rows(rows) > 0;
+	return *made ? read_id(rows, thing_id, err) : OK;
 }
 
 enum status
@@ -382,6 +394,18 @@ db_thing_principal_find(struct db_tx *tx, const char *thing, const char *certifi
 	out->elsewhere = db_row_bool(&row);
 	out->exclusive_elsewhere = db_row_bool(&row);
 	return db_row_end(&row, err);
+}
+
+enum status
+db_thing_principal_attach_first(struct db_tx *tx, const char *thing, const char *certificate_id,
+	bool exclusive, bool *done, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	TRY(db_run(tx, &SQL[PRINCIPAL_ATTACH_FIRST],
+		DB_PARAMS(db_text(thing), db_text(certificate_id), db_bool(exclusive)), &rows, err));
+	*done = db_affected(rows) == 1;
+	return OK;
 }
 
 enum status

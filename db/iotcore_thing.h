@@ -31,8 +31,9 @@ MUST_USE enum status db_thing_find(struct db_tx *tx, const char *name, bool *fou
 	struct err *err);
 MUST_USE enum status db_thing_exists(struct db_tx *tx, const char *name, bool *found, struct err *err);
 /* type NULL: none. attributes: JSON. Gives the thing's id. */
+/* *made false: there is one of that name, or the type is missing or deprecated. */
 MUST_USE enum status db_thing_create(struct db_tx *tx, const char *name, const char *type,
-	const char *attributes, char thing_id[DB_CORE_UUID_BYTES], struct err *err);
+	const char *attributes, char thing_id[DB_CORE_UUID_BYTES], bool *made, struct err *err);
 /* Sets both, and the next version. */
 MUST_USE enum status db_thing_update(struct db_tx *tx, const char *name, const char *type,
 	const char *attributes, struct err *err);
@@ -100,6 +101,9 @@ struct db_thing_principal {
 MUST_USE enum status db_thing_principal_find(struct db_tx *tx, const char *thing,
 	const char *certificate_id, struct db_thing_principal *out, struct err *err);
 /* Anew, or with another exclusive. */
+/* *done: both exist, and the certificate was attached to nothing. Else nothing is done. */
+MUST_USE enum status db_thing_principal_attach_first(struct db_tx *tx, const char *thing,
+	const char *certificate_id, bool exclusive, bool *done, struct err *err);
 MUST_USE enum status db_thing_principal_attach(struct db_tx *tx, const char *thing,
 	const char *certificate_id, bool exclusive, struct err *err);
 MUST_USE enum status db_thing_principal_detach(struct db_tx *tx, const char *thing,

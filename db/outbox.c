@@ -288,6 +288,7 @@ db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows, s
 	own_struct(db_array) keys = DB_ARRAY(ARRAY_TEXT);
 	own_struct(db_array) versions = DB_ARRAY(ARRAY_INT8);
 	own_struct(db_array) leases = DB_ARRAY(ARRAY_INT8);
+	own(PGresult) done = NULL;
 
 	if (count == 0)
 		return OK;
@@ -297,7 +298,9 @@ db_outbox_done_many(struct db_tx *tx, const struct db_outbox_row *const *rows, s
 		TRY(db_array_add_int(&leases, rows[i]->lease, err));
 	}
 	TRY(db_run(tx, &SQL[DONE_MANY], DB_PARAMS(db_array(&keys), db_array(&versions),
-		db_array(&leases)), NULL, err));
+		db_array(&leases)), &done, err));
+	if ((size_t)db_affected(done) == count)
+		return OK;
 	return db_run(tx, &SQL[LET_GO_MANY], DB_PARAMS(db_array(&keys), db_array(&leases)), NULL,
 		err);
 }

@@ -185,8 +185,13 @@ update(struct call *call, struct err *err)
 {
 	const char *wanted = call_text(call, "newStatus");
 	own_struct(db_iotcore_certificate) it = { .customer_version = 0 };
+	bool done;
 
 	TRY(check_status(wanted, err));
+	TRY(db_iotcore_certificate_set_status(
+		call->tx, call_text(call, "certificateId"), wanted, &done, err));
+	if (done)
+		return OK;
 	TRY(find(call, &it, err));
 	/* Idempotent: the same again is no change, and nothing is told of it. */
 	if (strcmp(it.status, wanted) == 0)
@@ -195,10 +200,8 @@ update(struct call *call, struct err *err)
 		return iotcore_error(err, "CertificateStateException",
 			"A revoked certificate cannot be made %s. ID: %s", wanted,
 			it.certificate_id);
-	if (strcmp(it.status, "PENDING_TRANSFER") == 0)
-		return iotcore_error(err, "CertificateStateException",
-			"The certificate is being transferred. ID: %s", it.certificate_id);
-	return db_iotcore_certificate_set_status(call->tx, it.certificate_id, wanted, err);
+	return iotcore_error(err, "CertificateStateException",
+		"The certificate is being transferred. ID: %s", it.certificate_id);
 }
 
 static enum status

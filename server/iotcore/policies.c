@@ -338,19 +338,18 @@ attach_to(struct call *call, const char *target, struct err *err)
 	struct db_iotcore_policy policy;
 	bool attached;
 	bool exists;
+	bool done;
 	int64_t count;
 
+	TRY(db_iotcore_policy_attach(call->tx, call_text(call, "policyName"), target, most, &done, err));
+	if (done)
+		return OK;
 	TRY(find(call, &policy, err));
 	TRY(db_iotcore_target_count(call->tx, target, policy.name, &exists, &count, &attached, err));
 	if (!exists)
 		return target_missing(target, err);
-	if (attached)
-		return OK;
-	if (count >= most)
-		return iotcore_error(err, "LimitExceededException",
-			"The maximum number of policies per target has been reached (%" PRId64 ")",
-			most);
-	return db_iotcore_policy_attach(call->tx, policy.name, target, err);
+	return attached ? OK : iotcore_error(err, "LimitExceededException",
+		"The maximum number of policies per target has been reached (%" PRId64 ")", most);
 }
 
 static enum status

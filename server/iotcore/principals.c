@@ -59,8 +59,12 @@ attach_principal(struct call *call, struct err *err)
 	bool exclusive = type != NULL && strcmp(type, "EXCLUSIVE_THING") == 0;
 	struct db_thing_principal now;
 	const char *id;
+	bool done;
 
 	TRY(principal_id(&id, call, err));
+	TRY(db_thing_principal_attach_first(call->tx, thing, id, exclusive, &done, err));
+	if (done)
+		return OK;
 	TRY(db_thing_principal_find(call->tx, thing, id, &now, err));
 	if (!now.thing_exists)
 		return thing_missing(err, thing);

@@ -83,6 +83,7 @@ create_thing(struct call *call, struct err *err)
 	own(json_t) attributes = NULL;
 	char thing_id[DB_CORE_UUID_BYTES];
 	bool found;
+	bool made;
 
 	TRY(attributes_apply(&attributes, NULL, call_json(call, "attributePayload"), err));
 	TRY(check_count(attributes, type, err));
@@ -90,15 +91,16 @@ create_thing(struct call *call, struct err *err)
 	if (group != NULL)
 		return iotcore_error(err, "ResourceNotFoundException",
 			"Billing group %s cannot be found.", group);
-	TRY(db_thing_find(call->tx, name, &found, &thing, err));
-	if (found)
-		return repeat_thing(call, &thing, type, attributes, err);
-	TRY(check_type(call, type, err));
 	const char *text = registry_dump(call, attributes);
 	if (text == NULL)
 		return err_memory(err);
-	TRY(db_thing_create(call->tx, name, type, text, thing_id, err));
-	return reply_thing(call, name, thing_id, err);
+	TRY(db_thing_create(call->tx, name, type, text, thing_id, &made, err));
+	if (made)
+		return reply_thing(call, name, thing_id, err);
+	TRY(db_thing_find(call->tx, name, &found, &thing, err));
+	if (found)
+		return repeat_thing(call, &thing, type, attributes, err);
+	return check_type(call, type, err);
 }
 
 /* ---- DescribeThing ---- */

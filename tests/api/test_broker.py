@@ -74,7 +74,7 @@ def settle(broker):
     def followed():
         told = re.findall(rb'"event":"registry_(?:followed|loaded)".*?"seq":(\d+)', broker.log_path.read_bytes())
         return told and int(told[-1]) >= last
-    last = broker.sql("SELECT change_seq FROM iotcore.account")[0][0]
+    last = broker.sql("SELECT iotcore.last_change()")[0][0]
     wait_until(followed, "the plugin to have followed", 10, 0.005)
 
 

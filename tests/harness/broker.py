@@ -344,7 +344,7 @@ class Broker:
         self.connection.autocommit = True
 
     def change_seq(self):
-        return self.sql("SELECT change_seq FROM iotcore.account")[0][0]
+        return self.sql("SELECT iotcore.last_change()")[0][0]
 
     def put_ca(self, ca, status="ACTIVE", auto=True, mode="DEFAULT"):
         self.sql("INSERT INTO iotcore.ca_certificate (certificate_id, pem, der, subject, status, auto_registration, mode,"

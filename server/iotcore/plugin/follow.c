@@ -19,7 +19,7 @@
 
 #define CHANGES_PAGE 1000
 #define CHANGES_MAX 50000 /* more than this is faster read whole */
-#define HEARTBEAT_MS 500
+#define HEARTBEAT_MS 500 /* what concerns no session is heard of no later (migration 0013) */
 #define GATHER_MS 10 /* changes that follow each other as fast are read together */
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_LAST_MS 1000
@@ -63,6 +63,7 @@ struct follower {
 	bool sessions_said; /* iotcore.session holds what we know */
 	int64_t sessions_at_ms, resay_at_ms;
 	int64_t began_ms; /* to look at what there is to do */
+	bool follow_due; /* what we registered ourselves wakes nobody */
 	bool events_due; /* there may be registry events that were not handed over */
 	int64_t said[EVENTS_BATCH]; /* handed over and not removed yet */
 	size_t said_count;
@@ -498,6 +499,7 @@ register_batch(struct follower *f, struct db_broker *broker,
 		return status;
 	}
 	(void)atomic_fetch_add(&f->registered, count);
+	f->follow_due = true;
 	while (registering.events != NULL) {
 		struct queue_item *next = registering.events->next;
 
@@ -782,6 +784,7 @@ work(struct follower *f, struct db_broker *broker, struct err *err)
 	int64_t now_ms;
 
 	f->began_ms = clock_mono_ms(&CLOCK_SYSTEM);
+	f->follow_due = false;
 	TRY(follow(f, broker, err));
 	wake_broker(f);
 	TRY(do_registrations(f, broker, err));
@@ -823,7 +826,7 @@ run_link(struct follower *f, struct db_broker *broker, int64_t *backoff_ms, stru
 			return reset_sessions(broker, err);
 		if (queue_pending(&f->sessions) || f->said_count > 0)
 			wait_ms = SESSIONS_EVERY_MS;
-		else if (f->events_due)
+		if (f->events_due || f->follow_due)
 			wait_ms = 0;
 		TRY(db_broker_wait(broker, wait_ms, f->wake_fd, &notified, err));
 		gather(f);

@@ -297,7 +297,7 @@ def test_attaching_is_followed_by_the_broker(api, authority, core):
     certificate = new_certificate(api, authority, "broker")
     its_id = certificate.rsplit("/")[-1]
     api("CreatePolicy", policyName="followed", policyDocument=document())
-    before = core.query("SELECT change_seq FROM iotcore.account")[0][0]
+    before = core.query("SELECT iotcore.last_change()")[0][0]
     api("AttachPolicy", policyName="followed", target=certificate)
     api("CreatePolicyVersion", policyName="followed", policyDocument=document("iot:Publish"), setAsDefault=True)
     changes = core.query("SELECT kind, key FROM iotcore.change WHERE seq > %s ORDER BY seq", before)
