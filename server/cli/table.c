@@ -6,6 +6,8 @@
 
 #define CELL_BYTES 160
 #define NAME_BYTES 64
+#define PATH_BYTES 256
+#define DEPTH_MAX 4 /* of objects in objects; what is deeper is shown as JSON */
 
 static const json_t *
 value_at(const json_t *row, const char *column)
@@ -130,19 +132,86 @@ table_list(FILE *out, const json_t *rows, const char *columns)
 	}
 }
 
-void
-table_object(FILE *out, json_t *object)
+/* Is it a list of objects, which stands as a table of its own? */
+static bool
+is_table(const json_t *value)
 {
-	char text[CELL_BYTES];
+	return json_array_size(value) > 0 && json_is_object(json_array_get(value, 0));
+}
+
+static bool
+is_opened(const json_t *value, unsigned depth)
+{
+	return json_object_size(value) > 0 && depth < DEPTH_MAX;
+}
+
+/* How wide the names get. */
+static size_t
+names_width(json_t *object, size_t prefix, unsigned depth)
+{
 	size_t wide = 0;
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(object, key, value)
-		wide = strlen(key) > wide ? strlen(key) : wide;
 	json_object_foreach(object, key, value) {
+		size_t here = prefix + strlen(key);
+
+		if (depth == 0 && is_table(value))
+			continue;
+		if (is_opened(value, depth))
+			here = names_width(value, here + 1, depth + 1);
+		wide = here > wide ? here : wide;
+	}
+	return wide;
+}
+
+static void
+print_lines(FILE *out, json_t *object, const char *prefix, size_t wide, unsigned depth)
+{
+	char name[PATH_BYTES];
+	char text[CELL_BYTES];
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(object, key, value) {
+		(void)snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix != '\0' ? "." : "", key);
+		if (depth == 0 && is_table(value))
+			continue;
+		if (is_opened(value, depth)) {
+			print_lines(out, value, name, wide, depth + 1);
+			continue;
+		}
 		cell(text, value);
-		pad(out, key, wide, false);
+		pad(out, name, wide, false);
 		(void)fprintf(out, "%s\n", text);
 	}
+}
+
+/* The columns of a table are the members of its first row. */
+static void
+print_table(FILE *out, const char *name, json_t *rows)
+{
+	char columns[TABLE_COLUMNS_MAX * NAME_BYTES] = "";
+	size_t at = 0;
+	size_t count = 0;
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(json_array_get(rows, 0), key, value)
+		if (strlen(key) < NAME_BYTES - 1 && count++ < TABLE_COLUMNS_MAX)
+			at += (size_t)snprintf(columns + at, sizeof(columns) - at, "%s%s", at > 0 ? " " : "", key);
+	(void)fprintf(out, "\n%s\n", name);
+	table_list(out, rows, columns);
+}
+
+void
+table_object(FILE *out, json_t *object)
+{
+	const char *key;
+	json_t *value;
+
+	print_lines(out, object, "", names_width(object, 0, 0), 0);
+	json_object_foreach(object, key, value)
+		if (is_table(value))
+			print_table(out, key, value);
 }

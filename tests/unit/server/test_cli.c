@@ -231,6 +231,31 @@ tables_align_and_hold_back_control_characters(void **state)
 	json_decref(rows);
 }
 
+static void
+objects_show_what_is_in_them(void **state)
+{
+	static const char JSON[] = "{\"ok\": true, \"outbox\": {\"dead\": 0, \"takes\": {\"waiting\": 2}},"
+				   " \"targets\": [{\"name\": \"local\", \"seen\": []}], \"cas\": []}";
+	json_t *object = json_loads(JSON, 0, NULL);
+	char text[512];
+	FILE *out = fmemopen(text, sizeof(text), "w");
+
+	(void)state;
+	assert_non_null(object);
+	assert_non_null(out);
+	table_object(out, object);
+	assert_int_equal(fclose(out), 0);
+	assert_string_equal(text, "ok                    yes\n"
+				  "outbox.dead           0\n"
+				  "outbox.takes.waiting  2\n"
+				  "cas                   []\n"
+				  "\n"
+				  "targets\n"
+				  "NAME   SEEN\n"
+				  "local  []\n");
+	json_decref(object);
+}
+
 int
 main(void)
 {
@@ -243,6 +268,7 @@ main(void)
 		cmocka_unit_test(the_table_is_sound),
 		cmocka_unit_test(every_group_is_a_command),
 		cmocka_unit_test(tables_align_and_hold_back_control_characters),
+		cmocka_unit_test(objects_show_what_is_in_them),
 	};
 
 	if (setenv("JITRCA_URL", "https://localhost", 1) != 0)
