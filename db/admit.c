@@ -63,10 +63,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[ADMIT_KEY_CLAIM] = {
 		.name = "admit_key_claim", .params = 5, .columns = 1, .rows = ROWS_ANY,
 		.sql = "INSERT INTO jitrca.key_claim"
-		       " (spki_sha256, identity, profile, claim_issuer, claim_serial)"
+		       " (spki_sha256, identity, profile, issuer_id, serial)"
 		       " SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::int[], $5::bytea[])"
 		       " AS i(spki, identity, profile, issuer, serial)"
-		       " ORDER BY i.spki ON CONFLICT DO NOTHING RETURNING claim_serial",
+		       " ORDER BY i.spki ON CONFLICT DO NOTHING RETURNING serial",
 	},
 	[ADMIT_KEY_LOCK] = { /* key_claim_pkey */
 		.name = "admit_key_lock", .params = 2, .columns = 7, .rows = ROWS_ANY,
@@ -76,20 +76,21 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " JOIN jitrca.key_claim k ON k.spki_sha256 = i.spki"
 		       " ORDER BY k.spki_sha256 FOR NO KEY UPDATE OF k",
 	},
-	[ADMIT_KEY_STATE] = { /* certificate_pkey, one partition each */
-		.name = "admit_key_state", .params = 4, .columns = 4, .rows = ROWS_ANY,
+	[ADMIT_KEY_STATE] = { /* certificate_pkey, one partition each; intent_pkey */
+		.name = "admit_key_state", .params = 4, .columns = 5, .rows = ROWS_ANY,
 		.sql = "SELECT i.idx, c.status, coalesce(c.lasts, false),"
-		       " coalesce(c.principal_id = i.asker, false)"
+		       " coalesce(c.principal_id = i.asker, false), t.serial IS NOT NULL"
 		       " FROM unnest($1::int[], $2::int[], $3::bytea[], $4::text[])"
 		       " AS i(idx, issuer, serial, asker)"
-		       CERTIFICATE_OF("i.issuer", "i.serial", "c"),
+		       CERTIFICATE_OF("i.issuer", "i.serial", "c")
+		       " LEFT JOIN jitrca.intent t ON t.issuer_id = i.issuer AND t.serial = i.serial",
 	},
 	[ADMIT_SLOT_CLAIM] = {
 		.name = "admit_slot_claim", .params = 3, .columns = 1, .rows = ROWS_ANY,
-		.sql = "INSERT INTO jitrca.device_slot (device_id, claim_issuer, claim_serial)"
+		.sql = "INSERT INTO jitrca.device_slot (device_id, current_issuer, current_serial)"
 		       " SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[])"
 		       " AS i(device_id, issuer, serial)"
-		       " ORDER BY i.device_id COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING claim_serial",
+		       " ORDER BY i.device_id COLLATE \"C\" ON CONFLICT DO NOTHING RETURNING current_serial",
 	},
 	[ADMIT_SLOT_LOCK] = { /* device_slot_pkey */
 		.name = "admit_slot_lock", .params = 2, .columns = 2, .rows = ROWS_ANY,
@@ -98,32 +99,36 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " JOIN jitrca.device_slot s ON s.device_id = i.device_id"
 		       " ORDER BY s.device_id FOR NO KEY UPDATE OF s",
 	},
-	[ADMIT_SLOT_STATE] = { /* device_slot_pkey, device_pkey, certificate_pkey */
-		.name = "admit_slot_state", .params = 2, .columns = 11, .rows = ROWS_ANY,
+	[ADMIT_SLOT_STATE] = { /* device_slot_pkey, device_pkey, certificate_pkey, intent_pkey */
+		.name = "admit_slot_state", .params = 2, .columns = 12, .rows = ROWS_ANY,
 		.sql = "SELECT i.idx, coalesce(d.status, ''), coalesce(d.version, 0),"
 		       " s.current_issuer, s.current_serial,"
 		       " cur.status, coalesce(cur.lasts, false),"
 		       " s.successor_issuer, s.successor_serial,"
-		       " suc.status, coalesce(suc.lasts, false)"
+		       " suc.status, coalesce(suc.lasts, false), t.serial IS NOT NULL"
 		       " FROM unnest($1::int[], $2::text[]) AS i(idx, device_id)"
 		       " JOIN jitrca.device_slot s ON s.device_id = i.device_id"
 		       " LEFT JOIN jitrca.device d ON d.device_id = i.device_id"
 		       CERTIFICATE_OF("s.current_issuer", "s.current_serial", "cur")
-		       CERTIFICATE_OF("s.successor_issuer", "s.successor_serial", "suc"),
+		       CERTIFICATE_OF("s.successor_issuer", "s.successor_serial", "suc")
+		       " LEFT JOIN jitrca.intent t ON t.issuer_id = s.current_issuer"
+		       " AND t.serial = s.current_serial",
 	},
-	[ADMIT_RECLAIM] = { /* the rows are locked already; those inserted by this call are not touched */
+	[ADMIT_RECLAIM] = { /* the rows are locked already; those inserted by this call name it already */
 		.name = "admit_reclaim", .params = 5, .columns = 0, .rows = ROWS_NONE,
 		.sql = "WITH i AS MATERIALIZED (SELECT * FROM"
 		       " unnest($1::int[], $2::bytea[], $3::bytea[], $4::text[], $5::bool[])"
 		       " AS i(issuer, serial, spki, identity, of_device)),"
 		       " keys AS (UPDATE jitrca.key_claim k SET claim_issuer = i.issuer,"
 		       " claim_serial = i.serial FROM i"
-		       " WHERE k.spki_sha256 = i.spki AND k.claim_serial IS NULL)"
+		       " WHERE k.spki_sha256 = i.spki AND k.claim_serial IS NULL"
+		       " AND k.serial IS DISTINCT FROM i.serial)"
 		       " UPDATE jitrca.device_slot s SET claim_issuer = i.issuer, claim_serial = i.serial"
-		       " FROM i WHERE i.of_device AND s.device_id = i.identity AND s.claim_serial IS NULL",
+		       " FROM i WHERE i.of_device AND s.device_id = i.identity AND s.claim_serial IS NULL"
+		       " AND s.current_serial IS DISTINCT FROM i.serial",
 	},
 	[ADMIT_INTENT] = {
-		.name = "admit_intent", .params = 11, .columns = 0, .rows = ROWS_NONE,
+		.name = "admit_intent", .params = 11, .columns = 2, .rows = ROWS_ANY,
 		.sql = "INSERT INTO jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id,"
 		       " idempotency_key, identity, profile, spki_sha256, manifest_id, manifest_charged)"
 		       " SELECT i.issuer, i.serial, i.instance_id, to_timestamp(i.not_after), i.principal_id,"
@@ -131,7 +136,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " i.charged FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::text[],"
 		       " $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[], $11::bool[])"
 		       " AS i(instance_id, issuer, serial, not_after, principal_id, key, identity,"
-		       " profile, spki, manifest_id, charged)",
+		       " profile, spki, manifest_id, charged) RETURNING serial, ctid::text",
 	},
 	[ADMIT_IDEMPOTENCY_POINT] = { /* rows of this call */
 		.name = "admit_idempotency_point", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -149,13 +154,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[ADMIT_KEY_UNDO] = { /* rows of this call */
 		.name = "admit_key_undo", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM jitrca.key_claim k USING unnest($1::bytea[], $2::bytea[])"
-		       " AS i(spki, serial) WHERE k.spki_sha256 = i.spki AND k.claim_serial = i.serial",
+		       " AS i(spki, serial) WHERE k.spki_sha256 = i.spki AND k.serial = i.serial",
 	},
 	[ADMIT_SLOT_UNDO] = { /* rows of this call */
 		.name = "admit_slot_undo", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM jitrca.device_slot s USING unnest($1::text[], $2::bytea[])"
 		       " AS i(device_id, serial) WHERE s.device_id = i.device_id"
-		       " AND s.claim_serial = i.serial",
+		       " AND s.current_serial = i.serial",
 	},
 };
 
@@ -420,9 +425,12 @@ admit_keys(struct batch *b, struct err *err)
 		enum cert_status status = db_row_cert_status(&row);
 		bool lasts = db_row_bool(&row);
 		bool its_own = db_row_bool(&row);
+		bool under_way = db_row_bool(&row);
 
 		TRY(db_row_end(&row, err));
-		if (lasts && !batch_has_key(item))
+		if (under_way)
+			item->admission = ADMISSION_BUSY;
+		else if (lasts && !batch_has_key(item))
 			judge_repeat(item, b->work[i].key_certificate, status, its_own);
 	}
 	return OK;
@@ -522,6 +530,7 @@ admit_slots(struct batch *b, struct err *err)
 		struct db_row row = db_row(states, r);
 		size_t i = batch_row_index(&row, b);
 		struct work *work = &b->work[i];
+		bool under_way;
 
 		db_row_text(&row, work->device_status, sizeof(work->device_status));
 		work->device_version = db_row_int64(&row);
@@ -531,8 +540,11 @@ admit_slots(struct batch *b, struct err *err)
 		db_row_ref(&row, &work->successor);
 		work->successor_status = db_row_cert_status(&row);
 		work->successor_lives = lives(work->successor_status, db_row_bool(&row));
+		under_way = db_row_bool(&row);
 		TRY(db_row_end(&row, err));
-		if (b->items[i].slot == SLOT_SUCCESSOR)
+		if (under_way)
+			b->items[i].admission = ADMISSION_BUSY;
+		else if (b->items[i].slot == SLOT_SUCCESSOR)
 			judge_successor(&b->items[i], work);
 		else
 			judge_current(&b->items[i], work);
@@ -567,6 +579,31 @@ admit_undo(struct batch *b, struct err *err)
 	return run_over(b, ADMIT_SLOT_UNDO, NULL, err);
 }
 
+static enum status
+admit_intents(struct batch *b, struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	batch_pick_none(b);
+	for (size_t i = 0; i < b->count; i++)
+		if (b->items[i].admission == ADMISSION_ADMITTED)
+			batch_pick(b, i);
+	TRY(run_over(b, ADMIT_INTENT, &rows, err));
+	for (int r = 0; r < batch_row_count(rows); r++) {
+		struct db_row row = db_row(rows, r);
+		struct serial serial;
+		size_t i;
+
+		(void)db_row_serial(&row, &serial);
+		i = batch_index(b, &serial);
+		assert(i < b->count);
+		db_row_text(&row, b->items[i].intent_row, DB_ROW_BYTES);
+		TRY(db_row_end(&row, err));
+		b->items[i].fresh = b->work[i].key_new && b->work[i].slot_new;
+	}
+	return OK;
+}
+
 enum status
 db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *items, size_t count,
 	struct err *err)
@@ -579,7 +616,8 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 		items[i].admission = ADMISSION_UNSET;
 		items[i].existing = items[i].replaced = (struct db_cert_ref){ 0 };
 		items[i].manifest_id[0] = '\0';
-		items[i].manifest_charged = items[i].line_told = false;
+		items[i].manifest_charged = items[i].line_told = items[i].fresh = false;
+		items[i].intent_row[0] = '\0';
 		items[i].revives_version = 0;
 	}
 	TRY(batch_prepare(&b, err));
@@ -604,10 +642,6 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 		    (b.work[i].key_old || b.work[i].slot_old))
 			batch_pick(&b, i);
 	TRY(run_over(&b, ADMIT_RECLAIM, NULL, err));
-	batch_pick_none(&b);
-	for (size_t i = 0; i < count; i++)
-		if (items[i].admission == ADMISSION_ADMITTED)
-			batch_pick(&b, i);
-	TRY(run_over(&b, ADMIT_INTENT, NULL, err));
+	TRY(admit_intents(&b, err));
 	return admit_undo(&b, err);
 }

@@ -41,10 +41,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ORDER BY s.principal_id FOR NO KEY UPDATE",
 	},
 	[ADMIT_CHARGE] = { /* manifests and stations are locked already, lines behind their device's slot */
-		.name = "admit_charge", .params = 4, .columns = 1, .rows = ROWS_ONE,
+		.name = "admit_charge", .params = 6, .columns = 1, .rows = ROWS_ONE,
 		.sql = "WITH i AS MATERIALIZED (SELECT * FROM"
-		       " unnest($1::text[], $2::text[], $3::text[], $4::bool[])"
-		       " AS i(identity, station, manifest_id, charged)),"
+		       " unnest($1::text[], $2::text[], $3::text[], $4::bool[], $5::int[], $6::bytea[])"
+		       " AS i(identity, station, manifest_id, charged, issuer, serial)),"
 		       " manifests AS (UPDATE jitrca.manifest m SET used = m.used + q.units FROM"
 		       " (SELECT i.manifest_id, count(*) AS units FROM i WHERE i.charged GROUP BY 1) q"
 		       " WHERE m.manifest_id = q.manifest_id),"
@@ -52,7 +52,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " bucket_at = clock_timestamp() FROM"
 		       " (SELECT i.station, count(*) AS units FROM i GROUP BY 1) q"
 		       " WHERE s.principal_id = q.station),"
-		       " lines AS (UPDATE jitrca.manifest_line l SET used_at = now() FROM i WHERE i.charged"
+		       " lines AS (UPDATE jitrca.manifest_line l SET used_at = now(), issuer_id = i.issuer,"
+		       " serial = i.serial FROM i WHERE i.charged"
 		       " AND l.device_id = i.identity AND l.manifest_id = i.manifest_id"
 		       " AND l.used_at IS NULL RETURNING 1)"
 		       " SELECT count(*) FROM lines",
@@ -63,7 +64,7 @@ const struct db_table DB_TABLE_ADMIT_CHARGE = { SQL, COUNT_OF(SQL) };
 
 static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
 	[ADMIT_LINES] = { COL_INDEX, COL_PRINCIPAL, COL_PROFILE, COL_IDENTITY },
-	[ADMIT_CHARGE] = { COL_IDENTITY, COL_PRINCIPAL, COL_MANIFEST, COL_CHARGED },
+	[ADMIT_CHARGE] = { COL_IDENTITY, COL_PRINCIPAL, COL_MANIFEST, COL_CHARGED, COL_ISSUER, COL_SERIAL },
 };
 
 static enum status
@@ -270,7 +271,7 @@ charge(struct batch *b, size_t i, const struct purses *manifests, const struct p
 	}
 	station->left -= 1000;
 	memcpy(item->manifest_id, best->manifest_id, sizeof(item->manifest_id));
-	item->manifest_charged = best_fit == FIT_CHARGE;
+	item->manifest_charged = item->line_told = best_fit == FIT_CHARGE;
 	if (item->manifest_charged)
 		purse_find(manifests, best->manifest_id)->left--;
 }

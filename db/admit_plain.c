@@ -11,40 +11,34 @@ enum {
  * of issuance.h. A claim that is not new, a line, a manifest or a station that does not allow all of it, and
  * the chain ends: fewer intents come out than items went in.
  *
- * Claims are looked for and then inserted, which costs less than ON CONFLICT; whoever inserted one in
- * between makes a conflict of it.
+ * Whether a device is new is looked up first: where there is no slot, there is no device that could be
+ * quarantined, and a client that repeats itself is known by it. The other claims are inserted without a look,
+ * which would cost as much again: a key that is another device's makes a conflict, and a line in PostgreSQL's
+ * log.
  *
  * What is read is as old as the statement. Rows that are written (lines, manifests, stations) are judged as
- * they are then, for an UPDATE that waited looks again; who asks and what the device is are judged as they
- * were when it began, a moment earlier, as they are where they are read by statements of their own.
+ * they are then, for an UPDATE that waited looks again; who asks is judged as it was when it began, a moment
+ * earlier, as it is where it is read by a statement of its own.
  */
 #define CLAIMS(who)                                                                                \
 	"WITH i AS MATERIALIZED (SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[],"          \
 	" $4::text[], $5::bytea[], $6::text[], $7::text[], $8::bytea[])"                               \
 	" AS i(serial, not_after, asker, key, hash, identity, profile, spki)),"                        \
+	" plain AS MATERIALIZED (SELECT NOT EXISTS (" who ") AND NOT EXISTS"                           \
+	" (SELECT FROM i JOIN jitrca.device_slot s ON s.device_id = i.identity) AS yes),"              \
 	" idempotency AS (INSERT INTO jitrca.idempotency"                                              \
 	" (principal_id, key, request_hash, issuer_id, serial)"                                        \
-	" SELECT i.asker, i.key, i.hash, $10::int, i.serial FROM i WHERE i.key <> ''"                  \
-	" AND NOT EXISTS (" who ") AND NOT EXISTS (SELECT FROM i JOIN jitrca.idempotency d"            \
-	" ON d.principal_id = i.asker AND d.key = i.key)"                                              \
+	" SELECT i.asker, i.key, i.hash, $10::int, i.serial FROM i"                                    \
+	" WHERE (SELECT yes FROM plain) AND i.key <> ''"                                               \
 	" ORDER BY i.asker COLLATE \"C\", i.key COLLATE \"C\" RETURNING 1),"                           \
-	" keys AS (INSERT INTO jitrca.key_claim"                                                       \
-	" (spki_sha256, identity, profile, claim_issuer, claim_serial)"                                \
+	" keys AS (INSERT INTO jitrca.key_claim (spki_sha256, identity, profile, issuer_id, serial)"   \
 	" SELECT i.spki, i.identity, i.profile, $10::int, i.serial FROM i"                             \
-	" WHERE (SELECT count(*) FROM idempotency) = $11::bigint AND NOT EXISTS (" who ")"             \
-	" AND NOT EXISTS (SELECT FROM i JOIN jitrca.key_claim k ON k.spki_sha256 = i.spki)"            \
+	" WHERE (SELECT yes FROM plain) AND (SELECT count(*) FROM idempotency) = $11::bigint"          \
 	" ORDER BY i.spki RETURNING 1),"                                                               \
-	" slots AS (INSERT INTO jitrca.device_slot (device_id, claim_issuer, claim_serial)"            \
+	" slots AS (INSERT INTO jitrca.device_slot (device_id, current_issuer, current_serial)"        \
 	" SELECT i.identity, $10::int, i.serial FROM i"                                                \
 	" WHERE (SELECT count(*) FROM keys) = $12::bigint"                                             \
-	" AND NOT EXISTS (SELECT FROM i JOIN jitrca.device_slot s ON s.device_id = i.identity)"        \
 	" ORDER BY i.identity COLLATE \"C\" RETURNING 1)"
-
-/* None is quarantined or decommissioned: most of the items' devices are not there yet. Not said as the
- * partial indexes of devices say it: one of them would be read whole for each item. */
-#define ALL_ACTIVE                                                                                 \
-	" NOT EXISTS (SELECT FROM i JOIN jitrca.device d ON d.device_id = i.identity"                  \
-	" WHERE d.status IS DISTINCT FROM 'active')"
 
 #define INTENT_COLUMNS                                                                             \
 	"jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, idempotency_key,"     \
@@ -54,43 +48,41 @@ enum {
 	" nullif(" c ".key, ''), " c ".identity, " c ".profile, " c ".spki"
 
 static const struct db_statement SQL[STATEMENTS] = {
-	[ADMIT_PLAIN_ADMIN] = { /* principal_pkey, device_pkey */
-		.name = "admit_plain_admin", .params = 12, .columns = 2, .rows = ROWS_ANY,
+	[ADMIT_PLAIN_ADMIN] = { /* principal_pkey, device_slot_pkey */
+		.name = "admit_plain_admin", .params = 12, .columns = 3, .rows = ROWS_ANY,
 		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker FROM i) w"
 			" JOIN jitrca.principal p ON p.principal_id = w.asker"
 			" WHERE p.disabled_at IS NOT NULL")
 		       ", intents AS (INSERT INTO " INTENT_COLUMNS
 		       " SELECT " INTENT_VALUES("i") ", NULL, false FROM i"
-		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
-		       " RETURNING serial)"
-		       " SELECT serial, ''::text FROM intents",
+		       " WHERE (SELECT count(*) FROM slots) = $12::bigint"
+		       " RETURNING serial, ctid)"
+		       " SELECT serial, ctid::text, ''::text FROM intents",
 	},
 	[ADMIT_PLAIN_STATION] = {
-		/* principal_pkey, station_pkey, device_pkey, manifest_line_pkey, manifest_pkey. A device
-		 * that has lines on several manifests has one to be chosen. The line is told of its
-		 * certificate already now, for an update is the dearest of what is done to it: as long
-		 * as there is an intent, there is no certificate. OFFSET 0: a manifest is found by its
-		 * line, never the line by all manifests of its station. */
-		.name = "admit_plain_station", .params = 12, .columns = 2, .rows = ROWS_ANY,
+		/* principal_pkey, station_pkey, device_slot_pkey, manifest_line_pkey, manifest_pkey. A device
+		 * that has lines on several manifests has one to be chosen: it counts too many. The line is
+		 * told of its certificate already now, for an update is the dearest of what is done to it:
+		 * as long as there is an intent, there is no certificate. A manifest is found by its line,
+		 * never the line by all manifests of its station. */
+		.name = "admit_plain_station", .params = 12, .columns = 3, .rows = ROWS_ANY,
 		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker, i.profile FROM i) w"
 			" LEFT JOIN jitrca.principal p ON p.principal_id = w.asker"
 			" LEFT JOIN jitrca.station s ON s.principal_id = w.asker"
 			" WHERE p.principal_id IS NULL OR p.disabled_at IS NOT NULL"
 			" OR s.principal_id IS NULL OR NOT w.profile = ANY (s.profiles)")
 		       ", lines AS (UPDATE jitrca.manifest_line l SET used_at = now(), issuer_id = $10::int,"
-		       " serial = i.serial FROM i CROSS JOIN LATERAL (SELECT o.manifest_id"
-		       " FROM jitrca.manifest_line o WHERE o.device_id = i.identity OFFSET 0) o"
-		       " CROSS JOIN LATERAL (SELECT m.station_id, m.profile FROM jitrca.manifest m"
-		       " WHERE m.manifest_id = o.manifest_id OFFSET 0) m"
-		       " WHERE (SELECT count(*) FROM slots) = $12::bigint AND" ALL_ACTIVE
-		       " AND l.device_id = i.identity AND l.manifest_id = o.manifest_id"
-		       " AND l.used_at IS NULL AND m.station_id = i.asker AND m.profile = i.profile"
-		       " AND (SELECT count(*) FROM jitrca.manifest_line a"
-		       " WHERE a.device_id = i.identity) = 1"
+		       " serial = i.serial FROM i CROSS JOIN LATERAL (SELECT o.ctid AS at"
+		       " FROM jitrca.manifest_line o WHERE o.device_id = i.identity AND o.used_at IS NULL"
+		       " AND (SELECT m.station_id = i.asker AND m.profile = i.profile"
+		       " FROM jitrca.manifest m WHERE m.manifest_id = o.manifest_id) OFFSET 0) o"
+		       " WHERE (SELECT count(*) FROM slots) = $12::bigint"
+		       " AND l.ctid = o.at AND l.used_at IS NULL"
 		       " RETURNING i.*, l.manifest_id),"
 		       " manifests AS (UPDATE jitrca.manifest m SET used = m.used + q.units"
 		       " FROM (SELECT n.manifest_id, count(*) AS units FROM lines n GROUP BY 1 ORDER BY 1) q"
-		       " WHERE m.manifest_id = q.manifest_id AND m.used + q.units <= m.quantity"
+		       " WHERE (SELECT count(DISTINCT n.serial) FROM lines n) = $12::bigint"
+		       " AND m.manifest_id = q.manifest_id AND m.used + q.units <= m.quantity"
 		       " AND m.closed_at IS NULL AND now() >= m.not_before AND now() < m.not_after"
 		       " RETURNING q.units),"
 		       " stations AS (UPDATE jitrca.station s SET bucket = " ADMIT_BUCKET_NOW " - q.units,"
@@ -102,8 +94,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " intents AS (INSERT INTO " INTENT_COLUMNS
 		       " SELECT " INTENT_VALUES("n") ", n.manifest_id, true FROM lines n"
 		       " WHERE (SELECT sum(units) FROM stations) = $12::bigint"
-		       " RETURNING serial, manifest_id)"
-		       " SELECT serial, manifest_id FROM intents",
+		       " RETURNING serial, ctid, manifest_id)"
+		       " SELECT serial, ctid::text, manifest_id FROM intents",
 	},
 };
 
@@ -142,9 +134,11 @@ note_admitted(struct batch *b, const PGresult *rows, struct err *err)
 			return err_set(err, ERR_INTERNAL, "database_shape",
 				"admit_plain: a serial of no item");
 		item = &b->items[i];
+		db_row_text(&row, item->intent_row, sizeof(item->intent_row));
 		db_row_text(&row, item->manifest_id, sizeof(item->manifest_id));
 		TRY(db_row_end(&row, err));
 		item->manifest_charged = item->line_told = item->manifest_id[0] != '\0';
+		item->fresh = true;
 		item->admission = ADMISSION_ADMITTED;
 	}
 	return OK;

@@ -74,6 +74,7 @@ column_type(enum column column)
 	case COL_THING_TYPE:
 	case COL_ATTRIBUTES:
 	case COL_SUBJECT:
+	case COL_INTENT_ROW:
 		return ARRAY_TEXT;
 	case COL_REQUEST_HASH:
 	case COL_SERIAL:
@@ -171,6 +172,8 @@ column_add(struct db_array *array, const struct batch *b, size_t i, enum column 
 	case COL_REVIVES:
 		return db_array_add_int(array,
 			item->revives_version > 0 ? item->revives_version : 1, err);
+	case COL_INTENT_ROW:
+		return add_text(array, item->intent_row, err);
 	case COL_DER:
 		return db_array_add_bytes(array, record_of(b, i)->der, err);
 	case COL_SHA256:
@@ -218,6 +221,14 @@ batch_run(struct batch *b, const struct db_statement *statement, const enum colu
 		return OK;
 	TRY(batch_fill(b, takes, &arrays, params, &count, err));
 	return db_run(b->tx, statement, (struct db_params){ params, count }, rows, err);
+}
+
+void
+batch_pick_sorted(struct batch *b)
+{
+	batch_pick_none(b);
+	for (size_t i = 0; i < b->count; i++)
+		batch_pick(b, b->by_serial[i]);
 }
 
 void

@@ -11,8 +11,13 @@
  * Rows are locked in the order of issuance.h, and in each table by key, so two batches never wait for
  * each other in a ring. Record and the reaper begin with the intent, whose rows Admit only inserts.
  *
- * claim_serial of a key or a slot is set exactly as long as the intent is open: Record and the reaper
- * take it away in the transaction that deletes the intent.
+ * A certificate is under way as long as its intent is open. The row of a new key or slot names it from the
+ * beginning, as what will be the last or the current one, so that Record need not write the row again: there
+ * is no such certificate before, and the reaper takes the row away. A row that was there before names it as
+ * claim, exactly as long as the intent is open: Record and the reaper take that away in the transaction that
+ * deletes the intent.
+ *
+ * A device has a slot from its first intent on, for good: where there is no slot, there is no device.
  */
 #ifndef DB_BATCH_H
 #define DB_BATCH_H
@@ -48,6 +53,7 @@ enum column {
 	COL_THING_TYPE,
 	COL_ATTRIBUTES,
 	COL_REVIVES,
+	COL_INTENT_ROW,
 	COL_DER,
 	COL_SHA256,
 	COL_SUBJECT,
@@ -133,6 +139,8 @@ batch_pick(struct batch *b, size_t i)
 }
 
 void batch_pick_all(struct batch *b);
+/* All, in the order of their serials: rows that go into indexes by serial then lie side by side. */
+void batch_pick_sorted(struct batch *b);
 
 #define BATCH_COLUMNS_MAX 20
 

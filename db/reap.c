@@ -48,26 +48,36 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[REAP_KEYS] = { /* a key that had a certificate, or is blocked, stays; a new one goes */
 		.name = "reap_keys", .params = 3, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH k AS MATERIALIZED (SELECT k.spki_sha256, k.serial IS NULL AND"
-		       " k.blocked_at IS NULL AS fresh FROM unnest($1::bytea[], $2::int[], $3::bytea[])"
+		.sql = "WITH k AS MATERIALIZED (SELECT k.spki_sha256, i.serial AS ended,"
+		       " coalesce(k.serial = i.serial, true) AND k.blocked_at IS NULL AS fresh"
+		       " FROM unnest($1::bytea[], $2::int[], $3::bytea[])"
 		       " AS i(spki, issuer, serial) JOIN jitrca.key_claim k ON k.spki_sha256 = i.spki"
-		       " AND k.claim_issuer = i.issuer AND k.claim_serial = i.serial"
+		       " AND (i.issuer, i.serial) IN"
+		       " ((k.issuer_id, k.serial), (k.claim_issuer, k.claim_serial))"
 		       " ORDER BY k.spki_sha256 FOR UPDATE OF k),"
 		       " gone AS (DELETE FROM jitrca.key_claim c USING k"
 		       " WHERE c.spki_sha256 = k.spki_sha256 AND k.fresh)"
-		       " UPDATE jitrca.key_claim c SET claim_issuer = NULL, claim_serial = NULL FROM k"
+		       " UPDATE jitrca.key_claim c SET claim_issuer = NULL, claim_serial = NULL,"
+		       " issuer_id = CASE WHEN c.serial <> k.ended THEN c.issuer_id END,"
+		       " serial = nullif(c.serial, k.ended) FROM k"
 		       " WHERE c.spki_sha256 = k.spki_sha256 AND NOT k.fresh",
 	},
-	[REAP_SLOTS] = { /* a slot that holds nothing else means nothing */
+	[REAP_SLOTS] = { /* a slot that holds nothing else goes, unless there is its device (device_pkey) */
 		.name = "reap_slots", .params = 3, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH s AS MATERIALIZED (SELECT s.device_id, s.current_serial IS NULL AND"
-		       " s.successor_serial IS NULL AS bare FROM unnest($1::text[], $2::int[], $3::bytea[])"
+		.sql = "WITH s AS MATERIALIZED (SELECT s.device_id, i.serial AS ended,"
+		       " coalesce(s.current_serial = i.serial, true) AND s.successor_serial IS NULL"
+		       " AND (SELECT d.device_id FROM jitrca.device d"
+		       " WHERE d.device_id = s.device_id) IS NULL"
+		       " AS bare FROM unnest($1::text[], $2::int[], $3::bytea[])"
 		       " AS i(device_id, issuer, serial) JOIN jitrca.device_slot s"
-		       " ON s.device_id = i.device_id AND s.claim_issuer = i.issuer"
-		       " AND s.claim_serial = i.serial ORDER BY s.device_id FOR UPDATE OF s),"
+		       " ON s.device_id = i.device_id AND (i.issuer, i.serial) IN"
+		       " ((s.current_issuer, s.current_serial), (s.claim_issuer, s.claim_serial))"
+		       " ORDER BY s.device_id FOR UPDATE OF s),"
 		       " gone AS (DELETE FROM jitrca.device_slot d USING s"
 		       " WHERE d.device_id = s.device_id AND s.bare)"
-		       " UPDATE jitrca.device_slot d SET claim_issuer = NULL, claim_serial = NULL FROM s"
+		       " UPDATE jitrca.device_slot d SET claim_issuer = NULL, claim_serial = NULL,"
+		       " current_issuer = CASE WHEN d.current_serial <> s.ended THEN d.current_issuer END,"
+		       " current_serial = nullif(d.current_serial, s.ended) FROM s"
 		       " WHERE d.device_id = s.device_id AND NOT s.bare",
 	},
 	[REAP_MANIFESTS] = { /* lines that were charged; manifests in their order */

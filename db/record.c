@@ -415,7 +415,7 @@ db_issuance_record(struct db_tx *tx, struct db_record_item *items, size_t count,
 	TRY(run_over(&b, RECORD_SLOTS, NULL, err));
 	batch_pick_none(&b);
 	for (size_t i = 0; i < count; i++)
-		if (items[i].admitted->manifest_id[0] != '\0')
+		if (items[i].admitted->manifest_id[0] != '\0' && !items[i].admitted->line_told)
 			batch_pick(&b, i);
 	TRY(run_over(&b, RECORD_LINES, NULL, err));
 

@@ -27,13 +27,22 @@ line(const char *id, const char *device)
 	sql("INSERT INTO jitrca.manifest_line (device_id, manifest_id) VALUES ('%s', '%s')", device, id);
 }
 
+/* Recorded or not, it is over. */
+UNUSED static void
+nothing_open(const struct db_admit_item *item)
+{
+	assert_int_equal(count("intent WHERE serial = '\\x%s'", hex(&item->ref)), 0);
+	assert_int_equal(count("key_claim WHERE claim_serial = '\\x%s'", hex(&item->ref)), 0);
+	assert_int_equal(count("device_slot WHERE claim_serial = '\\x%s'", hex(&item->ref)), 0);
+}
+
 UNUSED static void
 nothing_left(const struct db_admit_item *item)
 {
-	assert_int_equal(count("intent WHERE serial = '\\x%s'", hex(&item->ref)), 0);
+	nothing_open(item);
 	assert_int_equal(count("idempotency WHERE serial = '\\x%s'", hex(&item->ref)), 0);
-	assert_int_equal(count("key_claim WHERE claim_serial = '\\x%s'", hex(&item->ref)), 0);
-	assert_int_equal(count("device_slot WHERE claim_serial = '\\x%s'", hex(&item->ref)), 0);
+	assert_int_equal(count("key_claim WHERE serial = '\\x%s'", hex(&item->ref)), 0);
+	assert_int_equal(count("device_slot WHERE current_serial = '\\x%s'", hex(&item->ref)), 0);
 }
 
 UNUSED static void

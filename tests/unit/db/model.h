@@ -194,6 +194,12 @@ what_the_model_says_is_what_the_database_says(void **state)
 	assert_int_equal(count("(SELECT claim_serial AS s FROM jitrca.device_slot WHERE claim_serial"
 		" IS NOT NULL UNION SELECT claim_serial FROM jitrca.key_claim WHERE claim_serial IS NOT"
 		" NULL EXCEPT SELECT serial FROM jitrca.intent) x"), 0);
+	assert_int_equal(count("(SELECT current_serial AS s FROM jitrca.device_slot WHERE current_serial"
+		" IS NOT NULL UNION SELECT serial FROM jitrca.key_claim WHERE serial IS NOT NULL"
+		" EXCEPT (SELECT serial FROM jitrca.intent UNION SELECT serial FROM jitrca.certificate)) x"),
+		0);
+	assert_int_equal(count("device WHERE device_id NOT IN"
+		" (SELECT device_id FROM jitrca.device_slot)"), 0);
 	assert_int_equal(count("(SELECT serial FROM jitrca.intent INTERSECT (SELECT serial FROM"
 		" jitrca.certificate UNION SELECT serial FROM jitrca.revocation)) x"), 0);
 	assert_int_equal(count("(SELECT spki_sha256 FROM jitrca.certificate GROUP BY 1"

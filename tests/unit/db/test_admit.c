@@ -59,7 +59,7 @@ without_a_key_the_same_request_gives_the_live_certificate(void **state)
 	(void)revoke_one(&item.ref, REASON_UNSPECIFIED);
 	admit_wants(&repeat, ADMISSION_ADMITTED); /* nothing lives: anew */
 	record(&repeat, 1);
-	nothing_left(&repeat);
+	nothing_open(&repeat);
 
 	many.slot = many_again.slot = SLOT_MANY;
 	many.profile = many_again.profile = "server";

@@ -2,6 +2,8 @@
  * decides. */
 #include "tests/unit/db/issuing.h"
 
+#include "db/issuer.h"
+
 static uint8_t HEAD[32];
 
 /* The plain way alone, behind a head of lane 77 as it is believed to be; committed if it was plain. */
@@ -118,31 +120,59 @@ what_is_to_be_decided_is_left_to_the_long_way(void **state)
 		const char *device, *happens;
 	} CASES[] = {
 		{ "closed", "DELETE FROM jitrca.intent WHERE identity = '%s'" },
-		{ "blocked", "UPDATE jitrca.key_claim SET blocked_at = now() WHERE identity = '%s'" },
+		{ "moved", "UPDATE jitrca.intent SET created_at = now() WHERE identity = '%s'" },
 		{ "gone", "INSERT INTO jitrca.device (device_id, status) VALUES ('%s', 'decommissioned')" },
-		{ "slot", "UPDATE jitrca.device_slot SET claim_serial = NULL WHERE device_id = '%s'" },
+		{ "had", "UPDATE jitrca.device_slot SET claim_serial = NULL WHERE device_id = '%s'" },
 	};
+	struct db_admit_item other = ask("other");
 
 	(void)state;
-	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
-		struct db_admit_item items[] = { strncmp(CASES[i].device, "line", 4) == 0 ?
-			ask_station("st", CASES[i].device) : ask(CASES[i].device), ask("bystander") };
+	sql("INSERT INTO jitrca.device_slot (device_id) VALUES ('had')");
+	admit_wants(&other, ADMISSION_ADMITTED);
+	for (size_t i = 0; i <= COUNT_OF(CASES); i++) {
+		char bystander[16];
+		struct db_admit_item items[] = { ask(i < COUNT_OF(CASES) ? CASES[i].device : "reused"),
+			ask(bystander) };
 
-		items[1].needs_manifest = items[0].needs_manifest;
-		if (items[0].needs_manifest)
-			items[1] = ask_station("st", "line-3");
+		(void)snprintf(bystander, sizeof(bystander), "bystander-%zu", i);
 		admit(items, 2);
 		assert_int_equal(items[0].admission, ADMISSION_ADMITTED);
-		(void)sql(CASES[i].happens, CASES[i].device);
+		assert_int_equal(items[1].admission, ADMISSION_ADMITTED);
+		assert_true(items[1].fresh);
+		if (i < COUNT_OF(CASES))
+			(void)sql(CASES[i].happens, CASES[i].device);
+		else /* where its intent was lies another one by now */
+			memcpy(items[0].intent_row, other.intent_row, sizeof(other.intent_row));
 		if (record_plain(items, 2, 2))
-			fail_msg("%s: it went the plain way", CASES[i].device);
+			fail_msg("%s: it went the plain way", items[0].identity);
 		assert_int_equal(count("certificate WHERE serial IN ('\\x%s', '\\x%s')",
 			hex(&items[0].ref), hex(&items[1].ref)), 0);
-		sql("DELETE FROM jitrca.intent");
-		sql("DELETE FROM jitrca.key_claim WHERE serial IS NULL");
-		sql("DELETE FROM jitrca.device_slot WHERE current_serial IS NULL");
 	}
+	assert_int_equal(count("intent WHERE identity IN ('reused', 'other')"), 2);
 	assert_int_equal(count("audit_record WHERE lane = 77"), 1);
+}
+
+/* Nothing is told of it but by its intent: who asks for the same device or key meanwhile is told to wait. */
+static void
+what_is_under_way_is_so_until_it_is_recorded(void **state)
+{
+	struct db_admit_item first = with_key(ask_station("st", "line-7"), "key-7", 7);
+	struct db_admit_item device = ask("line-7");
+	struct db_admit_item key = ask("line-7");
+	struct db_admit_item again = first;
+
+	(void)state;
+	device.replace = true;
+	memcpy(key.spki_sha256, first.spki_sha256, sizeof(key.spki_sha256));
+	admit_wants(&first, ADMISSION_ADMITTED);
+	admit_wants(&device, ADMISSION_BUSY);
+	admit_wants(&key, ADMISSION_BUSY);
+	again.ref = draw_ref(again.not_after_s);
+	admit_wants(&again, ADMISSION_BUSY);
+	record(&first, 1);
+	admit_wants(&again, ADMISSION_REPLAY);
+	admit_wants(&key, ADMISSION_REPLAY);
+	admit_wants(&device, ADMISSION_ADMITTED);
 }
 
 static void
@@ -231,6 +261,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_ways_leave_the_same),
 		cmocka_unit_test(what_is_to_be_decided_is_left_to_the_long_way),
+		cmocka_unit_test(what_is_under_way_is_so_until_it_is_recorded),
 		cmocka_unit_test(another_head_is_not_followed),
 		cmocka_unit_test(a_batch_that_the_manifest_does_not_allow_whole_is_judged_one_by_one),
 		cmocka_unit_test(a_batch_reads_no_more_than_its_own_rows),

@@ -80,15 +80,31 @@ the_reaper_gives_back_exactly(void **state)
 	nothing_left(&items[0]);
 }
 
-/*
- * Concurrency
- */
+/* Where there is a device there is its slot, which says whether it may have another certificate. */
+static void
+the_slot_of_a_device_stays(void **state)
+{
+	struct db_cert_ref first = issue(ask("stays"));
+	struct db_admit_item item = ask("stays");
+
+	(void)state;
+	(void)revoke_one(&first, REASON_KEY_COMPROMISE);
+	admit_wants(&item, ADMISSION_ADMITTED);
+	reap(1, &item.ref, 1, 1);
+	nothing_left(&item);
+	assert_int_equal(count("device_slot WHERE device_id = 'stays' AND current_serial IS NULL"), 1);
+	set_device("stays", "quarantined");
+	item.ref = draw_ref(item.not_after_s);
+	admit_refused(&item, ERR_DENIED, "device_quarantined");
+}
+
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_reaper_gives_back_exactly),
+		cmocka_unit_test(the_slot_of_a_device_stays),
 	};
 
 	return cmocka_run_group_tests(tests, world_setup, world_teardown);

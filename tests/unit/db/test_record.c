@@ -125,7 +125,7 @@ record_tells_what_ended_with_it(void **state)
 	(void)state;
 	item.replace = true;
 	admit_wants(&item, ADMISSION_ADMITTED);
-	sql("UPDATE jitrca.key_claim SET blocked_at = now() WHERE claim_serial = '\\x%s'",
+	sql("UPDATE jitrca.key_claim SET blocked_at = now() WHERE serial = '\\x%s'",
 		hex(&item.ref));
 	told = record_of(&item);
 	MUST(db_tx_begin(&tx, world_pool, err));
