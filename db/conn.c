@@ -1,5 +1,6 @@
 #include "db/conn.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,6 +108,31 @@ db_conn_exec(struct db_conn *conn, const char *what, const char *sql, PGresult *
 		return err_libpq(err, conn, result, what);
 	if (out != NULL)
 		*out = give(result);
+	return OK;
+}
+
+enum status
+db_conn_ask(struct db_conn *conn, struct err *err)
+{
+	assert(!conn->asked);
+	if (PQsendQuery(conn->pg, "SELECT 1") != 1)
+		return err_libpq(err, conn, NULL, "ask");
+	conn->asked = true;
+	return OK;
+}
+
+enum status
+db_conn_take_answer(struct db_conn *conn, struct err *err)
+{
+	/* It is whole when libpq has no more of it. */
+	while (conn->asked && PQisBusy(conn->pg) == 0) {
+		own(PGresult) result = PQgetResult(conn->pg);
+
+		if (result == NULL)
+			conn->asked = false;
+		else if (PQresultStatus(result) != PGRES_TUPLES_OK)
+			return err_libpq(err, conn, result, "ask");
+	}
 	return OK;
 }
 

@@ -28,6 +28,7 @@ struct db_conn {
 	bool broken;    /* not to be used again */
 	bool trust_changed; /* by the transaction that runs on it */
 	bool reused;    /* it had been idle: it may have died meanwhile */
+	bool asked;     /* a question of db_conn_ask is under way */
 	bool unbegun;   /* a transaction's BEGIN is yet to be sent, with its first statement */
 	bool *prepared; /* of all statements, in the order of DB_TABLES */
 	/* The socket once more: to be shut down from another thread, which must not touch libpq's. */
@@ -48,6 +49,14 @@ OWNER(db_conn, db_conn_close)
 /* A constant text without parameters (BEGIN, SET …); what names it in errors. out may be NULL. */
 MUST_USE enum status db_conn_exec(struct db_conn *conn, const char *what, const char *sql,
 	PGresult **out, struct err *err);
+
+/*
+ * Asks something, without waiting for the answer: a whole exchange, not a ping of the transport, so that what
+ * was notified to this connection by then comes before it. The other takes what has come of it; conn->asked
+ * is false once it is whole.
+ */
+MUST_USE enum status db_conn_ask(struct db_conn *conn, struct err *err);
+MUST_USE enum status db_conn_take_answer(struct db_conn *conn, struct err *err);
 
 /* Takes another connection for a transaction whose own was found dead before anything ran on it. */
 MUST_USE enum status db_tx_renew(struct db_tx *tx, struct err *err);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/mem.h"
 #include "db/conn.h"
@@ -213,6 +214,30 @@ db_broker_begin_rules(struct db_broker **out, const char *conninfo, struct err *
 	return begin_listening(out, conninfo, "LISTEN iotcore_rule", err);
 }
 
+enum status
+db_broker_begin_watch(struct db_broker **out, const char *conninfo, struct err *err)
+{
+	return begin_listening(out, conninfo, "UNLISTEN *", err);
+}
+
+void
+db_broker_cut(struct db_broker *broker)
+{
+	(void)shutdown(broker->conn->socket_fd, SHUT_RDWR);
+}
+
+enum status
+db_broker_ask(struct db_broker *broker, struct err *err)
+{
+	return db_conn_ask(broker->conn, err);
+}
+
+bool
+db_broker_asked(const struct db_broker *broker)
+{
+	return broker->conn->asked;
+}
+
 void
 db_broker_end(struct db_broker *broker)
 {
@@ -255,6 +280,7 @@ db_broker_wait(struct db_broker *broker, int wait_ms, int wake_fd, bool *notifie
 		return err_set(err, ERR_INTERNAL, "database_error", "poll: errno %d", errno);
 	if (PQconsumeInput(broker->conn->pg) != 1 || PQstatus(broker->conn->pg) != CONNECTION_OK)
 		return err_libpq(err, broker->conn, NULL, "listen");
+	TRY(db_conn_take_answer(broker->conn, err));
 	*notified = drain(broker);
 	return OK;
 }

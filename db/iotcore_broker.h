@@ -23,7 +23,15 @@ MUST_USE enum status db_broker_begin(struct db_broker **out, const char *conninf
 /* For who sends what rules have to send: listens on iotcore_rule (db/iotcore_rule.h) instead. */
 MUST_USE enum status db_broker_begin_rules(
 	struct db_broker **out, const char *conninfo, struct err *err);
+/* For who only wants to know whether the database answers: listens on nothing. */
+MUST_USE enum status db_broker_begin_watch(
+	struct db_broker **out, const char *conninfo, struct err *err);
 void db_broker_end(struct db_broker *broker); /* NULL is welcome */
+/* From another thread, while it is not being ended: whoever waits in it for the database fails at once. */
+void db_broker_cut(struct db_broker *broker);
+/* Asks something without waiting; while db_broker_asked says true, db_broker_wait waits for the answer. */
+MUST_USE enum status db_broker_ask(struct db_broker *broker, struct err *err);
+bool db_broker_asked(const struct db_broker *broker);
 
 /*
  * Waits up to wait_ms for a notification or for wake_fd to become readable; *notified says whether

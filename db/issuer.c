@@ -230,7 +230,6 @@ db_issuer_list(struct db_tx *tx, struct db_issuer *out, size_t max, size_t *coun
 struct db_session {
 	struct db_conn *conn;
 	int32_t instance_id;
-	bool asked; /* a question is under way */
 };
 
 static enum status
@@ -312,34 +311,13 @@ deliver(struct db_session *session,
 enum status
 db_session_ask(struct db_session *session, struct err *err)
 {
-	assert(!session->asked);
-	/* A whole exchange, not a ping of the transport: what was notified to this backend by then comes
-	 * before its answer. */
-	if (PQsendQuery(session->conn->pg, "SELECT 1") != 1)
-		return err_libpq(err, session->conn, NULL, "session_ask");
-	session->asked = true;
-	return OK;
+	return db_conn_ask(session->conn, err);
 }
 
 bool
 db_session_asked(const struct db_session *session)
 {
-	return session->asked;
-}
-
-/* What has come of the answer; it is whole when libpq has no more of it. */
-static enum status
-take_answer(struct db_session *session, struct err *err)
-{
-	while (session->asked && PQisBusy(session->conn->pg) == 0) {
-		own(PGresult) result = PQgetResult(session->conn->pg);
-
-		if (result == NULL)
-			session->asked = false;
-		else if (PQresultStatus(result) != PGRES_TUPLES_OK)
-			return err_libpq(err, session->conn, result, "session_ask");
-	}
-	return OK;
+	return session->conn->asked;
 }
 
 enum status
@@ -361,7 +339,7 @@ db_session_wait(struct db_session *session, int wait_ms, int wake_fd,
 		return err_set(err, ERR_INTERNAL, "database_error", "poll: errno %d", errno);
 	if (PQconsumeInput(session->conn->pg) != 1 || PQstatus(session->conn->pg) != CONNECTION_OK)
 		return err_libpq(err, session->conn, NULL, "listen");
-	TRY(take_answer(session, err));
+	TRY(db_conn_take_answer(session->conn, err));
 	/* Those that came before the answer are delivered before anybody hears of it. */
 	(void)deliver(session, notified, arg);
 	return OK;

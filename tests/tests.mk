@@ -39,7 +39,7 @@ HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
 # IoT Core's: under sanitizers they run in check-full alone, for most of their time is AWS's command line's and the broker's.
 IOT_TESTS := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
-	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py
+	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py tests/fault/test_core_hangs.py
 # These share nothing and wait much, so they go file by file on all processors. The others measure, kill or crowd: one by one.
 APART := $(IOT_TESTS) $(filter-out $(IOT_TESTS),$(wildcard tests/api/test_*.py))
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile

@@ -19,6 +19,7 @@
 #include "server/http/http.h"
 #include "server/iotcore/internal.h"
 #include "server/iotcore/rule_worker.h"
+#include "server/iotcore/watch.h"
 #include "server/listen.h"
 #include "server/process.h"
 #include "server/tls_identity.h"
@@ -39,6 +40,7 @@ struct iotcore {
 	struct dispatch *dispatch;
 	struct router *router;
 	struct rule_worker *rules;
+	struct core_watch *watch;
 	int signals;
 	bool stopping;
 };
@@ -155,6 +157,7 @@ start(struct iotcore *it, struct err *err)
 	TRY(catch_signals(it, err));
 	TRY(db_pool_new(&it->process.core.pool, config->database_url,
 		(unsigned)config->database_connections, err));
+	TRY(core_watch_start(&it->watch, it->process.core.pool, config->database_url, err));
 	TRY(dispatch_new(&it->dispatch, IOTCORE_OPS, err));
 	return start_http(it, err);
 }
@@ -231,6 +234,7 @@ stop(struct iotcore *it)
 		_exit(0);
 	}
 	rule_worker_stop(it->rules);
+	core_watch_stop(it->watch);
 	router_free(it->router);
 	dispatch_free(it->dispatch);
 	tls_identity_free(it->tls);

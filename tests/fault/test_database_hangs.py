@@ -1,7 +1,4 @@
 """A database that hangs, neither answering nor breaking a link: refused in bounded time, and all goes on afterwards."""
-import contextlib
-import os
-import signal
 import threading
 import time
 
@@ -10,27 +7,11 @@ import requests
 
 from harness import client
 from harness.client import csr_pem, new_key
-from harness.stack import SANITIZER, Cluster, Stack, child_pids, wait_until
+from harness.stack import SANITIZER, Cluster, Stack, wait_until
 
 # Four seconds without an answer, and the time that a new connection is given: two of them. The rest is the machine's.
 BOUND_S = 20 if SANITIZER else 12
 ASKERS = 4
-
-
-@contextlib.contextmanager
-def hanging(cluster):
-    """Every process of the cluster stands still, as if its disk had gone."""
-    pids = [cluster.process.pid]
-    os.kill(pids[0], signal.SIGSTOP)  # first: it makes no more children
-    pids += child_pids(pids[0])
-    for pid in pids[1:]:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 class Asker(threading.Thread):
@@ -96,7 +77,7 @@ def test_who_asks_is_refused_in_time_and_nothing_is_lost(own):
         for asker in askers:
             asker.start()
         wait_until(lambda: all(asker.issued for asker in askers), "the first certificates")
-        with hanging(own.cluster):
+        with own.cluster.hanging():
             began = time.monotonic()
             # What needs no database is served.
             assert requests.get(f"{own.http_url}/healthz", timeout=5).status_code == 200

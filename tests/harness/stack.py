@@ -128,6 +128,21 @@ class Cluster:
         self.stop(how)
         self.start()
 
+    @contextlib.contextmanager
+    def hanging(self):
+        """Every process of it stands still, as if its disk had gone."""
+        pids = [self.process.pid]
+        os.kill(pids[0], signal.SIGSTOP)  # first: it makes no more children
+        pids += child_pids(pids[0])
+        for pid in pids[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def url(self, database):
         return f"postgresql://{self.user}@/{database}?host={self.dir}"
 

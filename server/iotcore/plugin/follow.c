@@ -24,6 +24,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_LAST_MS 1000
 #define STOP_MS 2000
+#define HANGS_MS 5000 /* without a row or an answer */
 #define SESSIONS_EVERY_MS 100 /* who comes and goes within it is one statement */
 #define SESSIONS_RESAY_MS 10000
 #define REGISTER_BATCH 200
@@ -56,6 +57,9 @@ struct follower {
 	pthread_t thread;
 	atomic_bool stop, loaded;
 	_Atomic int64_t fresh_ms;
+	_Atomic int64_t moved_ms; /* something came from the database; 0: nothing is waited for */
+	pthread_mutex_t lock;
+	struct db_broker *link; /* with lock; NULL: none, or it is cut already */
 	char account_id[13];
 	char region[64];
 	/* Of the thread: */
@@ -63,7 +67,8 @@ struct follower {
 	bool sessions_said; /* iotcore.session holds what we know */
 	int64_t sessions_at_ms, resay_at_ms;
 	int64_t began_ms; /* to look at what there is to do */
-	bool follow_due; /* what we registered ourselves wakes nobody */
+	bool follow_due; /* something was changed, or we registered something, which wakes nobody */
+	int64_t followed_ms;
 	bool events_due; /* there may be registry events that were not handed over */
 	int64_t said[EVENTS_BATCH]; /* handed over and not removed yet */
 	size_t said_count;
@@ -121,10 +126,18 @@ wake_broker(struct follower *f)
  * The registry, whole
  */
 
+struct loading {
+	struct follower *f;
+	struct registry *registry;
+};
+
 static enum status
 put_row(void *arg, const struct db_broker_row *row, struct err *err)
 {
-	return registry_put(arg, row, err);
+	struct loading *loading = arg;
+
+	atomic_store(&loading->f->moved_ms, clock_mono_ms(&CLOCK_SYSTEM));
+	return registry_put(loading->registry, row, err);
 }
 
 static enum status
@@ -133,8 +146,9 @@ load(struct follower *f, struct db_tx *tx, const struct db_broker_account *accou
 	own(own_registry) fresh = NULL;
 
 	TRY(registry_new(&fresh, f->setup.key, err));
+	struct loading loading = { f, fresh };
 	for (size_t kind = BROKER_UNSET + 1; kind < BROKER_KINDS; kind++)
-		TRY(db_broker_all(tx, (enum db_broker_kind)kind, put_row, fresh, err));
+		TRY(db_broker_all(tx, (enum db_broker_kind)kind, put_row, &loading, err));
 	if (!atomic_load(&f->loaded)) {
 		memcpy(f->account_id, account->account_id, sizeof(f->account_id));
 		memcpy(f->region, account->region, sizeof(f->region));
@@ -779,14 +793,24 @@ clear_wake(struct follower *f)
 }
 
 static enum status
+follow_if_due(struct follower *f, struct db_broker *broker, struct err *err)
+{
+	if (!f->follow_due && f->began_ms - f->followed_ms < HEARTBEAT_MS)
+		return OK;
+	f->follow_due = false;
+	f->followed_ms = f->began_ms;
+	TRY(follow(f, broker, err));
+	wake_broker(f);
+	return OK;
+}
+
+static enum status
 work(struct follower *f, struct db_broker *broker, struct err *err)
 {
 	int64_t now_ms;
 
 	f->began_ms = clock_mono_ms(&CLOCK_SYSTEM);
-	f->follow_due = false;
-	TRY(follow(f, broker, err));
-	wake_broker(f);
+	TRY(follow_if_due(f, broker, err));
 	TRY(do_registrations(f, broker, err));
 	wake_broker(f);
 	TRY(do_events(f, broker, err));
@@ -816,11 +840,14 @@ run_link(struct follower *f, struct db_broker *broker, int64_t *backoff_ms, stru
 	bool notified;
 
 	(void)atomic_fetch_add(&f->links, 1);
+	f->follow_due = true;
 	for (;;) {
 		bool last = atomic_load(&f->stop);
 		int wait_ms = HEARTBEAT_MS;
 
+		atomic_store(&f->moved_ms, clock_mono_ms(&CLOCK_SYSTEM));
 		TRY(work(f, broker, err));
+		atomic_store(&f->moved_ms, 0);
 		*backoff_ms = 0;
 		if (last)
 			return reset_sessions(broker, err);
@@ -829,7 +856,11 @@ run_link(struct follower *f, struct db_broker *broker, int64_t *backoff_ms, stru
 		if (f->events_due || f->follow_due)
 			wait_ms = 0;
 		TRY(db_broker_wait(broker, wait_ms, f->wake_fd, &notified, err));
+		f->follow_due |= notified;
 		gather(f);
+		/* What has come meanwhile is read with the rest. */
+		TRY(db_broker_wait(broker, 0, f->wake_fd, &notified, err));
+		f->follow_due |= notified;
 		clear_wake(f);
 	}
 }
@@ -849,6 +880,30 @@ pause_ms(struct follower *f, int64_t ms)
 	}
 }
 
+static void
+set_link(struct follower *f, struct db_broker *link)
+{
+	(void)pthread_mutex_lock(&f->lock);
+	f->link = link;
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+void
+follower_watch(struct follower *f)
+{
+	int64_t moved_ms = atomic_load(&f->moved_ms);
+
+	if (moved_ms == 0 || clock_mono_ms(&CLOCK_SYSTEM) - moved_ms < HANGS_MS)
+		return;
+	(void)pthread_mutex_lock(&f->lock);
+	if (f->link != NULL) {
+		db_broker_cut(f->link);
+		f->link = NULL; /* once is enough */
+		log_event(LOG_WARN, "registry_hangs", NULL, LOG_INT("ms", HANGS_MS));
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
 static void *
 run(void *arg)
 {
@@ -861,8 +916,11 @@ run(void *arg)
 		struct err err = { .status = OK };
 		enum status status = db_broker_begin(&broker, f->conninfo, &err);
 
+		set_link(f, broker);
 		if (status == OK)
 			status = run_link(f, broker, &backoff_ms, &err);
+		set_link(f, NULL);
+		atomic_store(&f->moved_ms, 0);
 		db_broker_end(broker);
 		if (status == OK)
 			continue;
@@ -903,6 +961,7 @@ follower_free(struct follower *f)
 	free_items(queue_take(&f->sessions));
 	if (f->wake_fd >= 0)
 		(void)close(f->wake_fd);
+	(void)pthread_mutex_destroy(&f->lock);
 	mem_free(f->conninfo);
 	mem_free(f);
 }
@@ -916,6 +975,7 @@ follower_start(struct follower **out, const struct follow_setup *setup, struct e
 	if (f == NULL)
 		return err_memory(err);
 	f->setup = *setup;
+	(void)pthread_mutex_init(&f->lock, NULL);
 	queue_begin(&f->registrations, REGISTER_QUEUE);
 	queue_begin(&f->sessions, SESSIONS_QUEUE);
 	f->conninfo = mem_strdup(setup->conninfo);

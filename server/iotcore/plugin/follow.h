@@ -52,6 +52,12 @@ MUST_USE enum status follower_start(
  */
 bool follower_stop(struct follower *follower); /* NULL is welcome */
 
+/*
+ * From the broker's thread, now and then: notices that PostgreSQL hangs, says so, and ends the link, so that
+ * another is tried. Decisions go on with what is known, as when PostgreSQL is away.
+ */
+void follower_watch(struct follower *follower);
+
 /* Once the registry was read. */
 bool follower_loaded(const struct follower *follower);
 /* When it last knew the registry to be what the database holds (monotonic); 0: never. */

@@ -256,6 +256,7 @@ on_tick(int event, void *data, void *userdata)
 
 	(void)event, (void)data;
 	p->reloading = false;
+	follower_watch(p->follower);
 	if (queue_pending(&p->notices))
 		take_notices(p);
 	(void)sessions_sweep(p->sessions, SWEEP_PER_TICK, consider, p);
