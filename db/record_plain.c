@@ -16,7 +16,8 @@ enum { RECORD_PLAIN, STATEMENTS };
  */
 static const struct db_statement SQL[STATEMENTS] = {
 	[RECORD_PLAIN] = {
-		/* Intents by where they lie; they are those if they bear these serials: $1 is in order. */
+		/* Intents by where they lie (and by nothing else, or it would be intent_pkey again); they
+		 * are those if they bear these serials: $1 is in order. */
 		.name = "record_plain", .params = 18, .columns = 1, .rows = ROWS_ONE,
 		.sql = "WITH i AS MATERIALIZED (SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[],"
 		       " $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bytea[],"
@@ -24,10 +25,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AS i(serial, profile, identity, subject, principal_id, manifest_id, not_before,"
 		       " not_after, sha256, spki, der, thing_type, attributes)),"
 		       " intents AS (DELETE FROM jitrca.intent t WHERE t.ctid = ANY ($14::text[]::tid[])"
-		       " AND t.issuer_id = $15::int RETURNING t.serial),"
+		       " RETURNING t.issuer_id, t.serial),"
 		       " devices AS (INSERT INTO jitrca.device (device_id, thing_type, attributes)"
 		       " SELECT i.identity, i.thing_type, i.attributes FROM i"
-		       " WHERE (SELECT array_agg(t.serial ORDER BY t.serial) FROM intents t) = $1::bytea[]"
+		       " WHERE (SELECT array_agg(t.serial ORDER BY t.serial) = $1::bytea[]"
+		       " AND bool_and(t.issuer_id = $15::int) FROM intents t)"
 		       " ORDER BY i.identity COLLATE \"C\""
 		       " RETURNING device_id, version),"
 		       " certificates AS (INSERT INTO jitrca.certificate (expiry_month, issuer_id, serial,"
