@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "ca/digest.h"
+#include "db/checkpoint.h"
 #include "server/app.h"
 #include "server/http/request.h"
 #include "server/metrics.h"
@@ -197,7 +198,8 @@ struct verifier {
 	size_t page_count;
 	struct db_audit_lane *lanes;
 	struct db_audit_anchor *anchors;
-	size_t lane_count, anchor_count;
+	struct db_audit_anchor *dropped; /* up to where retention dropped a lane: it begins behind */
+	size_t lane_count, anchor_count, dropped_count;
 	int64_t records;
 
 	/* The first broken link; why NULL: none yet. */
@@ -223,6 +225,7 @@ verifier_free(struct verifier *v)
 	mem_free(give(v->page));
 	mem_free(give(v->lanes));
 	mem_free(give(v->anchors));
+	mem_free(give(v->dropped));
 }
 OWNER_STRUCT(verifier, verifier_free)
 
@@ -394,6 +397,18 @@ check_page(struct verifier *v, const struct db_audit_lane *lane, int64_t *seq, u
 	return OK;
 }
 
+/* Where a lane begins: behind what was dropped, the last of which a signed checkpoint holds. */
+static void
+begin_lane(const struct verifier *v, int32_t lane, int64_t *seq, uint8_t hash[32])
+{
+	for (size_t i = 0; i < v->dropped_count; i++) {
+		if (v->dropped[i].lane != lane)
+			continue;
+		*seq = v->dropped[i].seq;
+		memcpy(hash, v->dropped[i].hash, 32);
+	}
+}
+
 static enum status
 check_lane(struct verifier *v, const struct db_audit_lane *lane, struct err *err)
 {
@@ -402,6 +417,7 @@ check_lane(struct verifier *v, const struct db_audit_lane *lane, struct err *err
 	int64_t seq = 0;
 	bool good = true;
 
+	begin_lane(v, lane->lane, &seq, hash);
 	while (seq < lane->seq) {
 		TRY(db_audit_lane_page(&v->tx, lane->lane, seq, VERIFY_PAGE, v->page, &v->page_count,
 			err));
@@ -439,12 +455,14 @@ verify_all(struct app *app, struct verifier *v, struct err *err)
 	v->page = mem_array(VERIFY_PAGE, sizeof(*v->page));
 	v->lanes = mem_array(VERIFY_LANES_MAX, sizeof(*v->lanes));
 	v->anchors = mem_array(VERIFY_LANES_MAX, sizeof(*v->anchors));
-	if (v->page == NULL || v->lanes == NULL || v->anchors == NULL)
+	v->dropped = mem_array(VERIFY_LANES_MAX, sizeof(*v->dropped));
+	if (v->page == NULL || v->lanes == NULL || v->anchors == NULL || v->dropped == NULL)
 		return err_memory(err);
 	TRY(db_tx_begin(&v->tx, app->pool, err));
 	/* Anchors first: what they name is then at or before every head that is read after them. */
 	TRY(db_audit_anchors(&v->tx, v->anchors, VERIFY_LANES_MAX, &v->anchor_count, err));
 	TRY(db_audit_lanes(&v->tx, v->lanes, VERIFY_LANES_MAX, &v->lane_count, err));
+	TRY(db_audit_dropped(&v->tx, v->dropped, VERIFY_LANES_MAX, &v->dropped_count, err));
 	check_lanes_kept(v);
 	for (size_t i = 0; i < v->lane_count && v->why == NULL; i++)
 		TRY(check_lane(v, &v->lanes[i], err));

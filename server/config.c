@@ -316,6 +316,24 @@ static const struct key KEYS[] = {
 		.standard = "",
 		.rule = is_absolute_or_empty,
 		.rule_text = "a path, or nothing",
+	{ .section = "Audit",
+		.name = "audit_checkpoint_interval",
+		.kind = KIND_DURATION_S,
+		AT(audit_checkpoint_interval_s),
+		.standard = "1h",
+		.least = 10,
+		.most = 7 * DAY,
+		.about = "A checkpoint of the audit log is signed so long after the last, if anything was "
+			 "written." },
+	{ .name = "audit_checkpoint_dir",
+		.kind = KIND_TEXT,
+		AT(audit_checkpoint_dir),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "Each checkpoint is written there as a file of its own, to be shipped elsewhere; "
+			 "writable for user_frontend." },
+
 		.about = "The accounts and Regions whose IoT Core is kept in step, JSON"
 			 " (docs/aws-iot-core.md). Empty: none." },
 

@@ -97,6 +97,7 @@ make_path(struct admin_call *call, const char *const *values, struct err *err)
 {
 	const char *at = call->verb->path;
 
+	call->has_query = strchr(at, '?') != NULL;
 	while (*at != '\0') {
 		size_t len = strcspn(at, "{");
 

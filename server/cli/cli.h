@@ -16,4 +16,7 @@ struct cli_command {
 
 extern const struct cli_command CLI_ADMIN_COMMANDS[];
 
+/* `jitrca audit`: calls of the API, and what needs no server (server/cli/audit.c). */
+int cli_audit(int argc, char **argv);
+
 #endif

@@ -197,8 +197,24 @@ static const struct admin_verb AUDIT_VERBS[] = {
 		  QUERY("object", "OBJECT", "about what: device:d-1, station:s-1, certificate:…"),
 		  QUERY("since", "TIME", "RFC 3339"), QUERY("until", "TIME", "RFC 3339"),
 		  QUERY("items", "true", "with what each record is about (--json)"), PAGES } },
-	{ .name = "verify", .summary = "hold the log against its own chain", .method = "GET",
-	  .path = "/v1/audit/verify", .must = "ok" },
+	{ .name = "verify", .summary = "hold the log against its own chain (--offline EXPORT: an export "
+	  "against checkpoints)", .method = "GET", .path = "/v1/audit/verify", .must = "ok" },
+	{ .name = "checkpoint", .summary = "sign one now, unless nothing is new", .method = "POST",
+	  .path = "/v1/audit/checkpoints" },
+	{ .name = "checkpoints", .summary = "those that were signed, oldest first", .method = "GET",
+	  .path = "/v1/audit/checkpoints", .list = "checkpoints", .columns = "number at records",
+	  .fields = { PAGES } },
+	{ .name = "key", .summary = "the public key of checkpoints, PEM", .method = "GET",
+	  .path = "/v1/audit/key", .download = true },
+	{ .name = "notes", .summary = "all checkpoints as they were signed", .method = "GET",
+	  .path = "/v1/audit/checkpoints/notes", .download = true },
+	{ .name = "export", .summary = "all records as they were hashed, a line of JSON each",
+	  .method = "GET", .path = "/v1/audit/export", .download = true },
+	{ .name = "prove", .summary = "that a certificate's record is in a checkpoint; `jitrca audit "
+	  "check-proof` verifies it", .method = "GET", .path = "/v1/audit/proof?certificate_id={id}",
+	  .download = true,
+	  .fields = { PATH("id", "its certificate id"),
+		  QUERY("action", "ACTION", "certificate.revoke, …; unless said, the first: its issuance") } },
 	{ .name = NULL },
 };
 
@@ -274,6 +290,7 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "revocation", "bulk revocation by selector", run },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", run },
 	{ "event", "security events", run },
-	{ "audit", "the audit log", run },
+	{ "notify", "notifications: channels, deliveries, tests", notify_cli_main },
+	{ "audit", "the audit log: search, checkpoints, proofs", cli_audit },
 	{ NULL, NULL, NULL },
 };

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/app.h"
+#include "server/audit_checkpoint.h"
 #include "server/jobs/crl_round.h"
 #include "server/jobs/housekeeping.h"
 #include "server/metrics.h"
@@ -21,6 +22,7 @@
 #define CRL_TICK_MS 500
 #define HOUSEKEEPING_TICK_MS 500
 #define RETENTION_EVERY_MS (10 * 60 * 1000)
+#define CHECKPOINT_EVERY_MS 2000 /* how often it is asked whether one is due, and shipped */
 
 struct worker {
 	pthread_t thread;
@@ -142,10 +144,35 @@ housekeeping_round(struct jobs *jobs, int64_t *months_due_ms, int64_t *retention
 	return OK;
 }
 
+/* Its failures are its own: what is late here keeps nothing else waiting. */
+static void
+checkpoint_round(struct jobs *jobs, int64_t *due_ms, int64_t *shipped, bool *failing)
+{
+	own_struct(db_note) note = { .number = 0 };
+	enum status status;
+	struct err err;
+	bool made;
+
+	if (clock_mono_ms(jobs->app->clock) < *due_ms)
+		return;
+	*due_ms = clock_mono_ms(jobs->app->clock) + CHECKPOINT_EVERY_MS;
+	status = audit_checkpoint_take(jobs->app, true, &note, &made, &err);
+	if (status == OK)
+		status = audit_checkpoint_ship(jobs->app, shipped, &err);
+	if (status != OK)
+		metric_count(METRIC_JOB_FAILED, "checkpoint", NULL, 1);
+	if (status != OK && !*failing)
+		log_error(LOG_ERROR, "checkpoint_failed", NULL, &err);
+	*failing = status != OK;
+}
+
 static void *
 housekeeping_main(void *arg)
 {
 	struct jobs *jobs = arg;
+	int64_t checkpoint_due_ms = 0;
+	int64_t shipped = 0;
+	bool checkpoint_failing = false;
 	int64_t months_due_ms = 0;
 	int64_t retention_due_ms = 0;
 	bool failing = false;
@@ -160,6 +187,7 @@ housekeeping_main(void *arg)
 		if (status != OK && !failing)
 			log_error(LOG_ERROR, "housekeeping_failed", NULL, &err);
 		failing = status != OK;
+		checkpoint_round(jobs, &checkpoint_due_ms, &shipped, &checkpoint_failing);
 	} while (wait_for(jobs, &jobs->housekeeping, HOUSEKEEPING_TICK_MS));
 	return NULL;
 }
