@@ -13,6 +13,7 @@ enum {
 	LEASE,
 	SENT,
 	FAIL,
+	HASTEN,
 	LIST,
 	LIST_STATE,
 	FIND,
@@ -104,6 +105,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " error_text = left($6::text, 500)"
 		       " WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
 	},
+	[HASTEN] = { /* notification_due; what waits for a receiver that was away */
+		.name = "notification_hasten", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.notification n SET due_at = now() FROM (SELECT o.seq"
+		       " FROM jitrca.notification o WHERE o.channel = $1::text AND o.state = 'waiting'"
+		       " AND o.due_at > now() AND o.error_code = 'notify_unreachable'"
+		       " ORDER BY o.due_at, o.seq FOR UPDATE SKIP LOCKED) o WHERE n.seq = o.seq",
+	},
 	[LIST] = { /* notification_pkey, backwards */
 		.name = "notification_list", .params = 3, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT " COLUMNS("''") " FROM jitrca.notification n WHERE n.seq < $1::bigint"
@@ -122,7 +130,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT " COLUMNS("n.body") " FROM jitrca.notification n"
 		       " WHERE n.notification_id = $1::text",
 	},
-	[RETRY] = { /* notification_state: both are few beside what was sent; created_at begins its life anew */
+	[RETRY] = { /* notification_state; created_at begins its life anew */
 		.name = "notification_retry", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = 'waiting', ended_at = NULL,"
 		       " attempts = 0, due_at = now(), created_at = now() FROM (SELECT o.seq"
@@ -306,6 +314,12 @@ db_notification_fail(struct db_tx *tx, const struct db_notification *notificatio
 	return db_run(tx, &SQL[FAIL], DB_PARAMS(db_int64(notification->seq),
 		db_int64(notification->lease), db_int64(wait_ms), db_bool(dead), db_text(why->code),
 		db_text(why->text)), NULL, err);
+}
+
+enum status
+db_notification_hasten(struct db_tx *tx, const char *channel, struct err *err)
+{
+	return db_run(tx, &SQL[HASTEN], DB_PARAMS(db_text(channel)), NULL, err);
 }
 
 enum status

@@ -24,6 +24,7 @@ struct crl_cache; /* server/protocol/crl.h */
 struct ocsp;      /* server/protocol/ocsp.h */
 struct jobs;      /* server/jobs/jobs.h */
 struct iot_room;  /* server/iot/room.h */
+struct notify;    /* server/notify/notify.h */
 struct signer_link; /* server/signer/link.h */
 
 #define APP_CAS_MAX 8
@@ -65,6 +66,9 @@ struct app {
 	struct ocsp *ocsp;
 	struct jobs *jobs;
 	struct iot_room *iot;
+	struct notify *notify;
+	_Atomic int64_t tls_not_after_s; /* of what config.tls_certificates names, the first to end; 0: none */
+	_Atomic bool tls_trouble;        /* the listeners' own certificate cannot be renewed */
 	_Atomic bool stopping;
 	int64_t started_ms;
 };

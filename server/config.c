@@ -301,6 +301,13 @@ static const struct key KEYS[] = {
 		.least = 3600,
 		.most = 3650 * DAY,
 		.about = "Security events are kept so long." },
+	{ .name = "notification_retention",
+		.kind = KIND_DURATION_S,
+		AT(notification_retention_s),
+		.standard = "30d",
+		.least = 3600,
+		.most = 3650 * DAY,
+		.about = "Notifications that were sent, or were given up, are kept so long." },
 	{ .name = "token_validity_max",
 		.kind = KIND_DURATION_S,
 		AT(token_validity_max_s),
@@ -336,6 +343,16 @@ static const struct key KEYS[] = {
 
 		.about = "The accounts and Regions whose IoT Core is kept in step, JSON"
 			 " (docs/aws-iot-core.md). Empty: none." },
+
+	{ .section = "Notifications",
+		.name = "notify_file",
+		.kind = KIND_TEXT,
+		AT(notify_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "Who is told of what: channels (e-mail, webhooks, SNS, syslog) and rules, JSON"
+			 " (docs/notifications.md). Empty: nobody." },
 
 	{ .section = "Local IoT Core (jitrca iotcore)",
 		.name = "iotcore_listen",

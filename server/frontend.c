@@ -28,6 +28,7 @@
 #include "server/jobs/jobs.h"
 #include "server/listen.h"
 #include "server/metrics.h"
+#include "server/notify/notify.h"
 #include "server/process.h"
 #include "server/protocol/crl.h"
 #include "server/protocol/ocsp.h"
@@ -367,8 +368,10 @@ notified(void *arg, const char *channel, const char *payload)
 		freshness_changed(app);
 		return;
 	}
-	if (strcmp(channel, "jitrca_notify") == 0)
+	if (strcmp(channel, "jitrca_notify") == 0) {
+		notify_wake(app->notify);
 		return;
+	}
 	/* A revocation has rows in the outbox, too. */
 	if (strcmp(channel, "jitrca_outbox") == 0 || strcmp(channel, "jitrca_revocation") == 0)
 		iot_room_wake(app->iot, strcmp(payload, OUTBOX_GIVES_PAYLOAD) != 0);
@@ -549,6 +552,7 @@ prepare(struct frontend *it, struct err *err)
 	TRY(ca_init(err));
 	TRY(tls_identity_new(&it->tls, &app->config, err));
 	TRY(iot_room_new(&app->iot, app, err));
+	TRY(notify_new(&app->notify, app, err));
 	TRY(process_drop(app->config.user_frontend, err));
 	TRY(crl_cache_new(&app->crls, app->config.data_dir, err));
 	TRY(catch_signals(it, err));
@@ -599,6 +603,7 @@ start(struct frontend *it, struct err *err)
 	TRY(thread(&it->session_thread, &it->session_started, session_main, it, err));
 	TRY(insist(it, "session_away", session_up, err));
 	TRY(iot_room_start(app->iot, err));
+	TRY(notify_start(app->notify, err));
 	TRY(start_listeners(it, err));
 	TRY(insist(it, "tls_certificate_failed", first_tls, err));
 	TRY(thread(&it->tls_thread, &it->tls_started, tls_main, it, err));
@@ -640,6 +645,7 @@ stop(struct frontend *it)
 	raise_event(it->stop_event);
 	/* Jobs tell the pipeline of blocked keys. */
 	jobs_stop(app->jobs);
+	notify_stop(app->notify); /* it looks at the targets */
 	iot_room_stop(app->iot);
 	ocsp_stop(app->ocsp);
 	issuance_stop(app->issuance);
@@ -648,6 +654,7 @@ stop(struct frontend *it)
 		(void)pthread_join(it->session_thread, NULL);
 	jobs_free(app->jobs);
 	ocsp_free(app->ocsp);
+	notify_free(app->notify);
 	iot_room_free(app->iot);
 	tls_identity_free(it->tls);
 	crl_cache_free(app->crls);

@@ -40,6 +40,8 @@ static const struct {
 		.help = "Attempts to bring IoT Core to what is wanted that failed." },
 	[METRIC_SECURITY_EVENTS] = { .name = "security_events_total", .labels = { "kind" },
 		.help = "Security events raised." },
+	[METRIC_NOTIFICATIONS] = { .name = "notifications_total", .labels = { "channel", "result" },
+		.help = "Attempts to notify somebody, and what was not told." },
 	[METRIC_ISSUANCE_BUSY] = { .name = "issuance_busy_total",
 		.help = "Times that a request was put off for another one under way." },
 	[METRIC_ISSUANCE_BATCHES] = { .name = "issuance_batches_total",

@@ -27,6 +27,7 @@ enum metric {
 	METRIC_IOT_APPLIED,         /* target; status that a certificate was given there */
 	METRIC_OUTBOX_FAILED,       /* code */
 	METRIC_SECURITY_EVENTS,     /* kind */
+	METRIC_NOTIFICATIONS,       /* channel; result: sent, put_off, dead, suppressed */
 	/* counters without: metric_add */
 	METRIC_ISSUANCE_BUSY,       /* an item put off, for another of its key is under way */
 	METRIC_ISSUANCE_BATCHES,

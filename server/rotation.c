@@ -70,3 +70,15 @@ rotation_window(struct rotation_window *out, const struct ca_profile *profile, c
 			out->retry_after_s = ROTATION_ASK_AGAIN_MAX_S;
 	}
 }
+
+size_t
+rotation_late_rules(const struct ca_profile *profiles, size_t profile_count,
+	struct db_late_rule out[CA_PROFILES_MAX])
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < profile_count; i++)
+		if (profiles[i].one_live)
+			out[count++] = (struct db_late_rule){ profiles[i].name, profiles[i].renew_overlap_s };
+	return count;
+}

@@ -7,7 +7,7 @@
 #define SERVER_ROTATION_H
 
 #include "ca/profile.h"
-#include "db/db.h"
+#include "db/device.h"
 
 /* A device that asks again sooner than that learns nothing new; one that waits longer could miss a change. */
 #define ROTATION_ASK_AGAIN_MAX_S (24 * 3600)
@@ -36,5 +36,9 @@ struct rotation_window {
 void rotation_window(struct rotation_window *out, const struct ca_profile *profile,
 	const char *device_id, const uint8_t certificate_id[DB_SHA256_BYTES], int64_t not_before_s,
 	int64_t not_after_s, int64_t now_s);
+
+/* The profiles of devices say how long before the end their window closes: how many rules are in out. */
+size_t rotation_late_rules(const struct ca_profile *profiles, size_t profile_count,
+	struct db_late_rule out[CA_PROFILES_MAX]);
 
 #endif

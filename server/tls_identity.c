@@ -399,6 +399,34 @@ renew_at_s(const struct tls_identity *identity)
 	return identity->not_after_s - (identity->not_after_s - identity->not_before_s) / 3;
 }
 
+static enum status
+note_end(void *arg, const char *label, struct view der, struct err *err)
+{
+	int64_t *end_s = arg;
+	struct ca_cert_view view;
+	struct err ignored;
+
+	(void)err;
+	if (strcmp(label, "CERTIFICATE") == 0 && ca_cert_parse_any(&view, der, &ignored) == OK &&
+		(*end_s == 0 || view.not_after_s < *end_s))
+		*end_s = view.not_after_s;
+	return OK;
+}
+
+/* Of what the files hold, chains and all. 0: nothing there can be read, which the listeners will say. */
+static int64_t
+first_end_s(const struct tls_identity *identity)
+{
+	int64_t end_s = 0;
+	struct err ignored;
+
+	for (size_t i = 0; i < identity->count; i++)
+		if (ca_pem_each(view_of(&identity->pairs[i].certificate_pem), note_end, &end_s,
+			    &ignored) != OK)
+			return end_s;
+	return end_s;
+}
+
 enum status
 tls_identity_apply(
 	struct tls_identity *identity, struct app *app, int64_t *next_check_ms, struct err *err)
@@ -409,8 +437,10 @@ tls_identity_apply(
 	struct err why;
 
 	*next_check_ms = INT64_MAX;
-	if (!identity->own)
+	if (!identity->own) {
+		app->tls_not_after_s = first_end_s(identity);
 		return identity->applied ? OK : set(identity, app, err);
+	}
 
 	if (identity->count == 0 && read_kept(identity, app, &why) != OK &&
 		why.status != ERR_NOT_FOUND)
@@ -418,6 +448,7 @@ tls_identity_apply(
 	*next_check_ms = RETRY_MS;
 	if (identity->count == 0 || now_s >= renew_at_s(identity)) {
 		status = issue(identity, app, err);
+		app->tls_trouble = status != OK;
 		if (status != OK && identity->count > 0 && now_s < identity->not_after_s) {
 			log_error(LOG_ERROR, "tls_certificate_not_renewed", NULL, err);
 			return identity->applied ? OK : set(identity, app, err);

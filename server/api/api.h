@@ -24,6 +24,7 @@ extern const struct route REVOCATION_ROUTES[];
 extern const struct route CRL_BUNDLE_ROUTES[];
 extern const struct route IOT_ROUTES[];
 extern const struct route IOT_WEBHOOK_ROUTES[];
+extern const struct route NOTIFICATION_ROUTES[];
 extern const struct route OPENAPI_ROUTES[];
 
 /* Who may read what is not secret. */

@@ -10,6 +10,7 @@
 #include "server/audit.h"
 #include "server/auth.h"
 #include "server/http/fields.h"
+#include "server/rotation.h"
 #include "server/metrics.h"
 
 #define REASON_MAX_BYTES 256
@@ -158,25 +159,12 @@ list_by_id(struct app *app, struct request *request, struct device_page *page, c
 	return OK;
 }
 
-/* The profiles of devices say how long before the end their window closes. */
-static size_t
-late_rules(const struct app *app, struct db_late_rule out[CA_PROFILES_MAX])
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < app->profile_count; i++)
-		if (app->profiles[i].one_live)
-			out[count++] = (struct db_late_rule){ app->profiles[i].name,
-				app->profiles[i].renew_overlap_s };
-	return count;
-}
-
 static enum status
 list_late(struct app *app, struct request *request, struct device_page *page, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	struct db_late_rule rules[CA_PROFILES_MAX];
-	size_t rule_count = late_rules(app, rules);
+	size_t rule_count = rotation_late_rules(app->profiles, app->profile_count, rules);
 	struct db_certificate_cursor place;
 	struct db_certificate_cursor next;
 

@@ -12,6 +12,7 @@
 #include "server/iot/room.h"
 #include "server/issuance/issuance.h"
 #include "server/metrics.h"
+#include "server/notify/notify.h"
 #include "server/protocol/crl.h"
 #include "server/protocol/ocsp.h"
 #include "server/signer/link.h"
@@ -265,6 +266,8 @@ get_metrics(struct app *app, struct request *request, struct err *err)
 	TRY(metrics_print(&out, err));
 	if (app->issuance != NULL)
 		TRY(iot_metrics_print(app->iot, &out, err));
+	if (app->issuance != NULL)
+		TRY(notify_print_metrics(app, &out, err));
 	if (app->issuance != NULL && app->ocsp != NULL)
 		TRY(ocsp_metrics_print(app->ocsp, &out, err));
 	if (app->http != NULL)

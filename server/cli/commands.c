@@ -3,6 +3,7 @@
 
 #include "base/attr.h"
 #include "server/cli/admin.h"
+#include "server/cli/notify.h"
 
 #define PATH(n, a) { .name = (n), .where = ADMIN_PATH, .required = true, .about = (a) }
 #define TEXT(n, v, a) { .name = (n), .where = ADMIN_TEXT, .value = (v), .about = (a) }
@@ -189,6 +190,28 @@ static const struct admin_verb REVOCATION_VERBS[] = {
 	{ .name = NULL },
 };
 
+static const struct admin_verb NOTIFY_VERBS[] = {
+	{ .name = "channels", .summary = "who is told, and what waits for them", .method = "GET",
+	  .path = "/v1/notifications/channels", .list = "channels",
+	  .columns = "channel type waiting oldest_waiting_s dead suppressed" },
+	{ .name = "list", .summary = "what was sent and what was not, the newest first", .method = "GET",
+	  .path = "/v1/notifications", .list = "notifications",
+	  .columns = "notification_id channel kind severity state attempts created_at error.code",
+	  .fields = { QUERY("state", "STATE", "waiting, sent, dead"),
+		  QUERY("channel", "NAME", "to this channel"), PAGES } },
+	{ .name = "show", .summary = "one with its message and last error", .method = "GET",
+	  .path = "/v1/notifications/{id}", .fields = { PATH("id", "its id") } },
+	{ .name = "retry", .summary = "let dead letters live again, all unless said", .method = "POST",
+	  .path = "/v1/notifications/retry",
+	  .fields = { TEXT("notification_id", "ID", "this one, also if it only waits"),
+		  TEXT("channel", "NAME", "those of this channel") } },
+	/* Shown in the help; server/cli/notify.c runs it. */
+	{ .name = "test", .summary = "send a test message to CHANNEL and wait", .method = "POST",
+	  .path = "/v1/notifications/test",
+	  .fields = { WANTED("channel", "NAME", "one of notify_file") } },
+	{ .name = NULL },
+};
+
 static const struct admin_verb AUDIT_VERBS[] = {
 	{ .name = "list", .summary = "who did what, oldest first", .method = "GET", .path = "/v1/audit",
 	  .list = "records", .columns = "at actor action lane seq detail.request_id",
@@ -269,6 +292,7 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "revocation", "bulk revocation by selector", REVOCATION_VERBS },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", IOT_VERBS },
 	{ "event", "security events", EVENT_VERBS },
+	{ "notify", "notifications: channels, deliveries, tests", NOTIFY_VERBS },
 	{ "audit", "the audit log", AUDIT_VERBS },
 	{ NULL, NULL, NULL },
 };

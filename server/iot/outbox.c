@@ -12,6 +12,7 @@
 #include "server/iot/apply.h"
 #include "server/iot/iot_metrics.h"
 #include "server/metrics.h"
+#include "server/notify/event.h"
 #include "server/retry.h"
 
 #define KEY_PREFIX "certificate/"
@@ -528,6 +529,25 @@ is_dead(const struct err *why, int64_t attempts)
 	}
 }
 
+/* In the transaction that gives it up: somebody should look (docs/notifications.md). */
+static enum status
+raise_dead(struct db_tx *tx, const struct db_outbox_row *row, const struct err *why, struct err *err)
+{
+	static const char OF_NOBODY[] = "certificate/";
+	const size_t head = sizeof(OF_NOBODY) - 1;
+	struct db_event event = { .kind = "iot_dead_letter" };
+
+	(void)snprintf(event.severity, sizeof(event.severity),
+		row->priority == OUTBOX_TAKES ? "high" : "medium");
+	if (strncmp(row->key, OF_NOBODY, head) == 0)
+		(void)snprintf(event.certificate_id, sizeof(event.certificate_id), "%s", row->key + head);
+	else
+		(void)snprintf(event.device_id, sizeof(event.device_id), "%.64s", row->key);
+	TRY(notify_event_detail(&event, json_pack("{s:s, s:s, s:I}", "cause", row->cause, "code",
+		why->code, "attempts", (json_int_t)row->attempts + 1), err));
+	return notify_event_raise(tx, &event, err);
+}
+
 static enum status
 fail_row(struct work *work, const struct err *why, struct err *err)
 {
@@ -540,6 +560,8 @@ fail_row(struct work *work, const struct err *why, struct err *err)
 		return OK; /* whoever has it sees to it */
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_outbox_fail(&tx, row, wait_ms(app, row->attempts), dead, why, err));
+	if (dead)
+		TRY(raise_dead(&tx, row, why, err));
 	TRY(db_tx_commit(&tx, err));
 	metric_count(METRIC_OUTBOX_FAILED, why->code, NULL, 1);
 	log_event(dead ? LOG_ERROR : LOG_INFO, dead ? "outbox_dead_letter" : "outbox_put_off", NULL,

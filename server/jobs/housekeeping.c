@@ -16,6 +16,7 @@
 #include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
 #include "server/metrics.h"
+#include "server/notify/event.h"
 #include "server/retry.h"
 #include "server/selector.h"
 
@@ -150,6 +151,17 @@ give_up(struct db_tx *tx, const struct db_bulk *bulk, struct err *err)
 }
 
 static enum status
+raise_done(struct db_tx *tx, const struct db_bulk *bulk, int64_t revoked, struct err *err)
+{
+	struct db_event event = { .kind = "bulk_revocation_done", .severity = "info" };
+
+	TRY(notify_event_detail(&event, json_pack("{s:s, s:s, s:s, s:I}", "revocation",
+		bulk->revocation_id, "reason", revocation_reason_name(bulk->reason), "actor",
+		bulk->actor, "revoked", (json_int_t)(bulk->revoked + revoked)), err));
+	return notify_event_raise(tx, &event, err);
+}
+
+static enum status
 bulk_once(struct app *app, bool *more, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
@@ -182,6 +194,8 @@ bulk_once(struct app *app, bool *more, struct err *err)
 		over ? &bulk.cursor : &page->next, finished, err));
 	if (over && !finished)
 		TRY(db_bulk_look_again(&tx, bulk.revocation_id, err));
+	if (finished)
+		TRY(raise_done(&tx, &bulk, (int64_t)page->revoked, err));
 	TRY(db_tx_commit(&tx, err));
 	*more = true;
 	metric_count(METRIC_REVOKED, revocation_reason_name(bulk.reason), NULL, (int64_t)page->revoked);

@@ -19,8 +19,8 @@ LIBRARY_HOMES = {
     "microhttpd": ("server/http/",),
     "gnutls": ("server/http/",),
     "seccomp": ("server/signer/",),
-    "curl/": ("server/cli/", "server/iot/"),
-    "sodium": ("ca/", "server/iot/", "server/iotcore/"),
+    "curl/": ("server/cli/", "server/iot/", "server/notify/"),
+    "sodium": ("ca/", "server/iot/", "server/iotcore/", "server/notify/"),
     "mosquitto": ("server/iot/", "server/iotcore/plugin/"),
 }
 # Mosquitto's plugin is no part of the program: it knows the broker's TLS, and of us base, db and the policies.
@@ -33,6 +33,7 @@ INNER = {  # folder of server: folders of server that it must not include
     "server/http/": ("server/api/", "server/protocol/", "server/issuance/", "server/jobs/"),
     "server/issuance/": ("server/api/", "server/protocol/"),
     "server/jobs/": ("server/api/",),
+    "server/notify/": ("server/api/", "server/iotcore/", "server/cli/"),
     "server/iot/": ("server/api/", "server/iotcore/", "server/cli/"),
     "server/iotcore/": ("server/api/", "server/issuance/", "server/protocol/", "server/jobs/"),
 }
