@@ -55,9 +55,9 @@ struct app {
 	struct app_ca cas[APP_CAS_MAX];
 	size_t ca_count;
 	const struct app_ca *issuing;  /* config.issuing_ca */
-	struct ca_trust *trust;
 	bool has_checkpoint_key;
 	uint8_t checkpoint_key[32];    /* public: of the audit log's checkpoints */
+	struct ca_trust *trust;
 	struct auth_cache *seen_certificates, *seen_tokens; /* server/auth.c */
 	struct signer_link *signer_issue, *signer_crl, *signer_full, *signer_ocsp;
 	struct http *http;

@@ -316,13 +316,6 @@ static const struct key KEYS[] = {
 		.most = 3650 * DAY,
 		.about = "A bearer token lives no longer." },
 
-	{ .section = "AWS IoT Core",
-		.name = "iot_targets_file",
-		.kind = KIND_TEXT,
-		AT(iot_targets_file),
-		.standard = "",
-		.rule = is_absolute_or_empty,
-		.rule_text = "a path, or nothing",
 	{ .section = "Audit",
 		.name = "audit_checkpoint_interval",
 		.kind = KIND_DURATION_S,
@@ -341,6 +334,13 @@ static const struct key KEYS[] = {
 		.about = "Each checkpoint is written there as a file of its own, to be shipped elsewhere; "
 			 "writable for user_frontend." },
 
+	{ .section = "AWS IoT Core",
+		.name = "iot_targets_file",
+		.kind = KIND_TEXT,
+		AT(iot_targets_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
 		.about = "The accounts and Regions whose IoT Core is kept in step, JSON"
 			 " (docs/aws-iot-core.md). Empty: none." },
 

@@ -61,11 +61,11 @@ struct config {
 	int64_t notification_retention_s;    /* 30 days */
 	int64_t token_validity_max_s;
 
-	char iot_targets_file[CONFIG_TEXT_BYTES]; /* JSON; empty: no IoT Core */
-	char notify_file[CONFIG_TEXT_BYTES];      /* JSON; empty: nobody is notified */
 	int64_t audit_checkpoint_interval_s; /* 1 h */
 	char audit_checkpoint_dir[CONFIG_TEXT_BYTES]; /* empty: they stay in the database alone */
 
+	char iot_targets_file[CONFIG_TEXT_BYTES]; /* JSON; empty: no IoT Core */
+	char notify_file[CONFIG_TEXT_BYTES];      /* JSON; empty: nobody is notified */
 
 	/* the local IoT Core, a process of its own: `jitrca iotcore` */
 	struct config_listener iotcore;

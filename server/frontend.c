@@ -343,9 +343,9 @@ load_cas(struct frontend *it, struct err *err)
 
 	TRY(ask_signer(app, &info, err));
 	TRY(check_profiles(app, &info, err));
-	forget_cas(app);
 	app->has_checkpoint_key = info.has_checkpoint_key;
 	memcpy(app->checkpoint_key, info.checkpoint_key, sizeof(app->checkpoint_key));
+	forget_cas(app);
 	TRY(register_cas(app, &info, err));
 	app->issuing = app_ca_by_id(app, app->config.issuing_ca);
 	if (app->issuing == NULL || !app->issuing->can_sign)
