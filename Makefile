@@ -126,7 +126,7 @@ install: build ## install the program, profiles, unit and documentation under $(
 	install -D -m 0644 $(BUILD)/jitrca-mosquitto.so $(DESTDIR)$(PREFIX)/lib/jitrca/jitrca-mosquitto.so
 	install -m 0644 certs/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/
 	install -m 0644 certs/policies/*.json $(DESTDIR)$(PREFIX)/share/jitrca/certs/policies/
-	install -m 0644 README.md LICENSE $(wildcard docs/*.md) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
+	install -m 0644 README.md LICENSE $(wildcard docs/*.md docs/*.py) $(DESTDIR)$(PREFIX)/share/doc/jitrca/
 	install -m 0644 docker/mosquitto.conf.in $(DESTDIR)$(PREFIX)/share/jitrca/mosquitto.conf.in
 	for unit in jitrca jitrca-iotcore; do sed 's|@PREFIX@|$(PREFIX)|g' docker/$$unit.service \
 		> $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service; done

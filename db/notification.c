@@ -166,10 +166,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE n.seq = old.seq",
 	},
 	[RETENTION_DEAD] = { /* notification_old */
-		.name = "retention_notifications_dead", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.name = "retention_notifications_dead", .params = 4, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = 'dead', ended_at = now(),"
-		       " error_code = 'notification_expired', error_text = 'no server knows the channel'"
-		       " FROM (SELECT o.seq FROM jitrca.notification o WHERE o.state = 'waiting'"
+		       " error_code = $3::text, error_text = $4::text FROM (SELECT o.seq FROM jitrca.notification o WHERE o.state = 'waiting'"
 		       " AND o.created_at < " SQL_AT_S("$1") " ORDER BY o.created_at LIMIT $2::bigint"
 		       " FOR UPDATE SKIP LOCKED) old WHERE n.seq = old.seq",
 	},
@@ -394,11 +393,13 @@ db_retention_notifications(struct db_tx *tx, int64_t before_s, int64_t dead_befo
 	size_t *deleted, struct err *err)
 {
 	own(PGresult) done = NULL;
+	struct err why;
 
+	(void)err_set(&why, ERR_NOT_FOUND, "notification_expired", "no server's file names the channel");
 	TRY(db_run(tx, &SQL[RETENTION], DB_PARAMS(db_int64(before_s), db_int64((int64_t)max)), &done,
 		err));
 	*deleted = (size_t)db_affected(done);
 	TRY(db_run(tx, &SQL[RETENTION_DEAD], DB_PARAMS(db_int64(dead_before_s),
-		db_int64((int64_t)max)), NULL, err));
+		db_int64((int64_t)max), db_text(why.code), db_text(why.text)), NULL, err));
 	return db_run(tx, &SQL[RETENTION_TOLD], DB_PARAMS(db_int64((int64_t)max)), NULL, err);
 }

@@ -7,7 +7,7 @@ build="build-essential pkg-config libssl-dev libsodium-dev libpq-dev libmicrohtt
 	libjansson-dev libseccomp-dev libcurl4-gnutls-dev libmosquitto-dev mosquitto-dev"
 run="postgresql mosquitto openssl curl ca-certificates"
 test="libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-hypothesis python3-cryptography python3-psycopg2
-	python3-requests python3-jsonschema python3-botocore python3-paho-mqtt awscli mosquitto-clients
+	python3-requests python3-aiosmtpd python3-jsonschema python3-botocore python3-paho-mqtt awscli mosquitto-clients
 	gnutls-bin strongswan-pki libstrongswan-standard-plugins libstrongswan-extra-plugins libnss3-tools gdb procps"
 lint="cppcheck"
 analyze="clang clang-tidy clang-format gcovr libclang-rt-dev valgrind"
