@@ -460,9 +460,10 @@ def test_an_endpoint_that_hangs_costs_three_seconds_and_holds_up_nobody(core, ap
         start = time.monotonic()
         publish(core, "deaf", "{}")
         publish(core, "lively", "{}")
-        endpoint.next(2.5)
+        endpoint.next()
+        assert core.query("SELECT count(*) FROM iotcore.rule_event WHERE topic = 'deaf'") == [(1,)]
         settled(core)
-        assert 9 <= time.monotonic() - start < 25
+        assert 9 <= time.monotonic() - start < 60  # three tries
         released.set()
         deaf.shutdown()
 
