@@ -16,6 +16,9 @@ enum {
 	ACTIVE,
 	DEVICE_STATES,
 	DEVICES_RECORD,
+	GROUPS_GIVE,
+	GROUPS_KEEP,
+	GROUPS_ANY,
 	DEVICES_IDLE,
 	CA_PUT,
 	CA_FIND,
@@ -119,10 +122,30 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " FROM jitrca.iot_certificate x WHERE x.target = t.target"
 		       " AND x.sha256 = i.sha256 AND x.status = 'ACTIVE'))",
 	},
-	[DEVICE_STATES] = { /* iot_device_pkey */
-		.name = "iot_device_states", .params = 3, .columns = 2, .rows = ROWS_ANY,
-		.sql = "SELECT i.idx, d.state FROM unnest($2::int[], $3::text[]) AS i(idx, device_id)"
-		       " JOIN jitrca.iot_device d ON d.target = $1::text AND d.device_id = i.device_id",
+	[DEVICE_STATES] = { /* iot_device_pkey, iot_thing_group_pkey */
+		.name = "iot_device_states", .params = 3, .columns = 3, .rows = ROWS_ANY,
+		.sql = "SELECT i.idx, coalesce(d.state, ''), coalesce(g.names, '')"
+		       " FROM unnest($2::int[], $3::text[]) AS i(idx, device_id)"
+		       " LEFT JOIN jitrca.iot_device d ON d.target = $1::text"
+		       " AND d.device_id = i.device_id CROSS JOIN LATERAL"
+		       " (SELECT string_agg(n.thing_group, E'\n') AS names FROM (SELECT t.thing_group"
+		       " FROM jitrca.iot_thing_group t WHERE t.target = $1::text"
+		       " AND t.device_id = i.device_id ORDER BY t.thing_group LIMIT 20) n) g",
+	},
+	[GROUPS_GIVE] = { /* iot_thing_group_pkey */
+		.name = "iot_groups_give", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "INSERT INTO jitrca.iot_thing_group (target, device_id, thing_group)"
+		       " SELECT $1::text, $2::text, n.name FROM unnest($3::text[]) AS n(name)"
+		       " ORDER BY n.name ON CONFLICT DO NOTHING",
+	},
+	[GROUPS_KEEP] = { /* iot_thing_group_pkey */
+		.name = "iot_groups_keep", .params = 3, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.iot_thing_group t WHERE t.target = $1::text"
+		       " AND t.device_id = $2::text AND t.thing_group <> ALL ($3::text[])",
+	},
+	[GROUPS_ANY] = { /* iot_thing_group_pkey */
+		.name = "iot_groups_any", .params = 1, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT EXISTS (SELECT FROM jitrca.iot_thing_group t WHERE t.target = $1::text)",
 	},
 	[DEVICES_RECORD] = { /* iot_device_pkey */
 		.name = "iot_devices_record", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -262,6 +285,7 @@ read_states(struct db_tx *tx, struct db_param target, struct db_array *indexes, 
 		struct db_iot_device *device = &list[db_row_int32(&row)];
 
 		db_row_text(&row, device->state, sizeof(device->state));
+		db_row_text(&row, device->given, sizeof(device->given));
 		TRY(db_row_end(&row, err));
 	}
 	return OK;
@@ -277,7 +301,7 @@ db_iot_devices_read(struct db_tx *tx, const char *target, struct db_iot_device *
 
 	for (size_t i = 0; i < count; i++) {
 		list[i].count = 0;
-		list[i].state[0] = '\0';
+		list[i].state[0] = list[i].given[0] = '\0';
 		TRY(db_array_add_int(&indexes, (int64_t)i, err));
 		TRY(db_array_add_text(&ids, list[i].device_id, err));
 	}
@@ -449,6 +473,44 @@ db_iot_devices_record(struct db_tx *tx, const char *target, const struct db_iot_
 		return OK;
 	return db_run(tx, &SQL[DEVICES_RECORD], DB_PARAMS(db_text(target), db_array(&ids),
 		db_array(&versions), db_array(&states)), NULL, err);
+}
+
+static enum status
+run_groups(struct db_tx *tx, int statement, const char *target, const char *device_id,
+	const char *const *names, size_t count, struct err *err)
+{
+	own_struct(db_array) groups = DB_ARRAY(ARRAY_TEXT);
+
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_text(&groups, names[i], err));
+	return db_run(tx, &SQL[statement], DB_PARAMS(db_text(target), db_text(device_id),
+		db_array(&groups)), NULL, err);
+}
+
+enum status
+db_iot_groups_give(struct db_tx *tx, const char *target, const char *device_id,
+	const char *const *names, size_t count, struct err *err)
+{
+	return run_groups(tx, GROUPS_GIVE, target, device_id, names, count, err);
+}
+
+enum status
+db_iot_groups_keep(struct db_tx *tx, const char *target, const char *device_id,
+	const char *const *names, size_t count, struct err *err)
+{
+	return run_groups(tx, GROUPS_KEEP, target, device_id, names, count, err);
+}
+
+enum status
+db_iot_groups_any(struct db_tx *tx, const char *target, bool *any, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[GROUPS_ANY], DB_PARAMS(db_text(target)), &rows, err));
+	row = db_row(rows, 0);
+	*any = db_row_bool(&row);
+	return db_row_end(&row, err);
 }
 
 enum status

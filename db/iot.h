@@ -12,6 +12,7 @@
 #define DB_IOT_STATUS_BYTES 20 /* "PENDING_ACTIVATION" */
 #define DB_IOT_ID_BYTES 65     /* 64 hex digits */
 #define DB_IOT_POLICY_BYTES 129
+#define DB_IOT_GROUPS_BYTES 2600 /* 20 names; AWS lets a thing be in ten */
 
 /* ---- certificates ---- */
 
@@ -33,6 +34,7 @@ struct db_iot_certificate {
 struct db_iot_device {
 	const char *device_id;
 	char state[16]; /* what was applied last: "active", "quarantined", "absent"; "": nothing ever was */
+	char given[DB_IOT_GROUPS_BYTES]; /* the thing groups that it was put into, one a line */
 	struct db_iot_certificate *certificates; /* room of the caller's */
 	size_t count;
 };
@@ -91,6 +93,14 @@ struct db_iot_applied {
 };
 MUST_USE enum status db_iot_devices_record(struct db_tx *tx, const char *target,
 	const struct db_iot_applied *list, size_t count, struct err *err);
+/* Before a call that puts its thing into these groups. */
+MUST_USE enum status db_iot_groups_give(struct db_tx *tx, const char *target, const char *device_id,
+	const char *const *names, size_t count, struct err *err);
+/* After the calls that took it out of all that it was given but these. */
+MUST_USE enum status db_iot_groups_keep(struct db_tx *tx, const char *target, const char *device_id,
+	const char *const *names, size_t count, struct err *err);
+/* Whether any thing was given any. */
+MUST_USE enum status db_iot_groups_any(struct db_tx *tx, const char *target, bool *any, struct err *err);
 /*
  * Of these devices, those that no target has seen and that need not be registered beforehand: idle[i] is
  * set. preregister: profile names.

@@ -6,6 +6,7 @@
 #include "ca/pem.h"
 #include "db/certificate.h"
 #include "server/http/request.h"
+#include "server/iot/groups.h"
 
 /* AWS: so many attributes without a thing type, IOT_ATTRIBUTES_MAX with one. */
 #define ATTRIBUTES_WITHOUT_TYPE 3
@@ -192,44 +193,35 @@ release_thing(struct iot_apply *apply, struct err *err)
 
 /* ---- the groups that profiles name ---- */
 
-struct groups {
-	const char *at[IOT_PLAN_CERTIFICATES_MAX * 4];
-	size_t count;
-};
-
-static bool
-is_live(const struct iot_apply *apply, size_t i)
+static enum status
+leave_group(struct iot_apply *apply, const char *name, struct err *err)
 {
-	return apply->certificates[i].status == CERT_ACTIVE ||
-		apply->certificates[i].status == CERT_PENDING_CONFIRMATION;
+	enum status status;
+
+	TRY(go_on(apply, err));
+	status = iot_remove_thing_from_thing_group(&apply->iot, name, apply->device->device_id, err);
+	return status == ERR_NOT_FOUND ? OK : status;
 }
 
-/* Of its live certificates' profiles, or of all that it has had. */
-static void
-groups_of(struct groups *out, const struct iot_apply *apply, bool live)
+/* What profiles named once, and do not any more. Others that it is in are not ours to touch. */
+static enum status
+leave_given(struct iot_apply *apply, const struct iot_groups *but, struct err *err)
 {
-	out->count = 0;
-	for (size_t i = 0; i < apply->count; i++) {
-		const struct ca_profile *profile = profile_of(apply, i);
+	const char *given = apply->given;
+	char name[IOT_NAME_BYTES];
 
-		for (size_t k = 0; profile != NULL && k < profile->thing_group_count; k++) {
-			bool known = live && !is_live(apply, i);
-
-			for (size_t n = 0; n < out->count && !known; n++)
-				known = strcmp(out->at[n], profile->thing_groups[k]) == 0;
-			if (!known)
-				out->at[out->count++] = profile->thing_groups[k];
-		}
-	}
+	while (iot_groups_next(&given, name))
+		if (!iot_groups_hold(but, name))
+			TRY(leave_group(apply, name, err));
+	return OK;
 }
 
-/* Others that it is in are not ours to touch. */
 static enum status
 join_groups(struct iot_apply *apply, struct err *err)
 {
-	struct groups groups;
+	struct iot_groups groups;
 
-	groups_of(&groups, apply, true);
+	iot_groups_of(&groups, apply->site->room->app, apply->certificates, apply->count, true);
 	for (size_t i = 0; i < groups.count; i++) {
 		enum status status;
 
@@ -241,26 +233,19 @@ join_groups(struct iot_apply *apply, struct err *err)
 			iot_forget_ensured(apply->site);
 		TRY(status);
 	}
-	return OK;
+	return leave_given(apply, &groups, err);
 }
 
 /* They may have policies of their own: in quarantine there is quarantine's alone. */
 static enum status
 leave_groups(struct iot_apply *apply, struct err *err)
 {
-	struct groups groups;
+	struct iot_groups groups;
 
-	groups_of(&groups, apply, false);
-	for (size_t i = 0; i < groups.count; i++) {
-		enum status status;
-
-		TRY(go_on(apply, err));
-		status = iot_remove_thing_from_thing_group(&apply->iot, groups.at[i],
-			apply->device->device_id, err);
-		if (status != OK && status != ERR_NOT_FOUND)
-			return status;
-	}
-	return OK;
+	iot_groups_of(&groups, apply->site->room->app, apply->certificates, apply->count, false);
+	for (size_t i = 0; i < groups.count; i++)
+		TRY(leave_group(apply, groups.at[i], err));
+	return leave_given(apply, &groups, err);
 }
 
 /* Whoever is attached: a thing with principals cannot be deleted. */

@@ -15,6 +15,7 @@ struct iot_apply {
 	struct iot iot;
 	const struct db_device *device; /* NULL: of no device */
 	const char *applied;            /* iot_device.state before */
+	const char *given;              /* thing groups that it was put into, one a line */
 	const struct db_iot_certificate *certificates;
 	const struct plan_fact *facts;
 	size_t count;

@@ -10,6 +10,7 @@
 #include "server/audit.h"
 #include "server/http/request.h"
 #include "server/iot/apply.h"
+#include "server/iot/groups.h"
 #include "server/iot/iot_metrics.h"
 #include "server/metrics.h"
 #include "server/notify/event.h"
@@ -53,6 +54,7 @@ struct work {
 	/* of the target in hand */
 	bool applied;       /* and not on record yet */
 	char state[16];     /* as applied last */
+	char given[DB_IOT_GROUPS_BYTES];
 	struct db_iot_certificate certificates[IOT_PLAN_CERTIFICATES_MAX];
 	struct plan_fact facts[IOT_PLAN_CERTIFICATES_MAX];
 	size_t count;
@@ -149,6 +151,7 @@ read_devices(struct batch *batch, struct db_tx *tx, const char *target, struct e
 	for (size_t i = 0; i < known; i++) {
 		of[i]->count = devices[i].count;
 		memcpy(of[i]->state, devices[i].state, sizeof(of[i]->state));
+		memcpy(of[i]->given, devices[i].given, sizeof(of[i]->given));
 	}
 	return OK;
 }
@@ -177,12 +180,42 @@ is_announced(const struct work *work, size_t i)
 		work->facts[i].seen != IOT_STATUS_PENDING_ACTIVATION;
 }
 
+static bool
+attaches(const struct work *work)
+{
+	for (size_t i = 0; i < work->count; i++)
+		if (work->plan.actions[i].attach)
+			return true;
+	return false;
+}
+
+/* The thing groups that it is to have and those that it had, which is written down before it has them. */
+static enum status
+plan_groups(struct work *work, struct db_tx *tx, const struct iot_site *site, struct err *err)
+{
+	struct plan *plan = &work->plan;
+	struct iot_groups wanted;
+
+	if (plan->thing != PLAN_THING_ACTIVE)
+		return OK;
+	iot_groups_of(&wanted, work->room->app, work->certificates, work->count, true);
+	if (iot_groups_left_over(&wanted, work->given)) {
+		plan->thing_changes = true;
+		plan->idle = false;
+	}
+	if (wanted.count == 0 || !(plan->thing_changes || attaches(work)))
+		return OK;
+	return db_iot_groups_give(tx, site->target->name, work->device.device_id, wanted.at,
+		wanted.count, err);
+}
+
 static enum status
 make_plan(struct work *work, struct db_tx *tx, const struct iot_site *site, struct err *err)
 {
 	for (size_t i = 0; i < work->count; i++)
 		fact_of(&work->facts[i], work->room->app, &work->certificates[i]);
 	plan_make(&work->plan, device_of(work), work->state, work->facts, work->count);
+	TRY(plan_groups(work, tx, site, err));
 	for (size_t i = 0; i < work->count && !work->plan.idle; i++)
 		if (is_announced(work, i) && !work->facts[i].doubtful)
 			TRY(db_iot_certificate_announce(tx, site->target->name, &work->certificates[i],
@@ -202,7 +235,7 @@ make_plans(struct batch *batch, const struct iot_site *site, struct err *err)
 
 		work->has_device = false;
 		work->count = 0;
-		work->state[0] = '\0';
+		work->state[0] = work->given[0] = '\0';
 		if (is_open(work) && is_certificate_key(work->row->key))
 			TRY(read_certificate(work, &tx, site->target->name, err));
 	}
@@ -428,6 +461,19 @@ end_rows(struct batch *batch, struct db_tx *tx, struct err *err)
 	return db_outbox_done_many(tx, rows, count, err);
 }
 
+/* Those that were left are not ours any more. */
+static enum status
+keep_groups(const struct work *work, struct db_tx *tx, const char *target, struct err *err)
+{
+	struct iot_groups kept = { .count = 0 };
+
+	if (work->given[0] == '\0' || !work->plan.thing_changes)
+		return OK;
+	if (work->plan.thing == PLAN_THING_ACTIVE)
+		iot_groups_of(&kept, work->room->app, work->certificates, work->count, true);
+	return db_iot_groups_keep(tx, target, work->device.device_id, kept.at, kept.count, err);
+}
+
 static enum status
 write_outcome(struct batch *batch, struct outcome *outcome, struct db_tx *tx,
 	const struct iot_site *site, struct err *err)
@@ -439,6 +485,8 @@ write_outcome(struct batch *batch, struct outcome *outcome, struct db_tx *tx,
 			TRY(put_event(outcome->works[i], tx, site, k, err));
 	TRY(db_iot_certificates_record(tx, target, outcome->records, outcome->record_count, 0, err));
 	TRY(db_iot_devices_record(tx, target, outcome->applied, outcome->applied_count, err));
+	for (size_t i = 0; i < outcome->count; i++)
+		TRY(keep_groups(outcome->works[i], tx, target, err));
 	/* Behind the certificates, as server/iot/jitr.c: else the two could wait for each other. */
 	if (outcome->count > 0)
 		TRY(hold(outcome, tx, err));
@@ -667,6 +715,7 @@ apply_first(struct work *work, struct iot_site *site)
 			AWS_PRIORITY_NORMAL),
 		.device = work->has_device ? &work->device : NULL,
 		.applied = work->state,
+		.given = work->given,
 		.certificates = work->certificates,
 		.facts = work->facts,
 		.count = work->count,

@@ -29,7 +29,7 @@
 
 struct page {
 	struct iot_certificate items[PAGE];
-	bool astray[PAGE]; /* its thing lacks a group */
+	enum iot_astray astray[PAGE];
 	size_t count;
 	int64_t asked_us; /* before the call: what it shows is not older */
 };
@@ -230,9 +230,10 @@ compare(struct iot_site *site, struct db_tx *tx, const struct page *page, size_t
 		TRY(db_iot_certificates_record(tx, site->target->name, &record, 1, page->asked_us,
 			err));
 	}
-	if (wanted == IOT_STATUS_UNKNOWN && page->astray[i]) {
-		count_drift(drift, "thing_group_missing");
-		return walk->repair ? iot_astray_repair(site, tx, row.device_id, err) : OK;
+	if (wanted == IOT_STATUS_UNKNOWN && page->astray[i] != IOT_ASTRAY_NOT) {
+		count_drift(drift, iot_astray_kind(page->astray[i]));
+		return walk->repair ? iot_astray_repair(site, tx, row.device_id, page->astray[i], err) :
+			OK;
 	}
 	if (wanted == IOT_STATUS_UNKNOWN)
 		return OK;

@@ -85,6 +85,15 @@ class Site:
         assert answer.status_code == 200, f"{answer.text}\n{self.stack.log_tail()}"
         return answer.json()
 
+    def name_groups(self, *names):
+        """The profile of devices names these from now on."""
+        path = self.stack.profiles / "device.json"
+        profile = json.loads(path.read_text())
+        profile["iot"]["thing_groups"] = list(names)
+        self.stack.stop()
+        path.write_text(json.dumps(profile))
+        self.stack.start()
+
     def issue(self, *names):
         found = []
         for name in names:
@@ -442,6 +451,19 @@ def test_a_thing_is_in_the_groups_of_its_profile(cluster):
         site.wait_drained()
         assert groups(device) == ["by-hand", "fleet", "line:7"] and groups(lost) == groups(other) == ["fleet", "line:7"]
         assert site.double.state.things[lost.name]["principals"] == [lost.arn]
+        assert walk() == {}
+        # A group that the profile names no longer is left again; one that others put it in is not, though we were told of it.
+        site.name_groups("line:7", "new")
+        assert walk() == {"thing_group_missing": 3} and groups(device) == ["by-hand", "fleet", "line:7"]
+        assert walk(repair=True) == {"thing_group_missing": 3}
+        site.wait_drained()
+        assert groups(device) == ["by-hand", "line:7", "new"] and groups(lost) == groups(other) == ["line:7", "new"]
+        site.name_groups()
+        assert walk() == {"thing_group_left_over": 3} and site.rows() == []
+        assert walk(repair=True) == {"thing_group_left_over": 3}
+        site.wait_drained()
+        assert groups(device) == ["by-hand"] and groups(lost) == groups(other) == []
+        assert site.stack.query("SELECT count(*) FROM jitrca.iot_thing_group") == [(0,)]
         assert walk() == {}
         assert site.boss.post("/v1/devices/grouped/decommission", json={"reason": "scrapped"}).status_code == 200
         site.wait_drained()
