@@ -1,7 +1,8 @@
 /*
  * server/iot/astray.h - a part of the reconciliation: things that are not in the groups that the profiles of
- * their certificates name, or still in one that they named once. IoT Core lists no memberships along with certificates, so each thing is a call;
- * where no profile names a group, nothing is asked. What a thing was given is in our own database.
+ * their certificates name, or still in one that they named once. IoT Core lists no memberships along with
+ * certificates, so each thing is a call; where no profile names a group, nothing is asked. What a thing was
+ * given is in our own database.
  */
 #ifndef SERVER_IOT_ASTRAY_H
 #define SERVER_IOT_ASTRAY_H
