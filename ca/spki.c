@@ -1,7 +1,5 @@
 #include "ca/spki.h"
 
-#include <assert.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -10,6 +8,7 @@
 #include "base/mem.h"
 #include "ca/der.h"
 #include "ca/openssl.h"
+#include "ca/rsa.h"
 
 #define MALFORMED "csr_malformed"
 
@@ -103,71 +102,6 @@ bit_count(struct view magnitude)
 	return bits;
 }
 
-/*
- * A modulus that a small prime divides is no modulus; broken generators make such. Nobody asks for more
- * than the primes up to 751. The modulus is a sum of words, each times a power of 2^32: what is left of
- * those powers is kept for each prime, so that a prime costs one sum and one division.
- */
-#define SMALL_PRIME_LAST 751
-#define SMALL_PRIMES 132
-#define MODULUS_WORDS (4096 / 32)
-
-static struct small_prime {
-	uint16_t prime;
-	uint16_t powers[MODULUS_WORDS]; /* 2^(32 i) modulo prime */
-} small_primes[SMALL_PRIMES];
-static pthread_once_t small_primes_once = PTHREAD_ONCE_INIT;
-
-static bool
-is_prime(uint32_t odd, size_t below)
-{
-	for (size_t i = 0; i < below; i++)
-		if (odd % small_primes[i].prime == 0)
-			return false;
-	return true;
-}
-
-static void
-fill_small_primes(void)
-{
-	size_t count = 0;
-
-	for (uint16_t odd = 3; odd <= SMALL_PRIME_LAST; odd += 2) {
-		uint64_t power = 1;
-
-		if (!is_prime(odd, count))
-			continue;
-		assert(count < SMALL_PRIMES);
-		small_primes[count].prime = odd;
-		for (size_t i = 0; i < MODULUS_WORDS; i++) {
-			small_primes[count].powers[i] = (uint16_t)power;
-			power = (power << 32) % odd;
-		}
-		count++;
-	}
-	assert(count == SMALL_PRIMES);
-}
-
-static bool
-has_small_factor(struct view modulus)
-{
-	uint32_t words[MODULUS_WORDS] = { 0 }; /* the least significant first */
-
-	assert(modulus.len <= sizeof(words));
-	(void)pthread_once(&small_primes_once, fill_small_primes);
-	for (size_t i = 0; i < modulus.len; i++)
-		words[i / 4] |= (uint32_t)modulus.data[modulus.len - 1 - i] << i % 4 * 8;
-	for (size_t p = 0; p < SMALL_PRIMES; p++) {
-		uint64_t sum = 0; /* 128 times 32 and 10 bits */
-
-		for (size_t i = 0; i < (modulus.len + 3) / 4; i++)
-			sum += (uint64_t)words[i] * small_primes[p].powers[i];
-		if (sum % small_primes[p].prime == 0)
-			return true;
-	}
-	return false;
-}
-
 static enum status
 check_rsa(const struct parts *key, enum ca_key_type *type, struct err *err)
 {
@@ -184,12 +118,12 @@ check_rsa(const struct parts *key, enum ca_key_type *type, struct err *err)
 		return err_set(err, ERR_ARGUMENT, "csr_key_type",
 			"public key: RSA of 2048, 3072 or 4096 bits wanted, %zu found", bits);
 	}
-	if ((key->modulus.data[key->modulus.len - 1] & 1) == 0 || has_small_factor(key->modulus))
+	if ((key->modulus.data[key->modulus.len - 1] & 1) == 0 || ca_rsa_has_small_factor(key->modulus))
 		return err_set(err, ERR_ARGUMENT, "csr_key_invalid",
 			"public key: RSA modulus: a product of two large primes wanted, "
 			"a small factor found");
 	/* FIPS 186-5 5.4 (e): odd, above 2^16; over 64 bits only slows the verifier down. */
-	if (key->exponent.len < 3 || key->exponent.len > 8 ||
+	if (key->exponent.len < 3 || key->exponent.len > CA_RSA_EXPONENT_MAX_BYTES ||
 	    (key->exponent.data[key->exponent.len - 1] & 1) == 0)
 		return err_set(err, ERR_ARGUMENT, "csr_key_invalid",
 			"public key: RSA exponent: an odd number from 65537 to 2^64 wanted");
@@ -438,7 +372,10 @@ struct ca_verifier {
 	EVP_MD *digests[HASH_COUNT];
 	EVP_MD_CTX *hashing;
 	enum ca_key_type type; /* of the key that was read last; 0: none that is sound */
-	EVP_PKEY *other;       /* that key, when it is not on one of the curves */
+	EVP_PKEY *other;       /* that key, if it is Ed25519 */
+	struct ca_rsa *rsa;
+	uint8_t modulus[CA_RSA_MODULUS_MAX_BYTES], exponent[CA_RSA_EXPONENT_MAX_BYTES];
+	size_t modulus_len, exponent_len; /* that key's, if it is RSA */
 };
 
 static enum status
@@ -486,6 +423,7 @@ ca_verifier_new(struct ca_verifier **out, struct err *err)
 		return err_openssl(err, "verifier: cannot make a digest context");
 	TRY(curve_new(&v->p256, NID_X9_62_prime256v1, "prime256v1", err));
 	TRY(curve_new(&v->p384, NID_secp384r1, "secp384r1", err));
+	TRY(ca_rsa_new(&v->rsa, err));
 	*out = give(v);
 	return OK;
 }
@@ -501,6 +439,7 @@ ca_verifier_free(struct ca_verifier *verifier)
 		EVP_MD_free(verifier->digests[i]);
 	EVP_MD_CTX_free(verifier->hashing);
 	EVP_PKEY_free(verifier->other);
+	ca_rsa_free(verifier->rsa);
 	mem_free(verifier);
 }
 
@@ -510,6 +449,26 @@ curve_of(struct ca_verifier *verifier, enum ca_key_type type)
 	if (type == KEY_EC_P256)
 		return &verifier->p256;
 	return type == KEY_EC_P384 ? &verifier->p384 : NULL;
+}
+
+/* A copy: the signature is looked at when spki may be gone. */
+static void
+keep_rsa(struct ca_verifier *verifier, const struct parts *key)
+{
+	memcpy(verifier->modulus, key->modulus.data, key->modulus.len);
+	memcpy(verifier->exponent, key->exponent.data, key->exponent.len);
+	verifier->modulus_len = key->modulus.len;
+	verifier->exponent_len = key->exponent.len;
+}
+
+static enum status
+keep_point(struct curve *curve, struct view point, struct err *err)
+{
+	if (EVP_PKEY_set1_encoded_public_key(curve->pkey, point.data, point.len) > 0)
+		return OK;
+	openssl_errors_drop();
+	return err_set(err, ERR_ARGUMENT, "csr_key_invalid",
+		"public key: a point on its curve wanted (SP 800-56A 5.6.2.3.3)");
 }
 
 enum status
@@ -523,15 +482,26 @@ ca_spki_check(struct ca_verifier *verifier, struct view spki, enum ca_key_type *
 	EVP_PKEY_free(give(verifier->other));
 	TRY(read_spki(spki, &key, err));
 	curve = curve_of(verifier, key.type);
-	if (curve == NULL) {
+	if (curve != NULL)
+		TRY(keep_point(curve, key.point, err));
+	else if (family_of(key.type) == FAMILY_RSA)
+		keep_rsa(verifier, &key);
+	else
 		TRY(pkey_of(&verifier->other, &key, err));
-	} else if (EVP_PKEY_set1_encoded_public_key(curve->pkey, key.point.data, key.point.len) <= 0) {
-		openssl_errors_drop();
-		return err_set(err, ERR_ARGUMENT, "csr_key_invalid",
-			"public key: a point on its curve wanted (SP 800-56A 5.6.2.3.3)");
-	}
 	verifier->type = *type = key.type;
 	return OK;
+}
+
+static enum status
+check_rsa_signature(struct ca_verifier *verifier, struct view digest, struct view signature,
+	struct err *err)
+{
+	struct view modulus = { verifier->modulus, verifier->modulus_len };
+	struct view exponent = { verifier->exponent, verifier->exponent_len };
+	bool holds = false;
+
+	TRY(ca_rsa_verify(verifier->rsa, modulus, exponent, digest, signature, &holds, err));
+	return holds ? OK : bad_signature(err);
 }
 
 enum status
@@ -546,12 +516,15 @@ ca_verifier_check(struct ca_verifier *verifier, struct view algorithm, struct vi
 	if (verifier->type == 0)
 		return err_set(err, ERR_INTERNAL, "verifier_empty", "verifier: no key was read");
 	TRY(read_algorithm(algorithm, verifier->type, &hash, err));
-	if (curve == NULL)
+	if (verifier->other != NULL)
 		return check_slowly(verifier->other, hash, data, signature, err);
 	if (!EVP_DigestInit_ex2(verifier->hashing, verifier->digests[hash], NULL) ||
 	    !EVP_DigestUpdate(verifier->hashing, data.data, data.len) ||
 	    !EVP_DigestFinal_ex(verifier->hashing, digest, &digest_len))
 		return err_openssl(err, "signature: cannot hash");
+	if (curve == NULL)
+		return check_rsa_signature(
+			verifier, (struct view){ digest, digest_len }, signature, err);
 	if (EVP_PKEY_verify(curve->verify, signature.data, signature.len, digest, digest_len) != 1)
 		return bad_signature(err);
 	return OK;

@@ -9,7 +9,7 @@ KINDS = {"p256": ("P-256", 256, 4096), "rsa2048": ("RSA-2048", 64, 2048), "p384"
 
 
 def instructions(bench, kind, rounds, what):
-    """Of one round of what (bare or issue), as callgrind counts."""
+    """Of one round of what (bare, first or issue), as callgrind counts."""
     out = bench.dir / f"callgrind.{kind}.{what}"
     run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"--toggle-collect={what}_rounds",
          program("ca_issue"), kind, str(rounds), str(bench.dir), what], cwd=ROOT)
@@ -22,9 +22,10 @@ def count(bench, kind, name, rounds):
         bench.skip(asked, "<= 1.15", "valgrind is not installed")
         return
     bench.say(f"counting instructions, {name}")
-    bare, issue = (instructions(bench, kind, rounds, what) for what in ("bare", "issue"))
-    bench.figure(f"instructions_{kind}", {"bare": round(bare), "issue": round(issue)})
+    bare, first, issue = (instructions(bench, kind, rounds, what) for what in ("bare", "first", "issue"))
+    bench.figure(f"instructions_{kind}", {"bare": round(bare), "first": round(first), "issue": round(issue)})
     bench.must(asked, issue / bare, at_most=1.15)
+    bench.must(f"{asked}, each key met for the first time", issue / first, at_most=1.15)
 
 
 def bench_core(bench):

@@ -67,7 +67,52 @@ static const struct {
 	{ "-----BEGIN X-----\nYW_j\n-----END X-----\n", "base64 wanted" },
 	{ "-----BEGIN X-----\nYWJ=\n-----END X-----\n", "unused bits" },
 	{ "-----BEGIN X-----\nYX==\n-----END X-----\n", "unused bits" },
+	/* Behind whole groups, in each place of a group, on either side of the alphabet's parts. */
+	{ "-----BEGIN X-----\nYWJjYWJjYWI=YWJj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYWJjYWI=\n\nYWJj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJj@WJj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjY[Jj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYW`j\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYWJ{\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYW:j\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJj\x80WJj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYW\xffj\n-----END X-----\n", "base64 wanted" },
+	{ "-----BEGIN X-----\nYWJjYWJjY\n-----END X-----\n", "groups of four" },
 };
+
+/* Every digit, in every place of a group and of a line, and broken anywhere. */
+static void
+lines_may_break_anywhere(void **state)
+{
+	uint8_t octets[192], body[300], back[193];
+	struct err err;
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(octets); i++)
+		octets[i] = (uint8_t)(i * 83 + i / 3);
+	own_struct(buf) pem = { .limit_bytes = 4096 };
+	assert_ok(ca_pem_encode(&pem, "X", (struct view){ octets, sizeof(octets) }, &err));
+	size_t digits = 0;
+	for (const uint8_t *at = pem.data + strlen("-----BEGIN X-----\n"); digits < 256; at++)
+		if (*at != '\n')
+			body[digits++] = *at;
+	for (size_t at = 0; at <= digits; at++) {
+		uint8_t broken[301];
+
+		memcpy(broken, body, at);
+		broken[at] = '\n';
+		memcpy(broken + at + 1, body + at, digits - at);
+		assert_ok(ca_pem_body(back, sizeof(octets), &len,
+			(struct view){ broken, digits + 1 }, &err));
+		assert_int_equal(len, sizeof(octets));
+		assert_memory_equal(back, octets, len);
+	}
+	/* Room is asked for, whole groups or not. */
+	for (size_t room = 0; room < sizeof(octets); room++)
+		assert_refused(ca_pem_body(back, room, &len, (struct view){ body, digits }, &err),
+			ERR_TOO_LARGE, "pem_too_large");
+}
 
 static void
 exactly_one_well_formed_block_is_read(void **state)
@@ -158,6 +203,7 @@ main(void)
 		cmocka_unit_test(what_is_encoded_is_decoded_at_every_length),
 		cmocka_unit_test(lines_have_64_digits),
 		cmocka_unit_test(exactly_one_well_formed_block_is_read),
+		cmocka_unit_test(lines_may_break_anywhere),
 		cmocka_unit_test(each_block_of_a_bundle_is_handed_over),
 		cmocka_unit_test(limits_and_short_memory_are_told),
 	};
