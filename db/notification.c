@@ -13,6 +13,7 @@ enum {
 	LEASE,
 	SENT,
 	FAIL,
+	LET_GO,
 	HASTEN,
 	LIST,
 	LIST_STATE,
@@ -103,6 +104,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " attempts = n.attempts + 1, lease = NULL, lease_until = NULL,"
 		       " due_at = now() + $3::bigint * interval '1 millisecond', error_code = $5::text,"
 		       " error_text = left($6::text, 500)"
+		       " WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
+	},
+	[LET_GO] = { /* notification_pkey */
+		.name = "notification_let_go", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.notification n SET lease = NULL, lease_until = NULL"
 		       " WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
 	},
 	[HASTEN] = { /* notification_due; what waits for a receiver that was away */
@@ -313,6 +319,13 @@ db_notification_fail(struct db_tx *tx, const struct db_notification *notificatio
 	return db_run(tx, &SQL[FAIL], DB_PARAMS(db_int64(notification->seq),
 		db_int64(notification->lease), db_int64(wait_ms), db_bool(dead), db_text(why->code),
 		db_text(why->text)), NULL, err);
+}
+
+enum status
+db_notification_let_go(struct db_tx *tx, const struct db_notification *notification, struct err *err)
+{
+	return db_run(tx, &SQL[LET_GO], DB_PARAMS(db_int64(notification->seq),
+		db_int64(notification->lease)), NULL, err);
 }
 
 enum status

@@ -69,6 +69,9 @@ MUST_USE enum status db_notification_sent(struct db_tx *tx, const struct db_noti
 	struct err *err);
 MUST_USE enum status db_notification_fail(struct db_tx *tx, const struct db_notification *notification,
 	int64_t wait_ms, bool dead, const struct err *why, struct err *err);
+/* As if it had not been leased. */
+MUST_USE enum status db_notification_let_go(struct db_tx *tx, const struct db_notification *notification,
+	struct err *err);
 /* The channel's receiver is back: what waited for it is due now. */
 MUST_USE enum status db_notification_hasten(struct db_tx *tx, const char *channel, struct err *err);
 

@@ -494,7 +494,8 @@ notify_config_read(struct notify_config *out, const struct config *config, struc
 		return OK;
 	TRY(file_read(&text, config->notify_file, FILE_MAX_BYTES, err));
 	blank_comments(&text);
-	file = json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, &where);
+	file = json_loadb(text.len > 0 ? (const char *)text.data : " ", text.len > 0 ? text.len : 1,
+		JSON_REJECT_DUPLICATES, &where);
 	if (!json_is_object(file))
 		return err_set(err, ERR_ARGUMENT, "notify_invalid", "%s:%d: a JSON object wanted: %s",
 			config->notify_file, where.line, file == NULL ? where.text : "found another value");

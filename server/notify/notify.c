@@ -162,6 +162,17 @@ lease(struct post *post, struct db_notification *row, bool *found, struct err *e
 	return *found ? db_tx_commit(&tx, err) : OK;
 }
 
+/* An attempt that a stop has ended counts as not made: the next server takes it at once. */
+static enum status
+let_go(struct post *post, const struct db_notification *row, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, post->notify->app->pool, err));
+	TRY(db_notification_let_go(&tx, row, err));
+	return db_tx_commit(&tx, err);
+}
+
 /* What cannot even be tried (no credentials, no memory) is put off like what failed. */
 static enum status
 post_one(struct post *post, bool *more, struct err *err)
@@ -182,9 +193,8 @@ post_one(struct post *post, bool *more, struct err *err)
 		status = notify_send(&post->sender, &message, row->body, &why);
 	if (status == OK)
 		return record_sent(post, row, err);
-	/* Its lease ends by itself, and it counts as not tried. */
 	if (strcmp(why.code, "notify_stopped") == 0)
-		return OK;
+		return let_go(post, row, err);
 	return record_failed(post, row, &why, err);
 }
 

@@ -110,7 +110,9 @@ sign(struct signed_call *call, const struct notify_sender *sender, struct view f
 	char host[NOTIFY_HOST_BYTES];
 	char date[AWS_DATE_BYTES];
 
-	TRY(aws_credentials_get(sender->credentials, &keys, err));
+	/* Missing or refused, they may be mended, as long as somebody is to be told. */
+	if (aws_credentials_get(sender->credentials, &keys, err) != OK)
+		return err->status = ERR_UNAVAILABLE;
 	TRY(find_endpoint(sender->channel, call->url, host, err));
 	aws_date_format(date, clock_wall_s(sender->clock));
 	const struct aws_field fields[] = {

@@ -69,7 +69,7 @@ notify_send_webhook(const struct notify_sender *sender, const struct notify_mess
 		.ca_file = channel->ca_file[0] != '\0' ? channel->ca_file : NULL,
 		.connect_timeout_ms = channel->timeout_ms, .timeout_ms = channel->timeout_ms,
 		.place_timeout_ms = channel->timeout_ms, .answer_max_bytes = ANSWER_MAX_BYTES,
-		.fresh = true };
+		.direct = strncmp(channel->url, "http:", 5) == 0, .fresh = true };
 
 	TRY(notify_webhook_sign(signature,
 		(struct view){ channel->secret.data, channel->secret.len }, message->id, now_s,

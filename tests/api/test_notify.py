@@ -174,6 +174,20 @@ def test_a_mail_arrives_with_nothing_injected(site, channel):
     assert "\nBcc:" not in text and not re.search(rb"(?m)^(\.|From )", body)
 
 
+def test_a_refused_recipient_keeps_the_others_mail_from_nobody(site):
+    site.mail.refused = {"night@example.test"}
+    number = site.event("mail_half")
+    site.wait_sent(number)
+    assert site.mail.kept.wait(lambda item: b"mail_half" in item[2])[1] == ["ops@example.test"]
+    site.mail.refused |= {"ops@example.test"}
+    number = site.event("mail_none")
+    row = site.wait_row(number, lambda row: row["error"], "an error")
+    assert row["error"]["code"] == "notify_refused" and row["error"]["text"].startswith("SMTP 550"), row
+    site.mail.refused = set()
+    site.due(number)
+    site.wait_sent(number)
+
+
 def test_a_mail_server_that_was_away_for_a_day_loses_nothing(site):
     numbers = [site.event("away_event", device_id=f"dev-{i}") for i in range(5)]
     for number in numbers:

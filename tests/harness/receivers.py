@@ -181,7 +181,14 @@ class Mail:
         self.tls, self.starttls, self.login = tls, starttls, login
         self.port = free_port()
         self.kept = Kept()
+        self.refused = set()  # recipients
         self.loop = self.server = self.thread = None
+
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):
+        if address in self.refused:
+            return "550 5.1.1 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, _server, session, envelope):
         self.kept.add((envelope.mail_from, list(envelope.rcpt_tos), envelope.content, session.ssl is not None,
