@@ -93,7 +93,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 	/* audit_item_object, audit_record_pkey. All records about an object are read and sorted: they are
 	 * few. OFFSET 0: never found by walking through all records in order of time. */
 	[AUDIT_SEARCH_OBJECT] = SEARCH("audit_search_object",
-		"(SELECT DISTINCT i.lane, i.seq FROM jitrca.audit_item i WHERE i.object = $3) o"
+		"(SELECT DISTINCT i.lane, i.seq FROM jitrca.audit_item i WHERE " AUDIT_ITEM_OF("$3") ") o"
 		" CROSS JOIN LATERAL (SELECT * FROM jitrca.audit_record a WHERE a.lane = o.lane"
 		" AND a.seq = o.seq OFFSET 0) r WHERE true"),
 	[AUDIT_ITEMS] = { /* audit_item_pkey */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "db/record.h"
 #include "db/run.h"
 
 enum {
@@ -88,7 +89,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[FIRST] = { /* audit_item_object, audit_record_pkey; few are about one object */
 		.name = "audit_first", .params = 2, .columns = 3, .rows = ROWS_MAYBE,
 		.sql = "SELECT i.lane, i.seq, i.idx FROM jitrca.audit_item i JOIN jitrca.audit_record r"
-		       " ON r.lane = i.lane AND r.seq = i.seq WHERE i.object = $1"
+		       " ON r.lane = i.lane AND r.seq = i.seq WHERE " AUDIT_ITEM_OF("$1")
 		       " AND ($2::text IS NULL OR r.action = $2) ORDER BY r.at, i.lane, i.seq LIMIT 1",
 	},
 	[HASH] = { /* audit_record_pkey, audit_note_lane_pkey */
