@@ -41,7 +41,14 @@ pile_len(const struct pile *pile)
 	return pile->written_bytes + pile->buf.len;
 }
 
-/* Exactly len octets from at; ERR_UNAVAILABLE pile_read. */
+/* How many octets can be read already, though more are appended by the same thread. */
+static inline uint64_t
+pile_ready(const struct pile *pile)
+{
+	return pile->fd < 0 ? 0 : pile->written_bytes;
+}
+
+/* Exactly len octets from at, of a closed pile or among those that are ready; ERR_UNAVAILABLE pile_read. */
 MUST_USE enum status pile_read(const struct pile *pile, uint64_t at, void *out, size_t len,
 	struct err *err);
 

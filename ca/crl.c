@@ -1,5 +1,6 @@
 #include "ca/crl.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,15 @@
 /* Tag and at most five octets of length. */
 #define HEADER_MAX_BYTES 6
 
+/* The dates of a day begin alike: what is in front of HHMMSSZ, with room for those. */
+struct day {
+	int64_t day; /* since the epoch */
+	uint8_t text[17];
+	uint8_t len; /* 0: none */
+};
+#define DAYS 64
+#define DAY_S 86400
+
 /*
  * The lengths in front of the entries are known last, so the entries come first, into a pile. They are
  * read twice then: for the signer, and into the list around which the last length is that of the signature.
@@ -26,12 +36,13 @@ struct ca_crl {
 	struct bytes extensions; /* [0] crlExtensions */
 	struct pile entries;
 	struct buf head;         /* headers and front, once the entries are all there */
+	uint64_t front_bytes;    /* with the list's own header; once it is signed */
 	struct serial last;
 	uint64_t count;
 	bool delta;
 	bool closed;            /* ca_crl_sign has been called */
-	struct der_writer time; /* work space: the date of … */
-	int64_t time_s;         /* … INT64_MIN: none yet. Many were revoked in the same second */
+	struct der_writer time; /* work space */
+	struct day days[DAYS];  /* entries of a list come from a few days, whatever their order */
 	uint8_t piece[PIECE_BYTES];
 };
 
@@ -196,7 +207,6 @@ ca_crl_begin(struct ca_crl **out, const struct ca_crl_head *head, const char *di
 		return err_memory(err);
 	pile_init(&crl->entries, dir, CRL_MEMORY_MAX_BYTES);
 	crl->head.limit_bytes = 8192;
-	crl->time_s = INT64_MIN;
 	crl->delta = head->delta;
 	der_writer_init(&crl->time, 32);
 	TRY(ca_cert_parse(&issuer, head->issuer_certificate, err));
@@ -235,15 +245,43 @@ put_entry(struct ca_crl *crl, const struct serial *serial, struct view time, int
 }
 
 static enum status
-encode_time(struct ca_crl *crl, int64_t time_s, struct err *err)
+encode_day(struct ca_crl *crl, struct day *out, int64_t time_s, struct err *err)
 {
-	if (crl->time_s == time_s)
-		return OK;
-	crl->time_s = INT64_MIN;
+	struct view time;
+
+	out->len = 0;
 	der_writer_reset(&crl->time);
 	der_put_time(&crl->time, time_s);
 	TRY(der_finish(&crl->time, err));
-	crl->time_s = time_s;
+	time = buf_view(&crl->time.buf);
+	assert(time.len <= sizeof(out->text));
+	memcpy(out->text, time.data, time.len);
+	out->len = (uint8_t)time.len;
+	out->day = time_s / DAY_S;
+	return OK;
+}
+
+static void
+put_two(uint8_t *out, int64_t number)
+{
+	out[0] = (uint8_t)('0' + number / 10);
+	out[1] = (uint8_t)('0' + number % 10);
+}
+
+static enum status
+encode_time(struct ca_crl *crl, int64_t time_s, struct view *out, struct err *err)
+{
+	struct day *day = &crl->days[(uint64_t)(time_s / DAY_S) % DAYS];
+	int64_t of_day = time_s % DAY_S;
+
+	if (time_s < 0 || day->len == 0 || day->day != time_s / DAY_S) {
+		TRY(encode_day(crl, day, time_s, err));
+	} else {
+		put_two(day->text + day->len - 7, of_day / 3600);
+		put_two(day->text + day->len - 5, of_day / 60 % 60);
+		put_two(day->text + day->len - 3, of_day % 60);
+	}
+	*out = (struct view){ day->text, day->len };
 	return OK;
 }
 
@@ -251,6 +289,8 @@ enum status
 ca_crl_add(struct ca_crl *crl, const struct serial *serial, int64_t revoked_at_s, int reason,
 	struct err *err)
 {
+	struct view time;
+
 	if (crl->closed)
 		return err_set(err, ERR_ARGUMENT, "crl_state", "crl: it is signed already");
 	if (reason < 0 || reason > 10 || reason == 7 || (reason == CRL_REASON_REMOVED && !crl->delta))
@@ -260,8 +300,8 @@ ca_crl_add(struct ca_crl *crl, const struct serial *serial, int64_t revoked_at_s
 		memcmp(serial->octets, crl->last.octets, SERIAL_BYTES) <= 0)
 		return err_set(err, ERR_ARGUMENT, "crl_serial",
 			"crl: ascending serials of our form wanted");
-	TRY(encode_time(crl, revoked_at_s, err));
-	TRY(put_entry(crl, serial, buf_view(&crl->time.buf), reason, err));
+	TRY(encode_time(crl, revoked_at_s, &time, err));
+	TRY(put_entry(crl, serial, time, reason, err));
 	crl->last = *serial;
 	crl->count++;
 	return OK;
@@ -271,6 +311,24 @@ uint64_t
 ca_crl_entry_count(const struct ca_crl *crl)
 {
 	return crl->count;
+}
+
+uint64_t
+ca_crl_ready_bytes(const struct ca_crl *crl)
+{
+	return pile_ready(&crl->entries);
+}
+
+enum status
+ca_crl_ready_read(const struct ca_crl *crl, uint64_t at, void *out, size_t len, struct err *err)
+{
+	return pile_read(&crl->entries, at, out, len, err);
+}
+
+uint64_t
+ca_crl_front_bytes(const struct ca_crl *crl)
+{
+	return crl->front_bytes;
 }
 
 /* Tag and length (X.690 10.1: as few octets as it takes). */
@@ -363,6 +421,7 @@ write_list(struct ca_crl *crl, struct view tail, struct pile *out, uint8_t sha25
 	ca_sha256_begin(&output.hash);
 	TRY(put_header(&outer, DER_SEQUENCE,
 		crl->head.len + pile_len(&crl->entries) + crl->extensions.len + tail.len, err));
+	crl->front_bytes = outer.len + crl->head.len;
 	TRY(to_output(&output, buf_view(&outer), err));
 	TRY(each_piece(crl, to_output, &output, err));
 	TRY(to_output(&output, tail, err));

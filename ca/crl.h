@@ -45,6 +45,14 @@ MUST_USE enum status ca_crl_add(struct ca_crl *crl, const struct serial *serial,
 MUST_USE enum status ca_crl_sign(struct ca_crl *crl, struct ca_signer *signer, struct pile *out,
 	uint8_t sha256[32], struct err *err);
 uint64_t ca_crl_entry_count(const struct ca_crl *crl);
+/*
+ * While entries are added: how many octets of them can be read already, for who stores them meanwhile; len of
+ * them from at. In the signed list they are the same behind the first ca_crl_front_bytes.
+ */
+uint64_t ca_crl_ready_bytes(const struct ca_crl *crl);
+MUST_USE enum status ca_crl_ready_read(const struct ca_crl *crl, uint64_t at, void *out, size_t len,
+	struct err *err);
+uint64_t ca_crl_front_bytes(const struct ca_crl *crl);
 void ca_crl_free(struct ca_crl *crl);
 
 /* The next entry of the contents of a revokedCertificates; *more false at the end. */

@@ -704,8 +704,9 @@ local_crl_add(struct ca_signer *signer, struct view piece, struct err *err)
 }
 
 /*
- * RFC 5280 5.2.3, 5.2.4: full lists and deltas share their numbers. A delta may have that of the full list
- * made with it, before any later one; its base is a list that there was.
+ * RFC 5280 5.2.3: numbers grow from list to list of a scope. Full lists and deltas share them (5.2.4), but a
+ * full list takes its time and may be signed after deltas with higher ones: only the very number of a delta is
+ * no full list's any more. A delta may have that of the full list made with it; its base is a list that was.
  */
 static enum status
 check_number(const uint64_t numbers[CRL_SCOPE_COUNT], const struct ca_crl_walk *walk,
@@ -713,10 +714,8 @@ check_number(const uint64_t numbers[CRL_SCOPE_COUNT], const struct ca_crl_walk *
 {
 	uint64_t above = numbers[walk->scope], full = numbers[CRL_SCOPE_ALL];
 
-	if (walk->scope == CRL_SCOPE_ALL && numbers[CRL_SCOPE_DELTA] > above)
-		above = numbers[CRL_SCOPE_DELTA];
-	if (walk->scope == CRL_SCOPE_DELTA && full > 0 && full - 1 > above)
-		above = full - 1;
+	if (walk->scope == CRL_SCOPE_ALL && numbers[CRL_SCOPE_DELTA] == walk->number)
+		above = walk->number;
 	if (walk->number <= above)
 		return err_set(err, ERR_ARGUMENT, "crl_number",
 			"crl: RFC 5280 5.2.3: cRLNumber above %" PRIu64 " wanted, %" PRIu64

@@ -26,6 +26,9 @@ enum {
 	PUBLISH_NEWEST,
 	PUBLISH_INSERT,
 	PUBLISH_PIECE,
+	STORE_SETTINGS,
+	STORE_PIECES,
+	STORE_END,
 	PUBLISH_SCOPE,
 	PUBLISH_PRUNE,
 	PUBLISH_NOTIFY,
@@ -42,6 +45,8 @@ enum {
  * crl_change.
  */
 
+/* Ten million entries take a busy machine longer than other statements may. */
+#define LONG "10min"
 /* What COPY knows of a list; evaluated once, not for each row. */
 #define SETTING(name, type) "(SELECT current_setting('jitrca." name "')::" type ")"
 #define OVER "(SELECT to_timestamp(current_setting('jitrca.crl_over')::bigint))"
@@ -125,7 +130,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "crl_entries_settings", .params = 4, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT count(set_config(n, v, true)) FROM (VALUES ('jitrca.crl_issuer', $1::text),"
 		       " ('jitrca.crl_over', $2::text), ('jitrca.crl_shard', $3::text),"
-		       " ('jitrca.crl_changes', $4::text)) AS x(n, v)",
+		       " ('jitrca.crl_changes', $4::text), ('statement_timeout', '" LONG "')) AS x(n, v)",
 	},
 	[ENTRIES_DELTA] = {
 		/* crl_change_pkey and revocation_pkey, side by side. What is no longer there was on hold,
@@ -169,6 +174,21 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "crl_publish_piece", .params = 5, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.crl_piece (issuer_id, scope, number, piece, octets)"
 		       " VALUES ($1::int, $2::smallint, $3::bigint, $4::int, $5::bytea)",
+	},
+	[STORE_SETTINGS] = {
+		.name = "crl_store_settings", .params = 0, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT set_config('statement_timeout', '" LONG "', true)",
+	},
+	[STORE_PIECES] = {
+		.name = "crl_store_pieces", .columns = 5, .rows = ROWS_COPY,
+		.sql = "COPY jitrca.crl_piece (issuer_id, scope, number, piece, octets)"
+		       " FROM STDIN (FORMAT binary)",
+	},
+	[STORE_END] = { /* crl_pkey */
+		.name = "crl_store_end", .params = 6, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.crl l SET entries = $4::bigint, length = $5::bigint,"
+		       " sha256 = $6::bytea WHERE l.issuer_id = $1::int AND l.scope = $2::smallint"
+		       " AND l.number = $3::bigint",
 	},
 	[PUBLISH_SCOPE] = {
 		.name = "crl_publish_scope", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -477,6 +497,47 @@ db_crl_publish_put(struct db_tx *tx, const struct db_crl *crl, int64_t piece, st
 	return db_run(tx, &SQL[PUBLISH_PIECE], DB_PARAMS(db_int64(crl->issuer_id),
 		db_int64(crl->scope), db_int64(crl->number), db_int64(piece), db_bytes(octets)), NULL,
 		err);
+}
+
+enum status
+db_crl_store_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	TRY(db_run(tx, &SQL[STORE_SETTINGS], DB_NO_PARAMS, NULL, err));
+	TRY(db_crl_publish_begin(tx, crl, err));
+	return db_copy_begin(tx, &SQL[STORE_PIECES], err);
+}
+
+static struct view
+big_endian(uint8_t *out, uint64_t number, size_t octets)
+{
+	for (size_t i = 0; i < octets; i++)
+		out[i] = (uint8_t)(number >> (8 * (octets - 1 - i)));
+	return (struct view){ out, octets };
+}
+
+enum status
+db_crl_store_put(struct db_tx *tx, const struct db_crl *crl, int32_t piece, struct view octets,
+	struct err *err)
+{
+	uint8_t issuer[4], scope[2], number[8], place[4];
+	const struct view fields[] = {
+		big_endian(issuer, (uint32_t)crl->issuer_id, sizeof(issuer)),
+		big_endian(scope, (uint16_t)crl->scope, sizeof(scope)),
+		big_endian(number, (uint64_t)crl->number, sizeof(number)),
+		big_endian(place, (uint32_t)piece, sizeof(place)),
+		octets,
+	};
+
+	return db_copy_put(tx, &SQL[STORE_PIECES], fields, err);
+}
+
+enum status
+db_crl_store_end(struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	TRY(db_copy_end(tx, &SQL[STORE_PIECES], err));
+	return db_run(tx, &SQL[STORE_END], DB_PARAMS(db_int64(crl->issuer_id), db_int64(crl->scope),
+		db_int64(crl->number), db_int64(crl->entries), db_int64(crl->length_bytes),
+		db_octets(crl->sha256, DB_SHA256_BYTES)), NULL, err);
 }
 
 enum status

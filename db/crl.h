@@ -110,6 +110,15 @@ MUST_USE enum status db_crl_publish_put(struct db_tx *tx, const struct db_crl *c
 MUST_USE enum status db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted,
 	struct err *err);
 /*
+ * In the place of begin and put, for a list that is long: its pieces are stored while it is being made, whole
+ * or not at all, in any order and of any size; what is known last (entries, length, sha256) is taken by
+ * store_end. In between the transaction takes nothing else.
+ */
+MUST_USE enum status db_crl_store_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err);
+MUST_USE enum status db_crl_store_put(struct db_tx *tx, const struct db_crl *crl, int32_t piece,
+	struct view octets, struct err *err);
+MUST_USE enum status db_crl_store_end(struct db_tx *tx, const struct db_crl *crl, struct err *err);
+/*
  * Does the base of a delta still stand? After its end, in the same transaction. ERR_CONFLICT crl_base_gone: a
  * full list moved it while the entries were read, and what it has is no change any more.
  */

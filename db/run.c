@@ -958,6 +958,82 @@ db_copy(struct db_tx *tx, const struct db_statement *statement,
 /* What PostgreSQL puts in front of the first row (COPY, binary format): signature, flags, extension. */
 static const uint8_t COPY_SIGNATURE[] = { 'P', 'G', 'C', 'O', 'P', 'Y', '\n', 0xff, '\r', '\n', 0 };
 
+static enum status
+put_octets(struct db_tx *tx, const struct db_statement *statement, const void *data, size_t len,
+	struct err *err)
+{
+	if (len > 0 && PQputCopyData(tx->conn->pg, data, (int)len) != 1)
+		return err_libpq(err, tx->conn, NULL, statement->name);
+	return OK;
+}
+
+enum status
+db_copy_begin(struct db_tx *tx, const struct db_statement *statement, struct err *err)
+{
+	static const uint8_t NO_FLAGS_NO_EXTENSION[8] = { 0 };
+	own(PGresult) begun = NULL;
+
+	assert(tx->conn != NULL && statement->rows == ROWS_COPY &&
+		statement->columns <= DB_COPY_FIELDS_MAX);
+	TRY(begin_now(tx, err));
+	TRY(execute(tx->conn, statement, DB_NO_PARAMS, &begun, err));
+	if (PQresultStatus(begun) != PGRES_COPY_IN)
+		return err_libpq(err, tx->conn, begun, statement->name);
+	TRY(put_octets(tx, statement, COPY_SIGNATURE, sizeof(COPY_SIGNATURE), err));
+	return put_octets(
+		tx, statement, NO_FLAGS_NO_EXTENSION, sizeof(NO_FLAGS_NO_EXTENSION), err);
+}
+
+static void
+add_big_endian(struct buf *row, uint64_t number, size_t octets)
+{
+	for (size_t i = octets; i-- > 0;)
+		row->data[row->len++] = (uint8_t)(number >> (8 * i));
+}
+
+/* Fields of up to that go together. */
+#define COPY_SHORT_BYTES 32
+
+enum status
+db_copy_put(struct db_tx *tx, const struct db_statement *statement, const struct view *fields,
+	struct err *err)
+{
+	uint8_t room[2 + DB_COPY_FIELDS_MAX * (4 + COPY_SHORT_BYTES)];
+	struct buf row = { .data = room };
+
+	add_big_endian(&row, statement->columns, 2);
+	for (size_t i = 0; i < statement->columns; i++) {
+		add_big_endian(&row, fields[i].len, 4);
+		if (fields[i].len <= COPY_SHORT_BYTES) {
+			memcpy(room + row.len, fields[i].data, fields[i].len);
+			row.len += fields[i].len;
+			continue;
+		}
+		TRY(put_octets(tx, statement, room, row.len, err));
+		row.len = 0;
+		TRY(put_octets(tx, statement, fields[i].data, fields[i].len, err));
+	}
+	return put_octets(tx, statement, room, row.len, err);
+}
+
+enum status
+db_copy_end(struct db_tx *tx, const struct db_statement *statement, struct err *err)
+{
+	static const uint8_t TRAILER[2] = { 0xff, 0xff };
+	own(PGresult) ended = NULL;
+
+	TRY(put_octets(tx, statement, TRAILER, sizeof(TRAILER), err));
+	if (PQputCopyEnd(tx->conn->pg, NULL) != 1)
+		return err_libpq(err, tx->conn, NULL, statement->name);
+	ended = PQgetResult(tx->conn->pg);
+	/* libpq is ready for the next statement only after a NULL. */
+	for (PGresult *rest = NULL; (rest = PQgetResult(tx->conn->pg)) != NULL;)
+		PQclear(rest);
+	if (PQresultStatus(ended) != PGRES_COMMAND_OK)
+		return err_libpq(err, tx->conn, ended, statement->name);
+	return OK;
+}
+
 static uint32_t
 big_endian(const uint8_t *at, size_t octets)
 {

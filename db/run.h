@@ -261,6 +261,17 @@ MUST_USE enum status db_copy(struct db_tx *tx, const struct db_statement *statem
 MUST_USE enum status db_copy_out(struct db_tx *tx, const struct db_statement *statement,
 	enum status (*each)(void *arg, const struct view *fields, struct err *err), void *arg,
 	struct err *err);
+/*
+ * COPY … FROM STDIN (FORMAT binary), row by row while something else goes on: begin, put …, end. put's
+ * fields, as many as the statement's columns, are in PostgreSQL's binary format; it waits only for the link.
+ * The transaction takes nothing else until end; without end the connection goes with it.
+ */
+MUST_USE enum status db_copy_begin(struct db_tx *tx, const struct db_statement *statement,
+	struct err *err);
+MUST_USE enum status db_copy_put(struct db_tx *tx, const struct db_statement *statement,
+	const struct view *fields, struct err *err);
+MUST_USE enum status db_copy_end(struct db_tx *tx, const struct db_statement *statement,
+	struct err *err);
 /* One field, escaped. */
 MUST_USE enum status db_copy_text(struct buf *rows, const char *text, struct err *err);
 

@@ -16,6 +16,28 @@
 /* A full list keeps what its own last one and the last delta had; a delta has one for what it removes. */
 #define GATES_MAX 2
 
+typedef uint8_t octets;
+OWNER(octets, mem_free)
+
+/*
+ * A long list goes into the database while it is made: PostgreSQL writes what we encoded while it reads what
+ * we encode next. What stands around the entries comes when it is signed.
+ */
+struct store {
+	struct db_tx tx;
+	octets *room;         /* CRL_PIECE_BYTES */
+	uint64_t entry_bytes; /* stored */
+	int32_t pieces;       /* stored, without the first */
+};
+
+static void
+store_free(struct store *store)
+{
+	db_tx_end(&store->tx);
+	mem_free(store->room);
+}
+OWNER_STRUCT(store, store_free)
+
 /* The last list of a scope; held while the next one is compared with it. */
 struct last {
 	struct db_crl about; /* number 0: none */
@@ -31,6 +53,7 @@ struct making {
 	struct ca_crl_gate *gates[GATES_MAX];
 	size_t gate_count;
 	const struct last *full; /* of a delta that has removed nothing yet: what it may remove from */
+	struct store *store;     /* NULL: it is stored when it is signed; borrowed */
 	struct pile list;
 };
 
@@ -93,6 +116,21 @@ add_gate(struct making *making, const struct last *last, enum ca_crl_gate_kind k
 }
 
 static enum status
+store_ready(struct making *making, struct err *err)
+{
+	struct store *store = making->store;
+
+	while (ca_crl_ready_bytes(making->crl) - store->entry_bytes >= CRL_PIECE_BYTES) {
+		TRY(ca_crl_ready_read(making->crl, store->entry_bytes, store->room,
+			CRL_PIECE_BYTES, err));
+		TRY(db_crl_store_put(&store->tx, &making->about, ++store->pieces,
+			(struct view){ store->room, CRL_PIECE_BYTES }, err));
+		store->entry_bytes += CRL_PIECE_BYTES;
+	}
+	return OK;
+}
+
+static enum status
 add_entry(void *arg, const struct db_crl_entry *entry, struct err *err)
 {
 	struct making *making = arg;
@@ -104,7 +142,8 @@ add_entry(void *arg, const struct db_crl_entry *entry, struct err *err)
 	}
 	for (size_t i = 0; i < making->gate_count; i++)
 		TRY(ca_crl_gate_pass(making->gates[i], &entry->serial, entry->reason, err));
-	return ca_crl_add(making->crl, &entry->serial, entry->revoked_at_s, entry->reason, err);
+	TRY(ca_crl_add(making->crl, &entry->serial, entry->revoked_at_s, entry->reason, err));
+	return making->store != NULL ? store_ready(making, err) : OK;
 }
 
 /*
@@ -230,35 +269,77 @@ put_pieces(struct db_tx *tx, const struct making *making, uint8_t *piece, struct
 	return OK;
 }
 
-typedef uint8_t piece;
-OWNER(piece, mem_free)
-
+/* The list and its pieces are there. From here on who revokes waits for us. */
 static enum status
-publish(const struct build *build, const struct makings *makings, struct err *err)
+finish(const struct build *build, const struct makings *makings, struct db_tx *tx, struct err *err)
 {
 	const struct db_crl_base base = { .number = build->turn.number,
 		.changes = build->turn.wanted,
 		.this_update_s = build->now_s };
-	own_struct(db_tx) tx = { NULL, NULL };
-	own(piece) octets = mem_alloc(CRL_PIECE_BYTES);
 
-	if (octets == NULL)
+	if (build->full && !build->delta)
+		TRY(db_crl_delta_due(tx, build->ca->issuer_id, err));
+	for (size_t i = 0; i < makings->count; i++)
+		TRY(db_crl_publish_end(tx, &makings->at[i].about, makings->at[i].wanted, err));
+	if (build->delta)
+		TRY(db_crl_base_check(tx, &makings->at[0].about, err));
+	if (build->full && (build->base_alone || build->base_moves))
+		TRY(db_crl_base_put(tx, build->ca->issuer_id, &base, build->base_alone, err));
+	return db_tx_commit(tx, err);
+}
+
+static enum status
+publish(const struct build *build, const struct makings *makings, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	own(octets) room = mem_alloc(CRL_PIECE_BYTES);
+
+	if (room == NULL)
 		return err_memory(err);
 	TRY(db_tx_begin(&tx, build->app->pool, err));
 	for (size_t i = 0; i < makings->count; i++) {
 		TRY(db_crl_publish_begin(&tx, &makings->at[i].about, err));
-		TRY(put_pieces(&tx, &makings->at[i], octets, err));
+		TRY(put_pieces(&tx, &makings->at[i], room, err));
 	}
-	/* From here on who revokes waits for us. */
-	if (build->full && !build->delta)
-		TRY(db_crl_delta_due(&tx, build->ca->issuer_id, err));
-	for (size_t i = 0; i < makings->count; i++)
-		TRY(db_crl_publish_end(&tx, &makings->at[i].about, makings->at[i].wanted, err));
-	if (build->delta)
-		TRY(db_crl_base_check(&tx, &makings->at[0].about, err));
-	if (build->full && (build->base_alone || build->base_moves))
-		TRY(db_crl_base_put(&tx, build->ca->issuer_id, &base, build->base_alone, err));
-	return db_tx_commit(&tx, err);
+	return finish(build, makings, &tx, err);
+}
+
+static enum status
+store_begin(const struct build *build, struct store *store, struct making *making, struct err *err)
+{
+	store->room = mem_alloc(CRL_PIECE_BYTES);
+	if (store->room == NULL)
+		return err_memory(err);
+	making->store = store;
+	TRY(db_tx_begin(&store->tx, build->app->pool, err));
+	return db_crl_store_begin(&store->tx, &making->about, err);
+}
+
+static enum status
+store_part(struct making *making, int32_t piece, uint64_t at, size_t len, struct err *err)
+{
+	struct store *store = making->store;
+
+	TRY(pile_read(&making->list, at, store->room, len, err));
+	return db_crl_store_put(&store->tx, &making->about, piece, (struct view){ store->room, len },
+		err);
+}
+
+/* What stands in front of the entries is the first piece; then what is not stored yet of them, and the end. */
+static enum status
+store_rest(struct making *making, struct err *err)
+{
+	struct store *store = making->store;
+	uint64_t front = ca_crl_front_bytes(making->crl), len = pile_len(&making->list);
+
+	TRY(store_part(making, 0, 0, (size_t)front, err));
+	for (uint64_t at = front + store->entry_bytes; at < len;) {
+		size_t now = len - at < CRL_PIECE_BYTES ? (size_t)(len - at) : CRL_PIECE_BYTES;
+
+		TRY(store_part(making, ++store->pieces, at, now, err));
+		at += now;
+	}
+	return db_crl_store_end(&store->tx, &making->about, err);
 }
 
 /* Only what is committed may be seen (invariant 1). */
@@ -280,13 +361,33 @@ show(const struct build *build, struct makings *makings, struct err *err)
 }
 
 static enum status
-make(struct build *build, struct makings *makings, struct err *err)
+make_signed(struct build *build, struct makings *makings, struct err *err)
 {
-	build->begun_ms = clock_mono_ms(build->app->clock);
 	TRY(fill_all(build, makings, err));
 	TRY(sign_all(build, makings, err));
 	build->made_ms = clock_mono_ms(build->app->clock) - build->begun_ms;
+	return OK;
+}
+
+static enum status
+make(struct build *build, struct makings *makings, struct err *err)
+{
+	build->begun_ms = clock_mono_ms(build->app->clock);
+	TRY(make_signed(build, makings, err));
 	TRY(publish(build, makings, err));
+	return show(build, makings, err);
+}
+
+static enum status
+make_large(struct build *build, struct makings *makings, struct err *err)
+{
+	own_struct(store) store = { .room = NULL };
+
+	build->begun_ms = clock_mono_ms(build->app->clock);
+	TRY(store_begin(build, &store, &makings->at[0], err));
+	TRY(make_signed(build, makings, err));
+	TRY(store_rest(&makings->at[0], err));
+	TRY(finish(build, makings, &store.tx, err));
 	return show(build, makings, err);
 }
 
@@ -398,7 +499,7 @@ make_whole(struct build *build, size_t *made, struct err *err)
 	if (build->full)
 		(void)add_making(build, &makings, CRL_SCOPE_FULL, build->turn.wanted,
 			config->crl_validity_s);
-	TRY(make(build, &makings, err));
+	TRY(build->delta ? make(build, &makings, err) : make_large(build, &makings, err));
 	*made = makings.count;
 	return OK;
 }

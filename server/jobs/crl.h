@@ -5,8 +5,8 @@
  *
  * A small full list is made together with its delta: one number, the same rows (RFC 5280 5.2.4). A large one
  * takes its time, so it is made by itself, on a thread, connection and signer channel of its own; deltas go
- * on meanwhile and have the higher numbers. Deltas go on from the older of two full lists that are crl_refresh
- * apart, so that who fetched a full list within that time needs no other.
+ * on meanwhile and have the higher numbers. Deltas go on from the older of two full lists that are
+ * crl_refresh apart, so that who fetched a full list within that time needs no other.
  *
  * All: *made counts what was published. ERR_CONFLICT crl_lost_entry, crl_older: refused (invariant 6).
  */

@@ -299,7 +299,9 @@ the_signer_holds_a_delta_to_its_full_list(void **state)
 	head = head_of(&f, 5, NULL);
 	assert_ok(make_list(&f, &head, &one, 1, 1, &der, &err));
 	bytes_free(&der);
-	head = delta_head(&f, 4, 3); /* after the full list 5 */
+	head = delta_head(&f, 4, 3); /* begun before the full list 5, and ended after it */
+	assert_ok(make_list(&f, &head, &one, 1, 1, &der, &err));
+	bytes_free(&der);
 	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_number");
 	head = delta_head(&f, 7, 6); /* there is no list 6 */
 	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_delta");
@@ -311,6 +313,11 @@ the_signer_holds_a_delta_to_its_full_list(void **state)
 	assert_ok(make_list(&f, &head, &one, 1, 8, &der, &err));
 	bytes_free(&der);
 	head = head_of(&f, 9, NULL); /* one sequence */
+	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_number");
+	head.number = 8; /* while it was made there were deltas */
+	assert_ok(make_list(&f, &head, &one, 1, 1, &der, &err));
+	bytes_free(&der);
+	head.number = 7;
 	assert_refused(make_list(&f, &head, &one, 1, 1, &der, &err), ERR_ARGUMENT, "crl_number");
 	head.number = 10;
 	head.freshest = URL "/crl/issuing-2/delta.crl";
@@ -863,6 +870,31 @@ each_allocation_may_fail(void **state)
 	fixture_end(&f);
 }
 
+/* Dates of many days in no order, some beyond UTCTime's last (RFC 5280 5.1.2.4). */
+static int64_t
+many_at_s(uint32_t i)
+{
+	return i % 1000 == 7 ? INT64_C(2524608000) + i : NOW_S - (int64_t)(i * 7919 % 9000017);
+}
+
+static void
+assert_dates(const struct pile *list, uint32_t count)
+{
+	struct ca_crl_reader *reader;
+	struct ca_crl_entry entry;
+	struct err err;
+	bool more;
+
+	assert_ok(ca_crl_reader_new(&reader, list, &err));
+	for (uint32_t i = 0; i < count; i++) {
+		assert_ok(ca_crl_reader_next(reader, &entry, &more, &err));
+		assert_true(more && entry.revoked_at_s == many_at_s(i));
+	}
+	assert_ok(ca_crl_reader_next(reader, &entry, &more, &err));
+	assert_false(more);
+	ca_crl_reader_free(reader);
+}
+
 static void
 a_large_list_is_quick(void **state)
 {
@@ -871,7 +903,7 @@ a_large_list_is_quick(void **state)
 	own_struct(pile) list = { .fd = -1 };
 	own_struct(bytes) der = { NULL, 0 };
 	struct ca_crl_head head;
-	uint8_t sha256[32];
+	uint8_t sha256[32], ready[4096], then[4096];
 	int64_t begin_us;
 	struct fixture f;
 	struct err err;
@@ -884,11 +916,16 @@ a_large_list_is_quick(void **state)
 	for (uint32_t i = 0; i < ENTRIES; i++) {
 		struct serial serial = serial_of((uint8_t)(i * 256 / ENTRIES), next_year(), i);
 
-		assert_ok(ca_crl_add(crl, &serial, NOW_S - 100, 1, &err));
+		assert_ok(ca_crl_add(crl, &serial, many_at_s(i), 1, &err));
 	}
+	assert_true(ca_crl_ready_bytes(crl) > ENTRIES * 48);
+	assert_ok(ca_crl_ready_read(crl, ENTRIES, ready, sizeof(ready), &err));
 	pile_init(&list, f.dir, CRL_MEMORY_MAX_BYTES);
 	assert_ok(ca_crl_sign(crl, f.signer, &list, sha256, &err));
 	assert_true(list.fd >= 0); /* not in memory */
+	assert_ok(pile_read(&list, ca_crl_front_bytes(crl) + ENTRIES, then, sizeof(then), &err));
+	assert_memory_equal(ready, then, sizeof(ready));
+	assert_dates(&list, ENTRIES);
 	take_octets(&der, &list);
 	print_message("%d entries, %zu octets: %.0f ms\n", ENTRIES, der.len,
 		(double)(clock_mono_us() - begin_us) / 1000);
