@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "db/filter.h"
 #include "db/outbox.h"
 #include "db/run.h"
 
@@ -33,45 +32,8 @@ enum {
 	CONFIRM_WRITE,
 	CONFIRM_SLOT,
 	OF_DEVICE,
-	BULK_CREATE,
-	BULK_FIND,
-	BULK_NEXT,
-	BULK_ADVANCE,
-	BULK_LOOK_AGAIN,
-	BLAST, /* and one for each lead */
-	STATEMENTS = BLAST + LEADS,
+	STATEMENTS,
 };
-
-#define BULK_COLUMNS                                                                               \
-	"b.revocation_id, b.state, b.actor, b.request_id, b.reason, b.comment, b.selector, b.matched," \
-	" b.revoked, " SQL_S("b.issued_until") ","                                      \
-	" " SQL_US("b.cursor_at") ", b.cursor_serial,"                       \
-	" " SQL_S("b.created_at") ","                                                   \
-	" " SQL_S("b.finished_at") ","                                     \
-	" (SELECT count(*) FROM jitrca.crl_scope s WHERE s.scope <> -1 AND s.wanted > s.published)," \
-	" b.pass, " SQL_S("b.again_from")
-#define BULK_COLUMN_COUNT 17
-/* All that can have been issued when the bulk was asked for has its intent by then: issued_until is in
- * whole seconds, and clocks differ a little. */
-#define BULK_SETTLED "(b.issued_until + interval '1500 milliseconds')"
-
-/* One pass over what the filter finds: totals, then the largest stations and profiles. */
-#define BLAST_SQL(lead)                                                                            \
-	"WITH m AS MATERIALIZED (SELECT c.device_id, c.of_device, c.principal_id, c.profile"           \
-	" FROM jitrca.certificate c WHERE " FILTER_SQL lead                                            \
-	" AND c.status <> 'revoked' AND c.not_after > to_timestamp($11::bigint)),"                     \
-	" st AS MATERIALIZED (SELECT m.principal_id AS key, count(*) AS n FROM m"                      \
-	" JOIN jitrca.station s ON s.principal_id = m.principal_id GROUP BY 1)"                        \
-	" SELECT 'c', '', count(*) FROM m"                                                             \
-	" UNION ALL SELECT 'd', '', count(DISTINCT device_id) FROM m WHERE of_device"                  \
-	" UNION ALL SELECT 's', '', count(*) FROM st"                                                  \
-	" UNION ALL (SELECT 'S', key, n FROM st ORDER BY n DESC, key LIMIT 50)"                        \
-	" UNION ALL (SELECT 'P', profile, count(*) AS n FROM m GROUP BY profile"                       \
-	" ORDER BY n DESC, profile LIMIT 20)"
-#define BLAST_ENTRY(lead, text)                                                                    \
-	[BLAST + (lead)] = {                                                                       \
-		.name = "blast_radius_" text, .params = FILTER_PARAMS, .columns = 3,               \
-		.rows = ROWS_ANY
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[REVOKE_READ] = { /* certificate_pkey, one partition each */
@@ -82,9 +44,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE c.expiry_month = jitrca.serial_month(i.serial)"
 		       " AND c.issuer_id = i.issuer AND c.serial = i.serial OFFSET 0) c ON true",
 	},
-	[REVOKE_BLOCK_KEYS] = {
+	[REVOKE_BLOCK_KEYS] = { /* blocked_key_pkey: what was on a list only stays blocked for good now */
 		.name = "revoke_block_keys", .params = 3, .columns = 1, .rows = ROWS_ANY,
-		.sql = "INSERT INTO jitrca.key_claim AS k (spki_sha256, identity, profile, blocked_at)"
+		.sql = "WITH b AS (DELETE FROM jitrca.blocked_key b WHERE b.spki_sha256 = ANY ($1::bytea[]))"
+		       " INSERT INTO jitrca.key_claim AS k (spki_sha256, identity, profile, blocked_at)"
 		       " SELECT DISTINCT ON (i.spki) i.spki, i.identity, i.profile, now()"
 		       " FROM unnest($1::bytea[], $2::text[], $3::text[]) AS i(spki, identity, profile)"
 		       " ORDER BY i.spki ON CONFLICT (spki_sha256) DO UPDATE"
@@ -239,56 +202,6 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " + extract(month FROM now() AT TIME ZONE 'UTC') - 1"
 		       " ORDER BY c.issued_at, c.serial LIMIT $2::bigint",
 	},
-	[BULK_CREATE] = {
-		.name = "bulk_create", .params = 8, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO jitrca.bulk_revocation (revocation_id, state, actor, request_id, reason,"
-		       " comment, selector, matched, issued_until, again_from)"
-		       " VALUES ($1::text, 'running', $2::text,"
-		       " $3::text, $4::smallint, $5::text, $6::text, $7::bigint, to_timestamp($8::bigint),"
-		       " least(to_timestamp($8::bigint), (SELECT min(t.created_at) FROM jitrca.intent t))"
-		       " - interval '5 minutes')",
-	},
-	[BULK_FIND] = { /* bulk_revocation_pkey */
-		.name = "bulk_find", .params = 1, .columns = BULK_COLUMN_COUNT, .rows = ROWS_ANY,
-		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b"
-		       " WHERE b.revocation_id = $1::text",
-	},
-	[BULK_NEXT] = {
-		/* bulk_revocation_running; for a second look intent_pkey, which holds what is under way.
-		 * Read after its conditions, so that nothing is recorded between the two. */
-		.name = "bulk_next", .params = 0, .columns = BULK_COLUMN_COUNT, .rows = ROWS_ANY,
-		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b WHERE b.state = 'running'"
-		       " AND (b.pass = 1 OR (now() > " BULK_SETTLED " AND NOT EXISTS (SELECT"
-		       " FROM jitrca.intent t WHERE t.created_at <= " BULK_SETTLED ")))"
-		       " ORDER BY b.revocation_id LIMIT 1 FOR NO KEY UPDATE OF b SKIP LOCKED",
-	},
-	[BULK_ADVANCE] = { /* bulk_revocation_pkey */
-		.name = "bulk_advance", .params = 5, .columns = 1, .rows = ROWS_ANY,
-		.sql = "UPDATE jitrca.bulk_revocation b SET revoked = b.revoked + $2::bigint,"
-		       " cursor_at = CASE WHEN $4::bytea IS NULL THEN b.cursor_at ELSE"
-		       " " SQL_AT_US("$3")
-		       " END, cursor_serial = coalesce($4::bytea, b.cursor_serial),"
-		       " state = CASE WHEN $5::bool THEN 'done' ELSE b.state END,"
-		       " finished_at = CASE WHEN $5::bool THEN coalesce(b.finished_at, now())"
-		       " ELSE b.finished_at END WHERE b.revocation_id = $1::text RETURNING b.revocation_id",
-	},
-	[BULK_LOOK_AGAIN] = { /* bulk_revocation_pkey */
-		.name = "bulk_look_again", .params = 1, .columns = 0, .rows = ROWS_NONE,
-		.sql = "UPDATE jitrca.bulk_revocation b SET pass = 2, cursor_at = NULL,"
-		       " cursor_serial = NULL WHERE b.revocation_id = $1::text",
-	},
-	BLAST_ENTRY(LEAD_ISSUED, "issued"), .sql = BLAST_SQL(LEAD_SQL_ISSUED) },
-	BLAST_ENTRY(LEAD_DEVICE, "device"), .sql = BLAST_SQL(LEAD_SQL_DEVICE) },
-	BLAST_ENTRY(LEAD_PRINCIPAL, "principal"), .sql = BLAST_SQL(LEAD_SQL_PRINCIPAL) },
-	BLAST_ENTRY(LEAD_MANIFEST, "manifest"), .sql = BLAST_SQL(LEAD_SQL_MANIFEST) },
-	BLAST_ENTRY(LEAD_STATUS, "status"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
-	BLAST_ENTRY(LEAD_PROFILE, "profile"), .sql = BLAST_SQL(LEAD_SQL_PROFILE) },
-	/* All that is counted is read, so the months are enough. */
-	BLAST_ENTRY(LEAD_END, "end"), .sql = BLAST_SQL(LEAD_SQL_ISSUED) },
-	BLAST_ENTRY(LEAD_LIVE, "live"), .sql = BLAST_SQL(" AND c.status = 'active'") },
-	BLAST_ENTRY(LEAD_ENDED, "ended"), .sql = BLAST_SQL(LEAD_SQL_STATUS) },
-	BLAST_ENTRY(LEAD_PRINCIPAL_ENDED, "principal_ended"),
-		.sql = BLAST_SQL(LEAD_SQL_PRINCIPAL_ENDED) },
 };
 
 const struct db_table DB_TABLE_REVOCATION = { SQL, COUNT_OF(SQL) };
@@ -670,137 +583,4 @@ db_revocation_of_device(struct db_tx *tx, const char *device_id, struct db_cert_
 	}
 	*count = (size_t)db_rows(rows);
 	return OK;
-}
-
-static void
-blast_line(struct db_blast_line *lines, size_t *count, size_t max, const char *key, int64_t n)
-{
-	if (*count == max)
-		return;
-	memcpy(lines[*count].key, key, DB_ID_BYTES);
-	lines[(*count)++].count = n;
-}
-
-enum status
-db_revocation_blast_radius(struct db_tx *tx, const struct db_certificate_filter *filter,
-	struct db_blast_radius *out, struct err *err)
-{
-	own(PGresult) rows = NULL;
-	struct db_param params[FILTER_PARAMS];
-
-	*out = (struct db_blast_radius){ 0 };
-	filter_params(params, filter);
-	TRY(db_run(tx, &SQL[BLAST + filter_lead(filter)],
-		(struct db_params){ params, FILTER_PARAMS }, &rows, err));
-	for (int r = 0; r < db_rows(rows); r++) {
-		struct db_row row = db_row(rows, r);
-		char what = db_row_char(&row);
-		char key[DB_ID_BYTES] = { 0 };
-		int64_t n;
-
-		db_row_text(&row, key, sizeof(key));
-		n = db_row_int64(&row);
-		TRY(db_row_end(&row, err));
-		switch (what) {
-		case 'c':
-			out->certificates = n;
-			break;
-		case 'd':
-			out->devices = n;
-			break;
-		case 's':
-			out->stations = n;
-			break;
-		case 'S':
-			blast_line(out->by_station, &out->by_station_count,
-				COUNT_OF(out->by_station), key, n);
-			break;
-		default:
-			blast_line(out->by_profile, &out->by_profile_count,
-				COUNT_OF(out->by_profile), key, n);
-			break;
-		}
-	}
-	return OK;
-}
-
-enum status
-db_bulk_create(struct db_tx *tx, const struct db_bulk *bulk, struct err *err)
-{
-	return db_run(tx, &SQL[BULK_CREATE], DB_PARAMS(db_text(bulk->revocation_id),
-		db_text(bulk->actor), db_text(bulk->request_id), db_int64(bulk->reason),
-		db_text(bulk->comment), db_text(bulk->selector), db_int64(bulk->matched),
-		db_int64(bulk->issued_until_s)), NULL, err);
-}
-
-static enum status
-bulk_read(const PGresult *rows, struct db_bulk *out, struct err *err)
-{
-	struct db_row row = db_row(rows, 0);
-
-	*out = (struct db_bulk){ 0 };
-	db_row_text(&row, out->revocation_id, sizeof(out->revocation_id));
-	db_row_text(&row, out->state, sizeof(out->state));
-	db_row_text(&row, out->actor, sizeof(out->actor));
-	db_row_text(&row, out->request_id, sizeof(out->request_id));
-	out->reason = (enum revocation_reason)db_row_int32(&row);
-	db_row_text(&row, out->comment, sizeof(out->comment));
-	db_row_text(&row, out->selector, sizeof(out->selector));
-	out->matched = db_row_int64(&row);
-	out->revoked = db_row_int64(&row);
-	out->issued_until_s = db_row_int64(&row);
-	out->cursor.at_us = db_row_int64(&row);
-	out->cursor.set = db_row_serial(&row, &out->cursor.serial);
-	out->created_at_s = db_row_int64(&row);
-	out->finished_at_s = db_row_int64(&row);
-	out->crl_pending = db_row_int64(&row);
-	out->second_look = db_row_int32(&row) == 2;
-	out->again_from_s = db_row_int64(&row);
-	return db_row_end(&row, err);
-}
-
-enum status
-db_bulk_find(struct db_tx *tx, const char *revocation_id, struct db_bulk *out, struct err *err)
-{
-	own(PGresult) rows = NULL;
-
-	TRY(db_run(tx, &SQL[BULK_FIND], DB_PARAMS(db_text(revocation_id)), &rows, err));
-	if (db_rows(rows) == 0)
-		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",
-			"revocation: there is no %s", revocation_id);
-	return bulk_read(rows, out, err);
-}
-
-enum status
-db_bulk_next(struct db_tx *tx, struct db_bulk *out, struct err *err)
-{
-	own(PGresult) rows = NULL;
-
-	TRY(db_run(tx, &SQL[BULK_NEXT], DB_NO_PARAMS, &rows, err));
-	if (db_rows(rows) == 0)
-		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",
-			"revocation: none is running");
-	return bulk_read(rows, out, err);
-}
-
-enum status
-db_bulk_advance(struct db_tx *tx, const char *revocation_id, int64_t revoked_now,
-	const struct db_certificate_cursor *cursor, bool finished, struct err *err)
-{
-	bool set = cursor != NULL && cursor->set;
-	own(PGresult) rows = NULL;
-
-	TRY(db_run(tx, &SQL[BULK_ADVANCE], DB_PARAMS(db_text(revocation_id), db_int64(revoked_now),
-		db_int64(set ? cursor->at_us : 0), db_serial(set ? &cursor->serial : NULL),
-		db_bool(finished)), &rows, err));
-	if (db_rows(rows) == 0)
-		return err_set(err, ERR_NOT_FOUND, "revocation_unknown",
-			"revocation: there is no %s", revocation_id);
-	return OK;
-}
-
-enum status
-db_bulk_look_again(struct db_tx *tx, const char *revocation_id, struct err *err)
-{
-	return db_run(tx, &SQL[BULK_LOOK_AGAIN], DB_PARAMS(db_text(revocation_id)), NULL, err);
 }

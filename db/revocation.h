@@ -1,5 +1,5 @@
 /*
- * db/revocation.h - revoke, hold, unhold, supersede; bulk revocation (invariants 5, 6, 7).
+ * db/revocation.h - revoke, hold, unhold, supersede (invariants 5, 6, 7); many: db/receipt.h.
  * Each of these also marks the CRL scopes that it touches (crl_scope.wanted), writes the device's
  * outbox row and sends NOTIFY jitrca_revocation, all in the caller's transaction. The notification's
  * payload is the issuer_id and the serials that changed, in hex, with a space in front of each; several
@@ -62,49 +62,5 @@ MUST_USE enum status db_revocation_confirm(struct db_tx *tx, const struct db_cer
 /* Every live, held or superseded certificate of a device; up to max refs. */
 MUST_USE enum status db_revocation_of_device(struct db_tx *tx, const char *device_id,
 	struct db_cert_ref *out, size_t max, size_t *count, struct err *err);
-
-/* The blast radius of a selector: what is neither revoked nor expired. */
-struct db_blast_radius {
-	int64_t certificates, devices, stations;
-	struct db_blast_line { char key[DB_ID_BYTES]; int64_t count; } by_station[50], by_profile[20];
-	size_t by_station_count, by_profile_count; /* the largest first; more may exist */
-};
-MUST_USE enum status db_revocation_blast_radius(struct db_tx *tx,
-	const struct db_certificate_filter *filter, struct db_blast_radius *out, struct err *err);
-
-struct db_bulk {
-	char revocation_id[33];
-	char state[8]; /* "running" or "done" */
-	char actor[DB_ID_BYTES];
-	char request_id[40];
-	enum revocation_reason reason;
-	char comment[257];
-	char selector[2048]; /* JSON as it was asked */
-	int64_t matched, revoked, issued_until_s;
-	struct db_certificate_cursor cursor;
-	int64_t created_at_s, finished_at_s; /* 0: not finished */
-	/* CRL scopes, of all issuers, that are not yet published with all in them. The full list does not
-	 * count: it may go by the clock, and the delta says what is not on it. */
-	int64_t crl_pending;
-	/*
-	 * A certificate may be recorded behind the first look's back with an earlier issued_at. So there
-	 * is a second one at what was issued since again_from_s, the birth of what was under way.
-	 */
-	bool second_look;
-	int64_t again_from_s;
-};
-MUST_USE enum status db_bulk_create(struct db_tx *tx, const struct db_bulk *bulk, struct err *err);
-MUST_USE enum status db_bulk_find(struct db_tx *tx, const char *revocation_id, struct db_bulk *out,
-	struct err *err); /* ERR_NOT_FOUND revocation_unknown */
-/*
- * One running bulk, row-locked and not locked by another server; ERR_NOT_FOUND: none. One whose second
- * look is due only once all that was under way when it was asked for is recorded or given up.
- */
-MUST_USE enum status db_bulk_next(struct db_tx *tx, struct db_bulk *out, struct err *err);
-/* Moves the receipt on: revoked += revoked_now, the cursor, and done when finished. */
-MUST_USE enum status db_bulk_advance(struct db_tx *tx, const char *revocation_id, int64_t revoked_now,
-	const struct db_certificate_cursor *cursor, bool finished, struct err *err);
-/* The first look is over; the second begins at its start. */
-MUST_USE enum status db_bulk_look_again(struct db_tx *tx, const char *revocation_id, struct err *err);
 
 #endif

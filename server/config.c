@@ -259,7 +259,284 @@ static const struct key KEYS[] = {
 		.standard = "200ms",
 		.least = 1,
 		.most = 60000,
+		.about = #include "server/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "server/suggest.h"
+
+#define NAME_MAX_BYTES 64
+/* A configuration is a page or two; what is longer is another file. */
+#define LINE_MAX_BYTES 1024
+#define LINES_MAX 10000
+
+enum kind {
+	KIND_TEXT = 1,
+	KIND_COUNT,
+	KIND_SIZE, /* octets, with KiB, MiB, GiB */
+	KIND_DURATION_S,
+	KIND_DURATION_MS, /* as above, also "200ms" */
+	KIND_LISTENER,
+	KIND_LEVEL,
+};
+
+struct key {
+	const char *name;
+	enum kind kind;
+	size_t offset;
+	size_t size; /* KIND_TEXT */
+	const char *standard;
+	int64_t least, most; /* of numbers, in the unit they are kept in */
+	bool (*rule)(const char *text);
+	const char *rule_text;
+	bool secret;         /* its value is not printed */
+	bool or_never;       /* of durations: "never" is 0 */
+	const char *about;   /* lines, as they stand in the documented file */
+	const char *section; /* begins one */
+};
+
+static bool is_url(const char *text);
+static bool is_https_url(const char *text);
+static bool is_absolute_or_empty(const char *text);
+static bool is_path(const char *text);
+static bool is_ca_id(const char *text);
+static bool is_names(const char *text);
+static bool is_pairs(const char *text);
+static bool is_user(const char *text);
+static bool is_account(const char *text);
+static bool is_region(const char *text);
+static bool is_host(const char *text);
+static bool is_no_or_loopback(const char *text);
+static bool is_text(const char *text);
+
+#define AT(member)                                                                                 \
+	.offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
+#define S INT64_C(1)
+#define DAY (86400 * S)
+
+static const struct key KEYS[] = {
+	{ .section = "Database",
+		.name = "database_url",
+		.kind = KIND_TEXT,
+		AT(database_url),
+		.standard = "postgresql:///jitrca",
+		.rule = is_text,
+		.rule_text = "a libpq connection string",
+		.secret = true,
+		.about = "A libpq connection string. Passwords belong into a file: "
+			 "passfile=/etc/jitrca/pgpass.\n"
+			 "Several hosts: "
+			 "postgresql://a,b,c/jitrca?target_session_attrs=read-write" },
+	{ .name = "database_connections",
+		.kind = KIND_COUNT,
+		AT(database_connections),
+		.standard = "8",
+		.least = 3,
+		.most = 200,
+		.about = "Connections to it at most, opened on demand." },
+
+	{ .section = "Files",
+		.name = "data_dir",
+		.kind = KIND_TEXT,
+		AT(data_dir),
+		.standard = "/var/lib/jitrca",
+		.rule = is_path,
+		.rule_text = "a path",
+		.about = "Holds keys/ (sealed) and tls/. Mode 0700." },
+	{ .name = "profiles_dir",
+		.kind = KIND_TEXT,
+		AT(profiles_dir),
+		.standard = "/etc/jitrca/certs",
+		.rule = is_path,
+		.rule_text = "a path",
+		.about = "The certificate profiles, *.json (certs/README.md)." },
+	{ .name = "passphrase_file",
+		.kind = KIND_TEXT,
+		AT(passphrase_file),
+		.standard = "",
+		.rule = is_absolute_or_empty,
+		.rule_text = "a path, or nothing",
+		.about = "The passphrase that the CA keys are sealed with; mode 0600. Empty: the "
+			 "systemd\n"
+			 "credential jitrca-passphrase, else a prompt." },
+
+	{ .section = "Addresses",
+		.name = "public_url",
+		.kind = KIND_TEXT,
+		AT(public_url),
+		.standard = "https://localhost:8444",
+		.rule = is_https_url,
+		.rule_text = "https://HOST[:PORT]",
+		.about = "Where stations and administrators reach this service." },
+	{ .name = "public_http_url",
+		.kind = KIND_TEXT,
+		AT(public_http_url),
+		.standard = "http://localhost:8440",
+		.rule = is_url,
+		.rule_text = "http://HOST[:PORT]",
+		.about = "Stands in every certificate as the address of CRLs and CA certificates. "
+			 "Do not change it\n"
+			 "lightly: certificates that are out keep the old one." },
+	{ .name = "issuing_ca",
+		.kind = KIND_TEXT,
+		AT(issuing_ca),
+		.standard = "issuing-1",
+		.rule = is_ca_id,
+		.rule_text = "[a-z0-9][a-z0-9-]{0,62}",
+		.about = "Which CA of data_dir/keys issues." },
+
+	{ .section = "Listeners: ADDRESS:PORT, [IPV6]:PORT, or off",
+		.name = "https",
+		.kind = KIND_LISTENER,
+		AT(https),
+		.standard = "0.0.0.0:8443",
+		.about = "Devices, by mutual TLS, and everyone." },
+	{ .name = "stations",
+		.kind = KIND_LISTENER,
+		AT(stations),
+		.standard = "0.0.0.0:8444",
+		.about = "Stations and administrators, so that a crowd of devices cannot lock them "
+			 "out." },
+	{ .name = "http",
+		.kind = KIND_LISTENER,
+		AT(http),
+		.standard = "0.0.0.0:8440",
+		.about = "Plain HTTP: CRLs, CA certificates, health. Nothing else answers there." },
+	{ .name = "server_names",
+		.kind = KIND_TEXT,
+		AT(server_names),
+		.standard = "localhost,127.0.0.1,::1",
+		.rule = is_names,
+		.rule_text = "DNS names and addresses, separated by commas",
+		.about = "Names in the TLS certificate that the own CA issues for the listeners." },
+	{ .name = "tls_certificates",
+		.kind = KIND_TEXT,
+		AT(tls_certificates),
+		.standard = "",
+		.rule = is_pairs,
+		.rule_text = "CERT.pem:KEY.pem pairs, separated by commas",
+		.about = "Certificates from files instead, chosen by SNI; the chain behind the "
+			 "leaf. Read again at\n"
+			 "SIGHUP." },
+
+	{ .section = "Limits",
+		.name = "connections_max",
+		.kind = KIND_COUNT,
+		AT(connections_max),
+		.standard = "2000",
+		.least = 4,
+		.most = 100000,
+		.about = "Connections of each listener." },
+	{ .name = "connections_per_address_max",
+		.kind = KIND_COUNT,
+		AT(connections_per_address_max),
+		.standard = "200",
+		.least = 1,
+		.most = 100000,
+		.about = "Of these, from one address." },
+	{ .name = "first_request_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(first_request_timeout_ms),
+		.standard = "10s",
+		.least = 100,
+		.most = 600000,
+		.about = "From a connection to its first complete request." },
+	{ .name = "idle_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(idle_timeout_ms),
+		.standard = "30s",
+		.least = 100,
+		.most = 3600000,
+		.about = "A connection that says nothing is closed after that." },
+	{ .name = "http_threads",
+		.kind = KIND_COUNT,
+		AT(http_threads),
+		.standard = "0",
+		.least = 0,
+		.most = 64,
+		.about = "Threads of each listener; 0: by connections_max." },
+	{ .name = "worker_threads",
+		.kind = KIND_COUNT,
+		AT(worker_threads),
+		.standard = "0",
+		.least = 0,
+		.most = 256,
+		.about = "Threads that run requests; 0: by the number of processors." },
+	{ .name = "body_max",
+		.kind = KIND_SIZE,
+		AT(body_max_bytes),
+		.standard = "1MiB",
+		.least = 16384,
+		.most = INT64_C(64) << 20,
+		.about = "Of a request's body, at most." },
+	{ .name = "upload_max",
+		.kind = KIND_SIZE,
+		AT(upload_max_bytes),
+		.standard = "128MiB",
+		.least = 16384,
+		.most = INT64_C(4) << 30,
+		.about = "Of an uploaded manifest, at most." },
+	{ .name = "shutdown_timeout",
+		.kind = KIND_DURATION_MS,
+		AT(shutdown_timeout_ms),
+		.standard = "10s",
+		.least = 100,
+		.most = 600000,
+		.about = "What is in flight may take so long at SIGTERM and SIGHUP." },
+
+	{ .section = "Revocation lists",
+		.name = "crl_validity",
+		.kind = KIND_DURATION_S,
+		AT(crl_validity_s),
+		.standard = "7d",
+		.least = 60,
+		.most = 31 * DAY,
+		.about = "From thisUpdate to nextUpdate." },
+	{ .name = "crl_refresh",
+		.kind = KIND_DURATION_S,
+		AT(crl_refresh_s),
+		.standard = "24h",
+		.least = 10,
+		.most = 31 * DAY,
+		.about = "A list is published anew so long after thisUpdate, at the latest." },
+	{ .name = "crl_delta_validity",
+		.kind = KIND_DURATION_S,
+		AT(crl_delta_validity_s),
+		.standard = "24h",
+		.least = 10,
+		.most = 31 * DAY,
+		.about = "The same of a delta, which is published anew after half of it, at the latest." },
+	{ .name = "crl_debounce",
+		.kind = KIND_DURATION_MS,
+		AT(crl_debounce_ms),
+		.standard = "200ms",
+		.least = 1,
+		.most = 60000,
 		.about = "Revocations within that time share one list." },
+	{ .name = "revocation_approval_over",
+		.kind = KIND_COUNT,
+		AT(revocation_approval_over),
+		.standard = "0",
+		.least = 0,
+		.most = 1000000000,
+		.about = "A revocation of more certificates than that, by a selector, waits for a second\n"
+			 "administrator; 0: none does." },
+	{ .name = "revocation_approval_within",
+		.kind = KIND_DURATION_S,
+		AT(revocation_approval_within_s),
+		.standard = "24h",
+		.least = 1,
+		.most = 31 * DAY,
+		.about = "So long it waits; then it is void." },
 	{ .name = "crl_full_immediate_max",
 		.kind = KIND_SIZE,
 		AT(crl_full_immediate_max_bytes),

@@ -56,6 +56,8 @@ struct config {
 	int64_t crl_full_immediate_max_bytes; /* 1 MiB: above, the full list goes by crl_refresh_s */
 	int64_t ocsp_validity_s;             /* nextUpdate - thisUpdate of an OCSP answer */
 	int64_t ocsp_cache_bytes;            /* of signed answers in memory */
+	int64_t revocation_approval_over;    /* certificates; 0: never */
+	int64_t revocation_approval_within_s;
 	int64_t idempotency_retention_s;     /* 90 days */
 	int64_t event_retention_s;           /* 400 days */
 	int64_t notification_retention_s;    /* 30 days */

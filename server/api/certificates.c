@@ -8,6 +8,7 @@
 #include "server/api/issue.h"
 #include "server/api/render.h"
 #include "server/api/request_fields.h"
+#include "server/api/revocations.h"
 #include "server/app.h"
 #include "server/audit.h"
 #include "server/auth.h"
@@ -531,6 +532,7 @@ struct change {
 	const char *action;
 	enum revocation_reason reason; /* of a revocation */
 	const char *comment;
+	char receipt[REVOCATION_ID_BYTES]; /* "": nothing was revoked */
 };
 
 /* Takes detail. */
@@ -567,17 +569,21 @@ reread(struct db_tx *tx, struct db_certificate *row, struct err *err)
 }
 
 static enum status
-revoke_once(struct app *app, const struct request *request, const struct change *change,
+revoke_once(struct app *app, const struct request *request, struct change *change,
 	struct db_certificate *row, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	struct db_revoke_result result = { .changed = false };
+	int64_t now_s = clock_wall_s(app->clock);
 
 	db_certificate_free(row);
+	change->receipt[0] = '\0';
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(find_certificate(&tx, request, row, err));
-	TRY(db_revocation_revoke(&tx, &row->ref, change->reason, clock_wall_s(app->clock), &result,
-		err));
+	TRY(db_revocation_revoke(&tx, &row->ref, change->reason, now_s, &result, err));
+	if (result.changed)
+		TRY(revocations_note_single(&tx, request, row, change->reason, change->comment, now_s,
+			change->receipt, err));
 	/* A key may be blocked that belongs to a certificate which was revoked long ago. */
 	if (result.changed || result.key_blocked)
 		TRY(audit_change(app, &tx, request, row, change->action,
@@ -594,7 +600,7 @@ revoke_once(struct app *app, const struct request *request, const struct change 
 }
 
 static enum status
-unhold_once(struct app *app, const struct request *request, const struct change *change,
+unhold_once(struct app *app, const struct request *request, struct change *change,
 	struct db_certificate *row, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
@@ -610,9 +616,9 @@ unhold_once(struct app *app, const struct request *request, const struct change 
 }
 
 static enum status
-change_and_reply(struct app *app, struct request *request, const struct change *change,
-	enum status (*once)(struct app *app, const struct request *request,
-		const struct change *change, struct db_certificate *row, struct err *err),
+change_and_reply(struct app *app, struct request *request, struct change *change,
+	enum status (*once)(struct app *app, const struct request *request, struct change *change,
+		struct db_certificate *row, struct err *err),
 	struct err *err)
 {
 	own_struct(db_certificate) row = { .status = CERT_UNSET };
@@ -622,6 +628,11 @@ change_and_reply(struct app *app, struct request *request, const struct change *
 	if (change->reason == REASON_KEY_COMPROMISE)
 		issuance_note_blocked(app->issuance);
 	TRY(render_certificate(&json, app, &row, clock_wall_s(app->clock), err));
+	if (change->receipt[0] != '\0' &&
+	    json_object_set_new(json, "revocation_id", json_string(change->receipt)) != 0) {
+		json_decref(json);
+		return err_memory(err);
+	}
 	return request_reply_json(request, 200, json, err);
 }
 

@@ -1,5 +1,5 @@
 /*
- * server/jobs/housekeeping.h - bulk revocations a step at a time, orphaned intents, leases of the dead,
+ * server/jobs/housekeeping.h - orphaned intents, leases of the dead,
  * months made ahead, retention, audit checkpoints.
  */
 #ifndef SERVER_JOBS_HOUSEKEEPING_H
@@ -11,9 +11,7 @@
 
 struct app;
 
-/* One page of one running bulk revocation; *more: there is more to do at once. */
-MUST_USE enum status bulk_job_step(struct app *app, bool *more, struct err *err);
-/* Closes intents whose server is gone; *more as above. */
+/* Closes intents whose server is gone; *more: there is more to do at once. */
 MUST_USE enum status reaper_job_step(struct app *app, bool *more, struct err *err);
 /* Lets go what dead servers had leased of the outbox. */
 MUST_USE enum status leases_job_step(struct app *app, struct err *err);

@@ -12,6 +12,7 @@
 #include "server/audit_checkpoint.h"
 #include "server/jobs/crl_round.h"
 #include "server/jobs/housekeeping.h"
+#include "server/jobs/revoke.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
 
@@ -121,7 +122,8 @@ crl_large_main(void *arg)
 }
 
 static enum status
-housekeeping_round(struct jobs *jobs, int64_t *months_due_ms, int64_t *retention_due_ms, struct err *err)
+housekeeping_round(struct jobs *jobs, struct receipt_watch *receipts, int64_t *months_due_ms,
+	int64_t *retention_due_ms, struct err *err)
 {
 	bool more = true;
 
@@ -129,6 +131,8 @@ housekeeping_round(struct jobs *jobs, int64_t *months_due_ms, int64_t *retention
 		TRY(reaper_job_step(jobs->app, &more, err));
 	for (more = true; more && !jobs->app->stopping;)
 		TRY(bulk_job_step(jobs->app, &more, err));
+	TRY(approvals_job_step(jobs->app, err));
+	TRY(receipts_job_step(jobs->app, receipts, err));
 	TRY(leases_job_step(jobs->app, err));
 	/* A few a round: a new database needs dozens, and revocations are not to wait for them. */
 	if (clock_mono_ms(jobs->app->clock) >= *months_due_ms) {
@@ -170,6 +174,7 @@ static void *
 housekeeping_main(void *arg)
 {
 	struct jobs *jobs = arg;
+	struct receipt_watch receipts = { .due_ms = 0 };
 	int64_t checkpoint_due_ms = 0;
 	int64_t shipped = 0;
 	bool checkpoint_failing = false;
@@ -179,8 +184,8 @@ housekeeping_main(void *arg)
 
 	do {
 		struct err err;
-		enum status status = housekeeping_round(jobs, &months_due_ms, &retention_due_ms,
-			&err);
+		enum status status = housekeeping_round(jobs, &receipts, &months_due_ms,
+			&retention_due_ms, &err);
 
 		if (status != OK)
 			metric_count(METRIC_JOB_FAILED, "housekeeping", NULL, 1);
