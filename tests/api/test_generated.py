@@ -64,6 +64,8 @@ NOT_BY_A_CLIENT = {
                      "jitr_wrong_account", "jitr_unknown_ca", "webhook_secret_missing", "webhook_secret_wrong",
                      "webhook_wrong_account", "severity_unknown", "dead_malformed"),
                     "wants an IoT Core; tests/api/test_jitr.py"),
+    **dict.fromkeys(("notify_channel_unknown", "notify_queue_full", "notification_unknown", "state_unknown"),
+                    "wants channels; tests/api/test_notify.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",
 }
 if not LONG:
