@@ -63,3 +63,25 @@ CREATE TRIGGER audit_item_guard BEFORE UPDATE ON jitrca.audit_item
 	FOR EACH ROW EXECUTE FUNCTION jitrca.audit_guard();
 CREATE TRIGGER audit_item_drop BEFORE DELETE ON jitrca.audit_item
 	FOR EACH ROW EXECUTE FUNCTION jitrca.audit_drop_guard();
+
+-- A month of certificates that retention lets go, whole; never one that ended less than a month ago. A public
+-- key stays its device's, but no device's slot names what is gone. Who reads meanwhile is waited for two
+-- seconds: then the next round tries again.
+CREATE FUNCTION jitrca.drop_month(month integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+	gone bigint;
+BEGIN
+	IF month >= extract(year FROM now() AT TIME ZONE 'UTC') * 12
+	   + extract(month FROM now() AT TIME ZONE 'UTC') - 2 THEN
+		RAISE EXCEPTION 'expiry month % is not over for long', month USING ERRCODE = '23514';
+	END IF;
+	PERFORM set_config('lock_timeout', '2s', true);
+	UPDATE jitrca.device_slot SET current_issuer = NULL, current_serial = NULL
+		WHERE jitrca.serial_month(current_serial) = month;
+	UPDATE jitrca.device_slot SET successor_issuer = NULL, successor_serial = NULL
+		WHERE jitrca.serial_month(successor_serial) = month;
+	EXECUTE format('ALTER TABLE jitrca.certificate DETACH PARTITION jitrca.certificate_%s', month);
+	EXECUTE format('SELECT count(*) FROM jitrca.certificate_%s', month) INTO gone;
+	EXECUTE format('DROP TABLE jitrca.certificate_%s', month);
+	RETURN gone;
+END $$;

@@ -203,11 +203,14 @@ take(struct gathering *g, struct db_note *out, struct err *err)
 static bool
 is_due(const struct gathering *g)
 {
+	int64_t age_s = clock_wall_s(g->app->clock) - g->last.at_s;
+
+	if (g->checkpoint.records == 0)
+		return false;
 	/* One that was full left something behind. */
-	return g->checkpoint.records > 0 &&
-	       (g->last.number == 0 || g->checkpoint.records == AUDIT_CHECKPOINT_RECORDS_MAX ||
-		       g->last.records == AUDIT_CHECKPOINT_RECORDS_MAX || clock_wall_s(g->app->clock) - g->last.at_s >=
-		       g->app->config.audit_checkpoint_interval_s);
+	return g->last.number == 0 || g->checkpoint.records == AUDIT_CHECKPOINT_RECORDS_MAX ||
+	       g->last.records == AUDIT_CHECKPOINT_RECORDS_MAX ||
+	       age_s >= g->app->config.audit_checkpoint_interval_s;
 }
 
 enum status
@@ -366,19 +369,37 @@ export_part(void *arg, const struct db_audit_part *part, struct err *err)
 	return flush(e, err);
 }
 
+/* What was dropped may still be there in part. */
+static int64_t
+first_kept(const struct db_audit_anchor *dropped, size_t count, int32_t lane)
+{
+	for (size_t i = 0; i < count; i++)
+		if (dropped[i].lane == lane)
+			return dropped[i].seq + 1;
+	return 1;
+}
+
 enum status
 audit_export(struct app *app, struct spool *out, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	own_struct(export) e = { .out = out, .line = { .limit_bytes = (size_t)16 << 20 } };
 	struct db_audit_lane lanes[CA_CHECKPOINT_LANES_MAX];
+	struct db_audit_anchor dropped[CA_CHECKPOINT_LANES_MAX];
+	size_t dropped_count;
 	size_t count;
 
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_audit_lanes(&tx, lanes, COUNT_OF(lanes), &count, err));
+	TRY(db_audit_dropped(&tx, dropped, COUNT_OF(dropped), &dropped_count, err));
 	for (size_t i = 0; i < count; i++) {
 		e.lane = lanes[i].lane;
-		TRY(db_audit_parts(&tx, lanes[i].lane, 1, lanes[i].seq, export_part, &e, err));
+		int64_t first = first_kept(dropped, dropped_count, lanes[i].lane);
+
+		if (first > 1)
+			TRY(buf_format(&e.line, err, "{\"lane\":%d,\"dropped\":%" PRId64 "}\n",
+				lanes[i].lane, first - 1));
+		TRY(db_audit_parts(&tx, lanes[i].lane, first, lanes[i].seq, export_part, &e, err));
 		TRY(close_record(&e, err));
 	}
 	TRY(buf_format(&e.line, err, "{\"end\":true,\"records\":%" PRId64 ",\"lanes\":%zu}\n", e.records,

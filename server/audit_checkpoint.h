@@ -2,9 +2,10 @@
  * server/audit_checkpoint.h - signed checkpoints of the audit log (ca/checkpoint.h), what is exported for who
  * verifies them elsewhere, and proofs that a record is in one.
  *
- * A checkpoint holds each lane's head, so nothing up to there can be changed or cut off unseen; and the root of
- * a Merkle tree over the records that are new since the one before, so that the proof of one record is short
- * whatever its chain's length. The tree is made here, not where records are written: they cost nothing more.
+ * A checkpoint holds each lane's head, so nothing up to there can be changed or cut off unseen; and the
+ * root of a Merkle tree over the records that are new since the one before, so that the proof of one record
+ * is short whatever its chain's length. The tree is made here, not where records are written: they cost
+ * nothing more.
  */
 #ifndef SERVER_AUDIT_CHECKPOINT_H
 #define SERVER_AUDIT_CHECKPOINT_H
@@ -16,7 +17,7 @@
 
 struct app;
 
-/* A step of housekeeping must be short, and a proof reads the hashes of a whole checkpoint: more make more. */
+/* A step of housekeeping must be short, and a proof reads the hashes of a whole checkpoint. */
 #define AUDIT_CHECKPOINT_RECORDS_MAX 50000
 
 /*
@@ -36,7 +37,7 @@ MUST_USE enum status audit_checkpoint_ship(struct app *app, int64_t *after, stru
 
 /*
  * All lanes, record by record, as lines of JSON: {lane, seq, hash, body, items}, body and items as they were
- * hashed, and at the end {end, records, lanes}. ERR_CONFLICT audit_broken: octets that are no text of ours.
+ * hashed; before a lane of which retention dropped a part {lane, dropped}; at the end {end, records, lanes}. ERR_CONFLICT audit_broken: octets that are no text of ours.
  */
 MUST_USE enum status audit_export(struct app *app, struct spool *out, struct err *err);
 /* All notes, one behind the other. */

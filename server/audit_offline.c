@@ -12,7 +12,7 @@
 /* Hourly for a hundred years. Their lanes are kept only where they grew. */
 #define NOTES_MAX ((size_t)1 << 20)
 #define ANCHORS_MAX ((size_t)1 << 24)
-/* A record of a batch has hundreds of items of some hundred octets; what is longer no writer of ours makes. */
+/* A record of a batch has hundreds of items of some hundred octets; nothing of ours is longer. */
 #define LINE_MAX_BYTES ((size_t)256 << 20)
 #define ITEMS_MAX 65536
 
@@ -116,8 +116,8 @@ static enum status
 contradict(int32_t lane, int64_t one, int64_t other, struct err *err)
 {
 	return err_set(err, ERR_CONFLICT, "checkpoints_contradict",
-		"checkpoints %" PRId64 " and %" PRId64 " contradict each other (lane %d): the log was written "
-		"anew between them", one, other, lane);
+		"checkpoints %" PRId64 " and %" PRId64 " contradict each other (lane %d): the log was"
+		" written anew between them", one, other, lane);
 }
 
 /* Of the same place only the first is kept, so memory follows what grew. */
@@ -185,8 +185,8 @@ audit_offline_notes(struct audit_offline *it, const char *name, struct view cont
 	}
 	mem_free(checkpoint);
 	if (status == ERR_TOO_LARGE)
-		return err_set(err, ERR_ARGUMENT, "checkpoints_too_many", "%s: more checkpoints than can be held",
-			name);
+		return err_set(err, ERR_ARGUMENT, "checkpoints_too_many",
+			"%s: more checkpoints than can be held", name);
 	return status;
 }
 
@@ -315,25 +315,25 @@ check_record(struct audit_offline *it, const struct line *line)
 	return check_items(body, line->items);
 }
 
-/* Retention drops up to a checkpoint: the lane may begin behind one, and its head is what comes before. */
+/* Retention drops up to a checkpoint: the lane begins behind it, and its head is what comes before. */
 static void
-begin_behind(struct audit_offline *it, int64_t seq)
+begin_behind(struct audit_offline *it, int64_t dropped)
 {
-	for (size_t i = it->anchor; i < it->anchor_count && anchor_at(it, i)->lane == it->lane; i++) {
-		const struct anchor *anchor = anchor_at(it, i);
+	if (!it->dropped_ok) {
+		found(it, 1, "dropped");
+		return;
+	}
+	while (it->anchor < it->anchor_count && anchor_at(it, it->anchor)->lane == it->lane) {
+		const struct anchor *anchor = anchor_at(it, it->anchor++);
 
-		if (anchor->seq != seq - 1)
+		if (anchor->seq != dropped)
 			continue;
-		if (!it->dropped_ok) {
-			found(it, 1, "dropped");
-			return;
-		}
 		memcpy(it->hash, anchor->head, 32);
 		it->seq = anchor->seq;
 		it->since_seq = anchor->seq + 1;
-		it->anchor = i + 1;
 		return;
 	}
+	found(it, 1, "record_missing"); /* no checkpoint stands there */
 }
 
 static void
@@ -342,8 +342,6 @@ take_record(struct audit_offline *it, const struct line *line)
 	const char *why;
 
 	it->report->records++;
-	if (it->seq == 0 && line->seq > 1 && !it->lane_broken)
-		begin_behind(it, line->seq);
 	if (it->lane_broken) {
 		/* It was not missing: it stands elsewhere. */
 		if (it->missing != 0 && line->seq == it->missing)
@@ -429,16 +427,23 @@ begin_lane(struct audit_offline *it, int64_t lane, struct err *err)
 static enum status
 take_line(struct audit_offline *it, const json_t *json, struct err *err)
 {
+	const json_t *dropped = json_object_get(json, "dropped");
 	const json_t *body = json_object_get(json, "body");
 	const json_t *hash = json_object_get(json, "hash");
 	const json_t *lane = json_object_get(json, "lane");
 	const json_t *seq = json_object_get(json, "seq");
 	struct line line = { .items = json_object_get(json, "items") };
 
-	if (!json_is_string(body) || !json_is_string(hash) || !json_is_integer(lane) ||
-		!json_is_integer(seq) || !json_is_array(line.items) ||
-		json_array_size(line.items) > ITEMS_MAX || json_integer_value(lane) < 0 ||
-		json_integer_value(lane) > INT32_MAX || json_integer_value(seq) < 1 ||
+	if (!json_is_integer(lane) || json_integer_value(lane) < 0 ||
+		json_integer_value(lane) > INT32_MAX)
+		return malformed(it, err);
+	if (json_is_integer(dropped)) {
+		TRY(begin_lane(it, json_integer_value(lane), err));
+		begin_behind(it, json_integer_value(dropped));
+		return OK;
+	}
+	if (!json_is_string(body) || !json_is_string(hash) || !json_is_integer(seq) || !json_is_array(line.items) ||
+		json_array_size(line.items) > ITEMS_MAX || json_integer_value(seq) < 1 ||
 		!hex_decode(line.hash, 32, json_string_value(hash), json_string_length(hash)))
 		return malformed(it, err);
 	line.seq = json_integer_value(seq);

@@ -21,8 +21,8 @@ void audit_offline_free(struct audit_offline *it); /* NULL is welcome */
 OWNER(audit_offline, audit_offline_free)
 
 /*
- * Adds the notes of a file, in any order. The errors of ca_checkpoint_open name the file: one that is not signed
- * with the key ends it. ERR_ARGUMENT checkpoints_too_many.
+ * Adds the notes of a file, in any order. The errors of ca_checkpoint_open name the file: one that is not
+ * signed with the key ends it. ERR_ARGUMENT checkpoints_too_many.
  */
 MUST_USE enum status audit_offline_notes(struct audit_offline *it, const char *name, struct view content,
 	struct err *err);
@@ -35,11 +35,11 @@ struct audit_offline_report {
 	int64_t broken;      /* lanes that do not hold */
 };
 /*
- * Holds an export (server/audit_checkpoint.h) against them. found() is told of the first thing in each lane that
- * does not hold: why is one of record_missing, record_out_of_order, record_repeated, hash_differs (it was
+ * Holds an export (server/audit_checkpoint.h) against them. found() is told of the first thing in each lane
+ * that does not hold. why is one of record_missing, record_out_of_order, record_repeated, hash_differs (it was
  * changed, or the one before it), columns_differ, items_differ, checkpoint_differs (rewritten somewhere since
- * the checkpoint before: since_seq), truncated, dropped (the lane begins behind a checkpoint; not with
- * dropped_ok). ERR_ARGUMENT export_malformed (names the line), export_incomplete; ERR_CONFLICT
+ * the checkpoint before: since_seq), truncated, dropped (the export says that retention dropped a part; not
+ * with dropped_ok). ERR_ARGUMENT export_malformed (names the line), export_incomplete; ERR_CONFLICT
  * checkpoints_contradict.
  */
 MUST_USE enum status audit_offline_run(struct audit_offline *it, FILE *export, bool dropped_ok,

@@ -38,6 +38,7 @@ struct key {
 	bool (*rule)(const char *text);
 	const char *rule_text;
 	bool secret;         /* its value is not printed */
+	bool or_never;       /* of durations: "never" is 0 */
 	const char *about;   /* lines, as they stand in the documented file */
 	const char *section; /* begins one */
 };
@@ -323,6 +324,24 @@ static const struct key KEYS[] = {
 		.least = 3600,
 		.most = 3650 * DAY,
 		.about = "Notifications that were sent, or were given up, are kept so long." },
+	{ .name = "certificate_retention",
+		.kind = KIND_DURATION_S,
+		AT(certificate_retention_s),
+		.standard = "never",
+		.least = 31 * DAY,
+		.most = 36500 * DAY,
+		.or_never = true,
+		.about = "Certificates are dropped so long after they expired, by whole months; not before\n"
+			 "idempotency_retention is over as well. `jitrca retention preview` says which." },
+	{ .name = "audit_retention",
+		.kind = KIND_DURATION_S,
+		AT(audit_retention_s),
+		.standard = "never",
+		.least = 31 * DAY,
+		.most = 36500 * DAY,
+		.or_never = true,
+		.about = "Audit records are dropped that a signed checkpoint of that age holds; the checkpoint "
+			 "stays." },
 	{ .name = "token_validity_max",
 		.kind = KIND_DURATION_S,
 		AT(token_validity_max_s),
@@ -722,6 +741,10 @@ set_value(struct config *config, const struct key *key, const char *where, const
 	case KIND_SIZE:
 	case KIND_DURATION_S:
 	case KIND_DURATION_MS:
+		if (key->or_never && strcmp(text, "never") == 0) {
+			memset(at, 0, sizeof(number));
+			return OK;
+		}
 		if (!value_number(&number, key->kind, text))
 			break;
 		if (number < key->least || number > key->most)
@@ -984,7 +1007,9 @@ format_value(char *out, size_t size, const struct config *config, const struct k
 	case KIND_DURATION_MS: break;
 	}
 	memcpy(&number, at, sizeof(number));
-	if (key->kind == KIND_SIZE)
+	if (key->or_never && number == 0)
+		(void)snprintf(out, size, "never");
+	else if (key->kind == KIND_SIZE)
 		format_number(out, size, number, SIZES, COUNT_OF(SIZES));
 	else if (key->kind == KIND_DURATION_S)
 		format_number(out, size, number, SECONDS, COUNT_OF(SECONDS));

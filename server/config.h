@@ -61,6 +61,8 @@ struct config {
 	int64_t idempotency_retention_s;     /* 90 days */
 	int64_t event_retention_s;           /* 400 days */
 	int64_t notification_retention_s;    /* 30 days */
+	int64_t certificate_retention_s;     /* 0: never dropped */
+	int64_t audit_retention_s;           /* 0: never dropped */
 	int64_t token_validity_max_s;
 
 	int64_t audit_checkpoint_interval_s; /* 1 h */

@@ -20,6 +20,7 @@ extern const struct route DEVICE_ROUTES[];
 extern const struct route CA_ROUTES[];
 extern const struct route AUDIT_ROUTES[];
 extern const struct route AUDIT_CHECKPOINT_ROUTES[];
+extern const struct route RETENTION_ROUTES[];
 extern const struct route REVOCATION_ROUTES[];
 extern const struct route CRL_BUNDLE_ROUTES[];
 extern const struct route IOT_ROUTES[];

@@ -1,6 +1,6 @@
 /*
- * `jitrca audit verify --offline` and `jitrca audit check-proof`: for who has a public key, checkpoints, and an
- * export or a proof, and neither server nor account. The other verbs of `jitrca audit` are calls of the API.
+ * `jitrca audit verify --offline` and `jitrca audit check-proof`: for who has a public key, checkpoints, and
+ * an export or a proof, and neither server nor account. The other verbs are calls of the API.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,10 +36,10 @@ offline_usage(FILE *to)
 		"Holds an export of the audit log against signed checkpoints, without a server.\n\n"
 		"  --offline EXPORT  what `jitrca audit export` wrote; - is stdin\n"
 		"  --key KEY.pem     what `jitrca audit key` wrote\n"
-		"  --dropped-ok      lanes may begin behind a checkpoint: retention dropped what is before\n"
+		"  --dropped-ok      lanes may begin behind a checkpoint: retention dropped the rest\n"
 		"  CHECKPOINTS       files of `jitrca audit notes`, or directories of checkpoints\n\n"
-		"Exit status: 0 all holds; 1 it does not, and each lane's first record that is not as it was\n"
-		"is named; 2 misused.\n",
+		"Exit status: 0 all holds; 1 it does not, and each lane's first record that is not as it\n"
+		"was is named; 2 misused.\n",
 		to);
 	return to == stdout ? 0 : EXIT_MISUSED;
 }
@@ -244,8 +244,8 @@ check_certificate(const json_t *proof, const char *path, struct err *err)
 	ca_sha256(digest, view_of(&der));
 	hex_encode(text, digest, sizeof(digest));
 	if (id == NULL || strcmp(id, text) != 0)
-		return err_set(err, ERR_CONFLICT, "proof_wrong", "proof: it is about another certificate than %s",
-			path);
+		return err_set(err, ERR_CONFLICT, "proof_wrong",
+			"proof: it is about another certificate than %s", path);
 	return OK;
 }
 

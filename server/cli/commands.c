@@ -281,6 +281,14 @@ static const struct admin_verb EVENT_VERBS[] = {
 	{ .name = NULL },
 };
 
+static const struct admin_verb RETENTION_VERBS[] = {
+	{ .name = "preview", .summary = "what would be dropped by now, as configured or as asked for",
+	  .method = "GET", .path = "/v1/retention",
+	  .fields = { QUERY("certificates", "DURATION", "as if certificate_retention were that: 400d"),
+		  QUERY("audit", "DURATION", "as if audit_retention were that") } },
+	{ .name = NULL },
+};
+
 const struct admin_group ADMIN_GROUPS[] = {
 	{ "ca", "certificate authorities", CA_VERBS },
 	{ "cert", "certificates: search, issue, revoke", CERT_VERBS },
@@ -294,6 +302,7 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "event", "security events", EVENT_VERBS },
 	{ "notify", "notifications: channels, deliveries, tests", NOTIFY_VERBS },
 	{ "audit", "the audit log", AUDIT_VERBS },
+	{ "retention", "what is let go when it grows old", RETENTION_VERBS },
 	{ NULL, NULL, NULL },
 };
 
@@ -316,5 +325,6 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "event", "security events", run },
 	{ "notify", "notifications: channels, deliveries, tests", notify_cli_main },
 	{ "audit", "the audit log: search, checkpoints, proofs", cli_audit },
+	{ "retention", "what is let go when it grows old", run },
 	{ NULL, NULL, NULL },
 };

@@ -12,6 +12,7 @@
 #include "server/audit_checkpoint.h"
 #include "server/jobs/crl_round.h"
 #include "server/jobs/housekeeping.h"
+#include "server/jobs/retention.h"
 #include "server/jobs/revoke.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
@@ -143,6 +144,8 @@ housekeeping_round(struct jobs *jobs, struct receipt_watch *receipts, int64_t *m
 	if (clock_mono_ms(jobs->app->clock) >= *retention_due_ms) {
 		for (more = true; more && !jobs->app->stopping;)
 			TRY(retention_job_step(jobs->app, &more, err));
+		for (more = true; more && !jobs->app->stopping;)
+			TRY(retention_drop_step(jobs->app, &more, err));
 		*retention_due_ms = clock_mono_ms(jobs->app->clock) + RETENTION_EVERY_MS;
 	}
 	return OK;
