@@ -100,7 +100,8 @@ static int
 fresh(void **state)
 {
 	(void)state;
-	tamper("TRUNCATE jitrca.audit_item, jitrca.audit_record, jitrca.audit_lane,"
+	tamper("TRUNCATE jitrca.audit_dropped, jitrca.audit_note_lane, jitrca.audit_note,"
+	       " jitrca.audit_item, jitrca.audit_record, jitrca.audit_lane,"
 		" jitrca.audit_checkpoint");
 	for (int i = 0; i < 5; i++)
 		write_record(1, "test.write", (size_t)i);
