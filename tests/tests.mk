@@ -37,11 +37,9 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
-# IoT Core's: under sanitizers they run in check-full alone, for most of their time is AWS's command line's and the broker's.
-IOT_TESTS := tests/api/iotcore $(wildcard tests/api/test_aws_*.py tests/api/test_jitr*.py) tests/api/test_broker.py \
-	tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py tests/fault/test_onboard.py tests/fault/test_core_hangs.py
 # These share nothing and wait much, so they go file by file on all processors. The others measure, kill or crowd: one by one.
-APART := $(IOT_TESTS) $(filter-out $(IOT_TESTS),$(wildcard tests/api/test_*.py))
+APART := tests/api/iotcore $(wildcard tests/api/test_*.py) tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py \
+	tests/fault/test_onboard.py tests/fault/test_core_hangs.py
 PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
 ignoring = $(addprefix --ignore=,$(1))
 # What is run against $(1) of the folders $(2): what goes apart side by side, then the rest.
@@ -78,14 +76,16 @@ test: deps-test ## install what the tests need, build, and run all of them
 # The broker is Debian's and cannot load a sanitized plugin (tests/api/test_broker.py says why): it has the built one.
 ON_ASAN = JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_SANITIZER=1 \
 	JITRCA_TEST_PLUGIN=$(BUILD)/jitrca-mosquitto.so
+# What reads strangers' octets; the rest runs under sanitizers in check-full.
+ASAN_FIRST := $(patsubst %,tests/api/test_%.py,bad_input issue rotation revocation ocsp crl tls)
 .PHONY: asan
-asan: ## unit and API tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: ## unit tests, and those of the API that read strangers' octets, under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
 		SANITIZE="$(SANITIZERS)" HARDENING="-fPIE" build harness unit
-	$(Q)$(ON_ASAN) $(PYTEST_APART) tests/api $(if $(ASAN_ALL),,$(call ignoring,$(IOT_TESTS)))
+	$(Q)$(ON_ASAN) $(PYTEST_APART) $(if $(ASAN_ALL),tests/api,$(ASAN_FIRST))
 
 .PHONY: asan-all
-asan-all: build ## the same with AWS's clients and the whole loop
+asan-all: build ## the same with all tests of the API
 	$(Q)$(MAKE) --no-print-directory asan ASAN_ALL=1
 
 .PHONY: tsan
