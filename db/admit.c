@@ -53,12 +53,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ORDER BY i.principal_id COLLATE \"C\", i.key COLLATE \"C\""
 		       " ON CONFLICT DO NOTHING RETURNING serial",
 	},
-	[ADMIT_IDEMPOTENCY_READ] = { /* idempotency_pkey, intent_pkey */
+	[ADMIT_IDEMPOTENCY_READ] = { /* idempotency_pkey */
 		.name = "admit_idempotency_read", .params = 3, .columns = 5, .rows = ROWS_ANY,
-		.sql = "SELECT i.idx, d.request_hash, d.issuer_id, d.serial, t.serial IS NOT NULL"
+		.sql = "SELECT i.idx, d.request_hash, d.issuer_id, d.serial, " INTENT_OPEN("d.serial")
 		       " FROM unnest($1::int[], $2::text[], $3::text[]) AS i(idx, principal_id, key)"
-		       " JOIN jitrca.idempotency d ON d.principal_id = i.principal_id AND d.key = i.key"
-		       " LEFT JOIN jitrca.intent t ON t.issuer_id = d.issuer_id AND t.serial = d.serial",
+		       " JOIN jitrca.idempotency d ON d.principal_id = i.principal_id AND d.key = i.key",
 	},
 	[ADMIT_KEY_CLAIM] = {
 		.name = "admit_key_claim", .params = 5, .columns = 1, .rows = ROWS_ANY,
@@ -76,14 +75,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " JOIN jitrca.key_claim k ON k.spki_sha256 = i.spki"
 		       " ORDER BY k.spki_sha256 FOR NO KEY UPDATE OF k",
 	},
-	[ADMIT_KEY_STATE] = { /* certificate_pkey, one partition each; intent_pkey */
+	[ADMIT_KEY_STATE] = { /* certificate_pkey, one partition each */
 		.name = "admit_key_state", .params = 4, .columns = 5, .rows = ROWS_ANY,
 		.sql = "SELECT i.idx, c.status, coalesce(c.lasts, false),"
-		       " coalesce(c.principal_id = i.asker, false), t.serial IS NOT NULL"
+		       " coalesce(c.principal_id = i.asker, false), " INTENT_OPEN("i.serial")
 		       " FROM unnest($1::int[], $2::int[], $3::bytea[], $4::text[])"
 		       " AS i(idx, issuer, serial, asker)"
-		       CERTIFICATE_OF("i.issuer", "i.serial", "c")
-		       " LEFT JOIN jitrca.intent t ON t.issuer_id = i.issuer AND t.serial = i.serial",
+		       CERTIFICATE_OF("i.issuer", "i.serial", "c"),
 	},
 	[ADMIT_SLOT_CLAIM] = {
 		.name = "admit_slot_claim", .params = 3, .columns = 1, .rows = ROWS_ANY,
@@ -99,20 +97,18 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " JOIN jitrca.device_slot s ON s.device_id = i.device_id"
 		       " ORDER BY s.device_id FOR NO KEY UPDATE OF s",
 	},
-	[ADMIT_SLOT_STATE] = { /* device_slot_pkey, device_pkey, certificate_pkey, intent_pkey */
+	[ADMIT_SLOT_STATE] = { /* device_slot_pkey, device_pkey, certificate_pkey */
 		.name = "admit_slot_state", .params = 2, .columns = 12, .rows = ROWS_ANY,
 		.sql = "SELECT i.idx, coalesce(d.status, ''), coalesce(d.version, 0),"
 		       " s.current_issuer, s.current_serial,"
 		       " cur.status, coalesce(cur.lasts, false),"
 		       " s.successor_issuer, s.successor_serial,"
-		       " suc.status, coalesce(suc.lasts, false), t.serial IS NOT NULL"
+		       " suc.status, coalesce(suc.lasts, false), " INTENT_OPEN("s.current_serial")
 		       " FROM unnest($1::int[], $2::text[]) AS i(idx, device_id)"
 		       " JOIN jitrca.device_slot s ON s.device_id = i.device_id"
 		       " LEFT JOIN jitrca.device d ON d.device_id = i.device_id"
 		       CERTIFICATE_OF("s.current_issuer", "s.current_serial", "cur")
-		       CERTIFICATE_OF("s.successor_issuer", "s.successor_serial", "suc")
-		       " LEFT JOIN jitrca.intent t ON t.issuer_id = s.current_issuer"
-		       " AND t.serial = s.current_serial",
+		       CERTIFICATE_OF("s.successor_issuer", "s.successor_serial", "suc"),
 	},
 	[ADMIT_RECLAIM] = { /* the rows are locked already; those inserted by this call name it already */
 		.name = "admit_reclaim", .params = 5, .columns = 0, .rows = ROWS_NONE,
@@ -128,15 +124,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND s.current_serial IS DISTINCT FROM i.serial",
 	},
 	[ADMIT_INTENT] = {
-		.name = "admit_intent", .params = 11, .columns = 2, .rows = ROWS_ANY,
-		.sql = "INSERT INTO jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id,"
-		       " idempotency_key, identity, profile, spki_sha256, manifest_id, manifest_charged)"
-		       " SELECT i.issuer, i.serial, i.instance_id, to_timestamp(i.not_after), i.principal_id,"
+		.name = "admit_intent", .params = 11, .columns = 1, .rows = ROWS_ANY,
+		.sql = "INSERT INTO jitrca.intent_round (instance_id, serials, items)"
+		       " SELECT min(i.instance_id), array_agg(i.serial ORDER BY i.serial),"
+		       " array_agg(ROW(i.issuer, i.serial, to_timestamp(i.not_after), i.principal_id,"
 		       " nullif(i.key, ''), i.identity, i.profile, i.spki, nullif(i.manifest_id, ''),"
-		       " i.charged FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::text[],"
+		       " i.charged)::jitrca.intent_item ORDER BY i.serial)"
+		       " FROM unnest($1::int[], $2::int[], $3::bytea[], $4::bigint[], $5::text[],"
 		       " $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[], $11::bool[])"
 		       " AS i(instance_id, issuer, serial, not_after, principal_id, key, identity,"
-		       " profile, spki, manifest_id, charged) RETURNING serial, ctid::text",
+		       " profile, spki, manifest_id, charged) RETURNING round_id",
 	},
 	[ADMIT_IDEMPOTENCY_POINT] = { /* rows of this call */
 		.name = "admit_idempotency_point", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -589,19 +586,17 @@ admit_intents(struct batch *b, struct err *err)
 		if (b->items[i].admission == ADMISSION_ADMITTED)
 			batch_pick(b, i);
 	TRY(run_over(b, ADMIT_INTENT, &rows, err));
-	for (int r = 0; r < batch_row_count(rows); r++) {
-		struct db_row row = db_row(rows, r);
-		struct serial serial;
-		size_t i;
+	if (batch_row_count(rows) == 0)
+		return OK;
+	struct db_row row = db_row(rows, 0);
+	int64_t round = db_row_int64(&row);
+	for (size_t p = 0; p < b->picked; p++) {
+		size_t i = b->pick[p];
 
-		(void)db_row_serial(&row, &serial);
-		i = batch_index(b, &serial);
-		assert(i < b->count);
-		db_row_text(&row, b->items[i].intent_row, DB_ROW_BYTES);
-		TRY(db_row_end(&row, err));
+		b->items[i].intent_round = round;
 		b->items[i].fresh = b->work[i].key_new && b->work[i].slot_new;
 	}
-	return OK;
+	return db_row_end(&row, err);
 }
 
 enum status
@@ -617,7 +612,7 @@ db_issuance_admit(struct db_tx *tx, int32_t instance_id, struct db_admit_item *i
 		items[i].existing = items[i].replaced = (struct db_cert_ref){ 0 };
 		items[i].manifest_id[0] = '\0';
 		items[i].manifest_charged = items[i].line_told = items[i].fresh = false;
-		items[i].intent_row[0] = '\0';
+		items[i].intent_round = 0;
 		items[i].revives_version = 0;
 	}
 	TRY(batch_prepare(&b, err));

@@ -40,12 +40,13 @@ enum {
 	" WHERE (SELECT count(*) FROM keys) = $12::bigint"                                             \
 	" ORDER BY i.identity COLLATE \"C\" RETURNING 1)"
 
-#define INTENT_COLUMNS                                                                             \
-	"jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, idempotency_key,"     \
-	" identity, profile, spki_sha256, manifest_id, manifest_charged)"
-#define INTENT_VALUES(c)                                                                           \
-	"$10::int, " c ".serial, $9::int, to_timestamp(" c ".not_after), " c ".asker,"                 \
-	" nullif(" c ".key, ''), " c ".identity, " c ".profile, " c ".spki"
+/* One row for all; a sort for both arrays. */
+#define INTENTS(from, manifest_id, charged)                                                        \
+	" intents AS (INSERT INTO jitrca.intent_round (instance_id, serials, items)"                   \
+	" SELECT $9::int, array_agg(n.serial), array_agg(ROW($10::int, n.serial,"                      \
+	" to_timestamp(n.not_after), n.asker, nullif(n.key, ''), n.identity, n.profile, n.spki, "      \
+	manifest_id ", " charged ")::jitrca.intent_item)"                                              \
+	" FROM (SELECT * FROM " from " x ORDER BY x.serial) n"
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[ADMIT_PLAIN_ADMIN] = { /* principal_pkey, device_slot_pkey */
@@ -53,11 +54,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = CLAIMS("SELECT FROM (SELECT DISTINCT i.asker FROM i) w"
 			" JOIN jitrca.principal p ON p.principal_id = w.asker"
 			" WHERE p.disabled_at IS NOT NULL")
-		       ", intents AS (INSERT INTO " INTENT_COLUMNS
-		       " SELECT " INTENT_VALUES("i") ", NULL, false FROM i"
-		       " WHERE (SELECT count(*) FROM slots) = $12::bigint"
-		       " RETURNING serial, ctid)"
-		       " SELECT serial, ctid::text, ''::text FROM intents",
+		       "," INTENTS("i", "NULL", "false")
+		       " HAVING (SELECT count(*) FROM slots) = $12::bigint RETURNING round_id)"
+		       " SELECT i.serial, t.round_id, ''::text FROM intents t CROSS JOIN i",
 	},
 	[ADMIT_PLAIN_STATION] = {
 		/* principal_pkey, station_pkey, device_slot_pkey, manifest_line_pkey, manifest_pkey. A device
@@ -91,11 +90,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE (SELECT sum(units) FROM manifests) = $12::bigint"
 		       " AND s.principal_id = q.asker AND " ADMIT_BUCKET_NOW " >= q.units"
 		       " RETURNING q.units),"
-		       " intents AS (INSERT INTO " INTENT_COLUMNS
-		       " SELECT " INTENT_VALUES("n") ", n.manifest_id, true FROM lines n"
-		       " WHERE (SELECT sum(units) FROM stations) = $12::bigint"
-		       " RETURNING serial, ctid, manifest_id)"
-		       " SELECT serial, ctid::text, manifest_id FROM intents",
+		       INTENTS("lines", "n.manifest_id", "true")
+		       " HAVING (SELECT sum(units) FROM stations) = $12::bigint RETURNING round_id)"
+		       " SELECT n.serial, t.round_id, n.manifest_id FROM intents t CROSS JOIN lines n",
 	},
 };
 
@@ -134,7 +131,7 @@ note_admitted(struct batch *b, const PGresult *rows, struct err *err)
 			return err_set(err, ERR_INTERNAL, "database_shape",
 				"admit_plain: a serial of no item");
 		item = &b->items[i];
-		db_row_text(&row, item->intent_row, sizeof(item->intent_row));
+		item->intent_round = db_row_int64(&row);
 		db_row_text(&row, item->manifest_id, sizeof(item->manifest_id));
 		TRY(db_row_end(&row, err));
 		item->manifest_charged = item->line_told = item->manifest_id[0] != '\0';

@@ -63,6 +63,7 @@ column_type(enum column column)
 	case COL_NOT_BEFORE:
 	case COL_ISSUED_AT:
 	case COL_REVIVES:
+	case COL_INTENT_ROUND:
 		return ARRAY_INT8;
 	case COL_PRINCIPAL:
 	case COL_ASKER:
@@ -74,7 +75,6 @@ column_type(enum column column)
 	case COL_THING_TYPE:
 	case COL_ATTRIBUTES:
 	case COL_SUBJECT:
-	case COL_INTENT_ROW:
 		return ARRAY_TEXT;
 	case COL_REQUEST_HASH:
 	case COL_SERIAL:
@@ -172,8 +172,8 @@ column_add(struct db_array *array, const struct batch *b, size_t i, enum column 
 	case COL_REVIVES:
 		return db_array_add_int(array,
 			item->revives_version > 0 ? item->revives_version : 1, err);
-	case COL_INTENT_ROW:
-		return add_text(array, item->intent_row, err);
+	case COL_INTENT_ROUND:
+		return db_array_add_int(array, item->intent_round, err);
 	case COL_DER:
 		return db_array_add_bytes(array, record_of(b, i)->der, err);
 	case COL_SHA256:

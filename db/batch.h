@@ -17,6 +17,9 @@
  * claim, exactly as long as the intent is open: Record and the reaper take that away in the transaction that
  * deletes the intent.
  *
+ * Intents lie in rounds: one row for all that one Admit wrote. Whoever takes some of them out locks the
+ * rounds in their order, so the rest of a round waits for it.
+ *
  * A device has a slot from its first intent on, for good: where there is no slot, there is no device.
  */
 #ifndef DB_BATCH_H
@@ -25,6 +28,25 @@
 #include "base/mem.h"
 #include "db/issuance.h"
 #include "db/run.h"
+
+/* Whether a certificate is under way. Hashed once for a statement, whose snapshot it shares. */
+#define INTENT_OPEN(serial_of)                                                                     \
+	"coalesce(" serial_of " IN (SELECT unnest(t.serials) FROM jitrca.intent_round t), false)"
+
+/*
+ * Behind "WITH r AS MATERIALIZED (… FOR UPDATE)", which are rounds (round_id, items): takes those of the
+ * serials out of them. u are all items of these rounds, those that were taken out are mine.
+ */
+#define INTENT_TAKE(serials)                                                                       \
+	" u AS MATERIALIZED (SELECT r.round_id, i.serial, i::jitrca.intent_item AS item,"              \
+	" i.serial = ANY (" serials ") AS mine FROM r CROSS JOIN LATERAL unnest(r.items) i),"          \
+	" gone AS (DELETE FROM jitrca.intent_round t WHERE t.round_id IN (SELECT u.round_id FROM u"    \
+	" GROUP BY 1 HAVING bool_and(u.mine))),"                                                       \
+	" kept AS (UPDATE jitrca.intent_round t SET serials = k.serials, items = k.items"              \
+	" FROM (SELECT u.round_id, array_agg(u.serial ORDER BY u.serial) FILTER (WHERE NOT u.mine)"    \
+	" AS serials, array_agg(u.item ORDER BY u.serial) FILTER (WHERE NOT u.mine) AS items"          \
+	" FROM u GROUP BY 1 HAVING bool_or(u.mine) AND NOT bool_and(u.mine)) k"                        \
+	" WHERE t.round_id = k.round_id)"
 
 /* What the arrays of a statement are made of, one entry per item. */
 enum column {
@@ -53,7 +75,7 @@ enum column {
 	COL_THING_TYPE,
 	COL_ATTRIBUTES,
 	COL_REVIVES,
-	COL_INTENT_ROW,
+	COL_INTENT_ROUND,
 	COL_DER,
 	COL_SHA256,
 	COL_SUBJECT,

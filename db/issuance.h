@@ -30,9 +30,6 @@ enum db_admission {
 	ADMISSION_REFUSED,  /* refusal says why */
 };
 
-/* Where a row lies (ctid) as PostgreSQL writes it: (block,line). */
-#define DB_ROW_BYTES sizeof("(4294967295,65535)")
-
 struct db_admit_item {
 	/* In; all pointers are borrowed for the call. */
 	const char *principal_id;    /* who asks: a principal, or the device itself for SLOT_SUCCESSOR */
@@ -60,7 +57,7 @@ struct db_admit_item {
 	bool manifest_charged;
 	bool line_told; /* the manifest's line names ref already */
 	bool fresh;     /* key and slot are new: their rows say already what Record would say */
-	char intent_row[DB_ROW_BYTES]; /* where the intent lies */
+	int64_t intent_round; /* where the intent lies */
 	struct db_cert_ref replaced; /* issuer_id 0: none. Rework: the live one; rotation: an unconfirmed
 	                              * successor. Record revokes it, reason 4. */
 	int64_t revives_version; /* 0: none; else Record makes the decommissioned device active again */

@@ -89,7 +89,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "retention_instances", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "WITH dead AS MATERIALIZED (SELECT a.instance_id FROM (SELECT i.instance_id"
 		       " FROM jitrca.instance i WHERE i.started_at < now() - interval '1 hour'"
-		       " AND NOT EXISTS (SELECT FROM jitrca.intent t WHERE t.instance_id = i.instance_id)"
+		       " AND NOT EXISTS (SELECT FROM jitrca.intent_round t"
+		       " WHERE t.instance_id = i.instance_id)"
 		       " ORDER BY i.instance_id LIMIT $2::bigint) a"
 		       " WHERE pg_try_advisory_xact_lock($1::int, a.instance_id))"
 		       " DELETE FROM jitrca.instance i USING dead WHERE i.instance_id = dead.instance_id",

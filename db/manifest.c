@@ -1,6 +1,6 @@
 #include "db/manifest.h"
 
-#include "db/run.h"
+#include "db/batch.h"
 
 enum {
 	MANIFEST_CREATE,
@@ -101,11 +101,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 	},
 	[LINES_EXPORT] = {
 		/* manifest_line_export; certificate_pkey in the one partition that the serial names
-		 * (OFFSET 0: not to be joined by reading the table). intent_pkey: what is under way has
+		 * (OFFSET 0: not to be joined by reading the table). What is under way has
 		 * no serial yet. */
 		.name = "lines_export", .params = 1, .columns = 5, .rows = ROWS_STREAM,
-		.sql = "SELECT l.device_id, CASE WHEN NOT EXISTS (SELECT FROM jitrca.intent t"
-		       " WHERE t.issuer_id = l.issuer_id AND t.serial = l.serial) THEN l.serial END,"
+		.sql = "SELECT l.device_id, CASE WHEN NOT " INTENT_OPEN("l.serial") " THEN l.serial END,"
 		       " c.sha256, c.status, " SQL_S("l.used_at")
 		       " FROM jitrca.manifest_line l LEFT JOIN LATERAL (SELECT c.sha256, CASE WHEN"
 		       " c.status <> 'revoked' AND c.not_after <= now() THEN 'expired' ELSE c.status END"

@@ -19,25 +19,28 @@ static const struct db_statement SQL[STATEMENTS] = {
 		 * the transaction; another reaper then leaves that instance to us. */
 		.name = "reap_dead", .params = 2, .columns = 10, .rows = ROWS_ANY,
 		.sql = "WITH dead AS MATERIALIZED (SELECT a.instance_id FROM"
-		       " (SELECT DISTINCT instance_id FROM jitrca.intent WHERE instance_id <> $1::int"
-		       " OFFSET 0) a WHERE pg_try_advisory_xact_lock(1784, a.instance_id))"
+		       " (SELECT DISTINCT instance_id FROM jitrca.intent_round WHERE instance_id <> $1::int"
+		       " OFFSET 0) a WHERE pg_try_advisory_xact_lock(1784, a.instance_id)),"
+		       " r AS MATERIALIZED (SELECT t.items FROM jitrca.intent_round t"
+		       " WHERE t.instance_id IN (SELECT instance_id FROM dead UNION SELECT $1::int)"
+		       " AND (t.instance_id <> $1::int OR t.created_at < now() - interval '5 minutes')"
+		       " ORDER BY t.round_id LIMIT 64 FOR UPDATE OF t SKIP LOCKED)"
 		       " SELECT t.issuer_id, t.serial, " SQL_S("t.not_after") ","
 		       " t.principal_id, coalesce(t.idempotency_key, ''), t.identity, t.profile,"
 		       " t.spki_sha256, coalesce(t.manifest_id, ''), t.manifest_charged"
-		       " FROM jitrca.intent t"
-		       " WHERE t.instance_id IN (SELECT instance_id FROM dead UNION SELECT $1::int)"
-		       " AND (t.instance_id <> $1::int OR t.created_at < now() - interval '5 minutes')"
-		       " ORDER BY t.issuer_id, t.serial LIMIT $2::bigint FOR UPDATE OF t SKIP LOCKED",
+		       " FROM r CROSS JOIN LATERAL unnest(r.items) t"
+		       " ORDER BY t.issuer_id, t.serial LIMIT $2::bigint",
 	},
 	[REAP_NAMED] = {
 		/* Waits for a Record whose COMMIT is under way: after it the intent is not there. */
-		.name = "reap_named", .params = 3, .columns = 10, .rows = ROWS_ANY,
-		.sql = "SELECT t.issuer_id, t.serial, " SQL_S("t.not_after") ","
+		.name = "reap_named", .params = 2, .columns = 10, .rows = ROWS_ANY,
+		.sql = "WITH r AS MATERIALIZED (SELECT t.items FROM jitrca.intent_round t"
+		       " WHERE t.serials && $2::bytea[] ORDER BY t.round_id FOR UPDATE)"
+		       " SELECT t.issuer_id, t.serial, " SQL_S("t.not_after") ","
 		       " t.principal_id, coalesce(t.idempotency_key, ''), t.identity, t.profile,"
 		       " t.spki_sha256, coalesce(t.manifest_id, ''), t.manifest_charged"
-		       " FROM unnest($2::int[], $3::bytea[]) AS i(issuer, serial)"
-		       " JOIN jitrca.intent t ON t.issuer_id = i.issuer AND t.serial = i.serial"
-		       " ORDER BY t.issuer_id, t.serial LIMIT $1::bigint FOR UPDATE OF t",
+		       " FROM r CROSS JOIN LATERAL unnest(r.items) t WHERE t.serial = ANY ($2::bytea[])"
+		       " ORDER BY t.issuer_id, t.serial LIMIT $1::bigint",
 	},
 	[REAP_IDEMPOTENCY] = {
 		.name = "reap_idempotency", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -97,13 +100,13 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE x.manifest_id = m.manifest_id",
 	},
 	[REAP_CLOSE] = { /* the rows are locked already; cessationOfOperation: it never began */
-		.name = "reap_close", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH t AS (DELETE FROM jitrca.intent t USING unnest($1::int[], $2::bytea[])"
-		       " AS i(issuer, serial) WHERE t.issuer_id = i.issuer AND t.serial = i.serial"
-		       " RETURNING t.issuer_id, t.serial, t.not_after)"
+		.name = "reap_close", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "WITH r AS MATERIALIZED (SELECT t.round_id, t.items FROM jitrca.intent_round t"
+		       " WHERE t.serials && $1::bytea[] ORDER BY t.round_id FOR UPDATE),"
+		       INTENT_TAKE("$1::bytea[]")
 		       " INSERT INTO jitrca.revocation (issuer_id, serial, reason, revoked_at, not_after)"
-		       " SELECT t.issuer_id, t.serial, 5, date_trunc('second', now()), t.not_after"
-		       " FROM t ON CONFLICT DO NOTHING",
+		       " SELECT (u.item).issuer_id, u.serial, 5, date_trunc('second', now()),"
+		       " (u.item).not_after FROM u WHERE u.mine ON CONFLICT DO NOTHING",
 	},
 };
 
@@ -114,7 +117,7 @@ static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
 	[REAP_KEYS] = { COL_SPKI, COL_ISSUER, COL_SERIAL },
 	[REAP_SLOTS] = { COL_IDENTITY, COL_ISSUER, COL_SERIAL },
 	[REAP_MANIFESTS] = { COL_IDENTITY, COL_MANIFEST, COL_SERIAL },
-	[REAP_CLOSE] = { COL_ISSUER, COL_SERIAL },
+	[REAP_CLOSE] = { COL_SERIAL },
 };
 
 static enum status
@@ -165,18 +168,15 @@ static enum status
 reap_find(struct db_tx *tx, int32_t own_instance_id, const struct db_cert_ref *refs, size_t ref_count,
 	size_t max, PGresult **rows, struct err *err)
 {
-	own_struct(db_array) issuers = DB_ARRAY(ARRAY_INT4);
 	own_struct(db_array) serials = DB_ARRAY(ARRAY_BYTEA);
 
 	if (refs == NULL)
 		return db_run(tx, &SQL[REAP_DEAD], DB_PARAMS(db_int64(own_instance_id),
 			db_int64((int64_t)max)), rows, err);
-	for (size_t i = 0; i < ref_count; i++) {
-		TRY(db_array_add_int(&issuers, refs[i].issuer_id, err));
+	for (size_t i = 0; i < ref_count; i++)
 		TRY(db_array_add_serial(&serials, &refs[i].serial, err));
-	}
-	return db_run(tx, &SQL[REAP_NAMED], DB_PARAMS(db_int64((int64_t)max), db_array(&issuers),
-		db_array(&serials)), rows, err);
+	return db_run(tx, &SQL[REAP_NAMED], DB_PARAMS(db_int64((int64_t)max), db_array(&serials)), rows,
+		err);
 }
 
 enum status

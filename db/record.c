@@ -23,11 +23,12 @@ enum {
 };
 
 static const struct db_statement SQL[STATEMENTS] = {
-	[RECORD_CLOSE] = { /* intent_pkey */
-		.name = "record_close", .params = 2, .columns = 1, .rows = ROWS_ANY,
-		.sql = "DELETE FROM jitrca.intent t USING unnest($1::int[], $2::bytea[])"
-		       " AS i(issuer, serial) WHERE t.issuer_id = i.issuer AND t.serial = i.serial"
-		       " RETURNING t.serial",
+	[RECORD_CLOSE] = { /* intent_round_pkey */
+		.name = "record_close", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "WITH r AS MATERIALIZED (SELECT t.round_id, t.items FROM jitrca.intent_round t"
+		       " WHERE t.round_id = ANY ($1::bigint[]) ORDER BY t.round_id FOR UPDATE),"
+		       INTENT_TAKE("$2::bytea[]")
+		       " SELECT count(*) FROM u WHERE u.mine",
 	},
 	[RECORD_CERTIFICATES] = {
 		.name = "record_certificates", .params = 18, .columns = 0, .rows = ROWS_NONE,
@@ -147,7 +148,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 const struct db_table DB_TABLE_RECORD = { SQL, COUNT_OF(SQL) };
 
 static const enum column TAKES[STATEMENTS][BATCH_COLUMNS_MAX] = {
-	[RECORD_CLOSE] = { COL_ISSUER, COL_SERIAL },
+	[RECORD_CLOSE] = { COL_INTENT_ROUND, COL_SERIAL },
 	[RECORD_CERTIFICATES] = { COL_ISSUER, COL_SERIAL, COL_IS_SUCCESSOR, COL_PROFILE, COL_IDENTITY,
 		COL_OF_DEVICE, COL_SUBJECT, COL_PRINCIPAL, COL_MANIFEST, COL_NOT_BEFORE, COL_NOT_AFTER,
 		COL_ISSUED_AT, COL_SHA256, COL_SPKI, COL_PREDECESSOR_ISSUER, COL_PREDECESSOR_SERIAL,
@@ -190,9 +191,12 @@ record_close(struct batch *b, struct err *err)
 
 	batch_pick_all(b);
 	TRY(run_over(b, RECORD_CLOSE, &rows, err));
-	if ((size_t)batch_row_count(rows) != b->count)
+	struct db_row row = db_row(rows, 0);
+	int64_t found = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	if (found != (int64_t)b->count)
 		return err_set(err, ERR_CONFLICT, "intent_closed",
-			"intent: %zu open wanted, %d found", b->count, batch_row_count(rows));
+			"intent: %zu open wanted, %lld found", b->count, (long long)found);
 	return OK;
 }
 

@@ -15,22 +15,18 @@ enum { RECORD_PLAIN, STATEMENTS };
  * recorded.
  */
 static const struct db_statement SQL[STATEMENTS] = {
-	[RECORD_PLAIN] = {
-		/* Intents by where they lie (and by nothing else, or it would be intent_pkey again); they
-		 * are those if they bear these serials: $1 is in order. */
+	[RECORD_PLAIN] = { /* intent_round_pkey; $1 is in order, as a round's serials are */
 		.name = "record_plain", .params = 18, .columns = 1, .rows = ROWS_ONE,
 		.sql = "WITH i AS MATERIALIZED (SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[],"
 		       " $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bytea[],"
 		       " $10::bytea[], $11::bytea[], $12::text[], $13::text[])"
 		       " AS i(serial, profile, identity, subject, principal_id, manifest_id, not_before,"
 		       " not_after, sha256, spki, der, thing_type, attributes)),"
-		       " intents AS (DELETE FROM jitrca.intent t WHERE t.ctid = ANY ($14::text[]::tid[])"
-		       " RETURNING t.issuer_id, t.serial),"
+		       " intents AS (DELETE FROM jitrca.intent_round t WHERE t.round_id = $14::bigint"
+		       " AND t.serials = $1::bytea[] RETURNING 1),"
 		       " devices AS (INSERT INTO jitrca.device (device_id, thing_type, attributes)"
 		       " SELECT i.identity, i.thing_type, i.attributes FROM i"
-		       " WHERE (SELECT array_agg(t.serial ORDER BY t.serial) = $1::bytea[]"
-		       " AND bool_and(t.issuer_id = $15::int) FROM intents t)"
-		       " ORDER BY i.identity COLLATE \"C\""
+		       " WHERE EXISTS (SELECT FROM intents) ORDER BY i.identity COLLATE \"C\""
 		       " RETURNING device_id, version),"
 		       " certificates AS (INSERT INTO jitrca.certificate (expiry_month, issuer_id, serial,"
 		       " status, profile, device_id, of_device, subject, principal_id, manifest_id,"
@@ -52,7 +48,7 @@ const struct db_table DB_TABLE_RECORD_PLAIN = { SQL, COUNT_OF(SQL) };
 
 static const enum column TAKES[] = { COL_SERIAL, COL_PROFILE, COL_IDENTITY, COL_SUBJECT, COL_PRINCIPAL,
 	COL_MANIFEST, COL_NOT_BEFORE, COL_NOT_AFTER, COL_SHA256, COL_SPKI, COL_DER, COL_THING_TYPE,
-	COL_ATTRIBUTES, COL_INTENT_ROW, COL_END };
+	COL_ATTRIBUTES, COL_END };
 
 static bool
 may_be_plain(const struct db_record_item *items, size_t count)
@@ -63,6 +59,7 @@ may_be_plain(const struct db_record_item *items, size_t count)
 		if (admitted->slot != SLOT_CURRENT || !admitted->fresh ||
 		    (admitted->manifest_id[0] != '\0' && !admitted->line_told) ||
 		    items[i].issued_at_s != items[0].issued_at_s ||
+		    admitted->intent_round != items[0].admitted->intent_round ||
 		    admitted->ref.issuer_id != items[0].admitted->ref.issuer_id)
 			return false;
 	}
@@ -97,6 +94,7 @@ fill_steps(struct steps *steps, struct batch *b, const struct db_audit_follow *f
 
 	batch_pick_sorted(b);
 	TRY(batch_fill(b, TAKES, &steps->arrays, steps->params, &count, err));
+	steps->params[count++] = db_int64(b->records[0].admitted->intent_round);
 	steps->params[count++] = db_int64(b->records[0].admitted->ref.issuer_id);
 	steps->params[count++] = db_int64((int64_t)b->count);
 	steps->params[count++] = db_bool(outbox);

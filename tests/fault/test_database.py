@@ -61,7 +61,7 @@ def test_a_database_that_is_away_costs_503_and_nothing_else(cluster):
 
 
 class Hang:
-    """Every COMMIT that changed jitrca.intent by event waits, within the COMMIT, until release()."""
+    """Every COMMIT that changed jitrca.intent_round by event waits, within the COMMIT, until release()."""
 
     def __init__(self, stack, event):
         self.stack = stack
@@ -75,7 +75,7 @@ class Hang:
         self.cursor.execute(
             "CREATE FUNCTION public.hang() RETURNS trigger LANGUAGE plpgsql AS"
             f" $$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock({LOCK}); RETURN NULL; END $$;"
-            f"CREATE CONSTRAINT TRIGGER hang AFTER {self.event} ON jitrca.intent DEFERRABLE INITIALLY DEFERRED"
+            f"CREATE CONSTRAINT TRIGGER hang AFTER {self.event} ON jitrca.intent_round DEFERRABLE INITIALLY DEFERRED"
             " FOR EACH ROW EXECUTE FUNCTION public.hang()")
         return self
 

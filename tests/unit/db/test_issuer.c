@@ -312,9 +312,9 @@ instances_go_when_nobody_holds_them(void **state)
 	sql(tx, "INSERT INTO jitrca.instance (instance_id, host, started_at) OVERRIDING SYSTEM VALUE"
 		" SELECT n, 'h', now() - CASE n WHEN 904 THEN interval '1 minute' ELSE interval '2 hours' END"
 		" FROM generate_series(901, 905) n");
-	sql(tx, "INSERT INTO jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id,"
-		" identity, profile, spki_sha256) VALUES (1, decode(repeat('01', 16), 'hex'), 902, now(),"
-		" 'p', 'i', 'p', '')");
+	sql(tx, "INSERT INTO jitrca.intent_round (instance_id, serials, items) VALUES (902,"
+		" ARRAY[decode(repeat('01', 16), 'hex')], ARRAY[ROW(1, decode(repeat('01', 16), 'hex'),"
+		" now(), 'p', NULL, 'i', 'p', '', NULL, false)::jitrca.intent_item])");
 	assert_ok(db_tx_begin(&other, POOL, err));
 	sql(&other, "SELECT pg_advisory_xact_lock(1784, 903)");
 	assert_ok(db_retention_instances(tx, 100, &deleted, err));

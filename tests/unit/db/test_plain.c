@@ -119,8 +119,10 @@ what_is_to_be_decided_is_left_to_the_long_way(void **state)
 	static const struct {
 		const char *device, *happens;
 	} CASES[] = {
-		{ "closed", "DELETE FROM jitrca.intent WHERE identity = '%s'" },
-		{ "moved", "UPDATE jitrca.intent SET created_at = now() WHERE identity = '%s'" },
+		{ "closed", "DELETE FROM jitrca.intent_round WHERE round_id IN (SELECT round_id"
+		  " FROM jitrca.intent WHERE identity = '%s')" },
+		{ "taken", "UPDATE jitrca.intent_round SET serials = serials[1:1], items = items[1:1]"
+		  " WHERE round_id IN (SELECT round_id FROM jitrca.intent WHERE identity = '%s')" },
 		{ "gone", "INSERT INTO jitrca.device (device_id, status) VALUES ('%s', 'decommissioned')" },
 		{ "had", "UPDATE jitrca.device_slot SET claim_serial = NULL WHERE device_id = '%s'" },
 	};
@@ -141,8 +143,8 @@ what_is_to_be_decided_is_left_to_the_long_way(void **state)
 		assert_true(items[1].fresh);
 		if (i < COUNT_OF(CASES))
 			(void)sql(CASES[i].happens, CASES[i].device);
-		else /* where its intent was lies another one by now */
-			memcpy(items[0].intent_row, other.intent_row, sizeof(other.intent_row));
+		else /* another round */
+			items[0].intent_round = items[1].intent_round = other.intent_round;
 		if (record_plain(items, 2, 2))
 			fail_msg("%s: it went the plain way", items[0].identity);
 		assert_int_equal(count("certificate WHERE serial IN ('\\x%s', '\\x%s')",

@@ -75,7 +75,7 @@ the_reaper_gives_back_exactly(void **state)
 	items[0].ref = draw_ref(items[0].not_after_s);
 	admit(items, 1);
 	reap(1, NULL, 0, 0);
-	sql("UPDATE jitrca.intent SET created_at = now() - interval '6 minutes'");
+	sql("UPDATE jitrca.intent_round SET created_at = now() - interval '6 minutes'");
 	reap(1, NULL, 0, 1);
 	nothing_left(&items[0]);
 }

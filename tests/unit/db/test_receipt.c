@@ -270,7 +270,7 @@ a_bulk_revocation_looks_again_for_what_was_under_way(void **state)
 
 	(void)state;
 	admit_wants(&item, ADMISSION_ADMITTED);
-	sql("UPDATE jitrca.intent SET created_at = now() - interval '1 minute'");
+	sql("UPDATE jitrca.intent_round SET created_at = now() - interval '1 minute'");
 	record = record_of(&item);
 	record.issued_at_s = world_now - 40;
 	named("10112233445566778899aabbccddeeff", BULK_RUNNING);

@@ -199,8 +199,8 @@ sql_itself_forbids_what_must_not_be(void **state)
 	    " not_after, created_by) VALUES ('guard', 'st', 'device', 1, now(),"
 	    " now() + interval '1 day', 'x')");
 	sql_refused("23514", "UPDATE jitrca.manifest SET used = 2 WHERE manifest_id = 'guard'");
-	snprintf(text, sizeof(text), "INSERT INTO jitrca.intent SELECT 1, '\\x%s', 1, now(), 'a', NULL,"
-		" 'x', 'device', '\\x00' FROM generate_series(1, 2)", hex(&ref));
+	snprintf(text, sizeof(text), "INSERT INTO jitrca.certificate SELECT * FROM jitrca.certificate"
+		" WHERE serial = '\\x%s'", hex(&ref));
 	sql_refused("23505", text); /* a serial is unique for its issuer */
 }
 

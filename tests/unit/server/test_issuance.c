@@ -336,7 +336,7 @@ hold_admit(void)
 	PGconn *holder = fixture_connect(FIX.database_url);
 
 	fixture_exec(holder, "BEGIN");
-	fixture_exec(holder, "LOCK TABLE jitrca.intent IN EXCLUSIVE MODE");
+	fixture_exec(holder, "LOCK TABLE jitrca.intent_round IN EXCLUSIVE MODE");
 	return holder;
 }
 
@@ -345,7 +345,7 @@ await_waiting_admit(void)
 {
 	for (int i = 0; i < 1000; i++) {
 		if (fixture_number(&FIX, "SELECT count(*) FROM pg_locks WHERE NOT granted AND"
-		    " relation = 'jitrca.intent'::regclass") > 0)
+		    " relation = 'jitrca.intent_round'::regclass") > 0)
 			return;
 		(void)usleep(10000); /* there is no event for another backend's wait */
 	}
