@@ -98,6 +98,33 @@ without_entropy_there_is_no_serial(void **state)
 	assert_memory_not_equal(drawn[0], drawn[1], 32);
 }
 
+static enum status
+rarely_small(struct entropy *self, uint8_t *out, size_t len, struct err *err)
+{
+	(void)err;
+	/* First none that will do (zero and 0x80 and above), then only the ninth. */
+	memset(out, 0xff, len);
+	memset(out, 0, 4);
+	if (++self->state == 2)
+		out[8] = 0x42;
+	return OK;
+}
+
+static void
+the_first_octet_is_the_first_that_will_do(void **state)
+{
+	struct entropy entropy = { .fill = rarely_small };
+	struct serial serial;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(serial_draw(&serial, 1795536842, &entropy, &err), OK);
+	assert_int_equal(entropy.state, 2);
+	assert_int_equal(serial.octets[0], 0x42);
+	assert_int_equal(serial.octets[1], 0xff);
+	assert_int_equal(serial.octets[15], 0xff);
+}
+
 int
 main(void)
 {
@@ -106,6 +133,7 @@ main(void)
 		cmocka_unit_test(the_month_is_that_of_expiry_in_utc),
 		cmocka_unit_test(a_month_that_does_not_fit_is_refused),
 		cmocka_unit_test(only_serials_of_our_form_are_read),
+		cmocka_unit_test(the_first_octet_is_the_first_that_will_do),
 		cmocka_unit_test(without_entropy_there_is_no_serial),
 	};
 
