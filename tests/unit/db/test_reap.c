@@ -1,5 +1,7 @@
 #include "tests/unit/db/issuing.h"
 
+#include <pthread.h>
+
 static void
 reap(int32_t own_instance, const struct db_cert_ref *refs, size_t ref_count, size_t want)
 {
@@ -99,12 +101,50 @@ the_slot_of_a_device_stays(void **state)
 }
 
 
+static void *
+record_second(void *arg)
+{
+	record(arg, 1); /* waits for its round, and finds itself in what is left of it */
+	return NULL;
+}
+
+static void
+the_rest_of_a_round_waits_and_goes_on(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	struct db_admit_item items[] = { ask("rest-1"), ask("rest-2"), ask("rest-3") };
+	struct db_orphan orphans[4];
+	pthread_t thread;
+	size_t n;
+
+	(void)state;
+	admit(items, 3);
+	assert_int_equal(items[0].intent_round, items[2].intent_round);
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_issuance_reap(&tx, 1, &items[0].ref, 1, orphans, 4, &n, err));
+	assert_int_equal(n, 1);
+	assert_int_equal(pthread_create(&thread, NULL, record_second, &items[1]), 0);
+	for (int tries = 0; tries < 5000 && count("(SELECT FROM pg_locks WHERE NOT granted"
+	    " AND locktype IN ('transactionid', 'tuple')) x") == 0; tries++)
+		(void)usleep(1000);
+	MUST(db_tx_commit(&tx, err));
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(status_of(&items[1].ref), CERT_ACTIVE);
+	assert_int_equal(count("intent WHERE serial = '\\x%s'", hex(&items[2].ref)), 1);
+	assert_int_equal(count("intent WHERE serial IN ('\\x%s', '\\x%s')", hex(&items[0].ref),
+		hex(&items[1].ref)), 0);
+	record(&items[2], 1);
+	assert_int_equal(status_of(&items[2].ref), CERT_ACTIVE);
+	assert_int_equal(count("intent_round WHERE round_id = %lld", (long long)items[2].intent_round), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_reaper_gives_back_exactly),
 		cmocka_unit_test(the_slot_of_a_device_stays),
+		cmocka_unit_test(the_rest_of_a_round_waits_and_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, world_setup, world_teardown);
