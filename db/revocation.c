@@ -51,7 +51,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " SELECT DISTINCT ON (i.spki) i.spki, i.identity, i.profile, now()"
 		       " FROM unnest($1::bytea[], $2::text[], $3::text[]) AS i(spki, identity, profile)"
 		       " ORDER BY i.spki ON CONFLICT (spki_sha256) DO UPDATE"
-		       " SET blocked_at = EXCLUDED.blocked_at WHERE k.blocked_at IS NULL"
+		       " SET blocked_at = EXCLUDED.blocked_at WHERE coalesce(k.blocked_at, to_timestamp(0))"
+		       " = to_timestamp(0)"
 		       " RETURNING k.spki_sha256",
 	},
 	[REVOKE_DEVICE_LOCK] = { /* device_pkey */

@@ -22,6 +22,7 @@ extern const struct route AUDIT_ROUTES[];
 extern const struct route AUDIT_CHECKPOINT_ROUTES[];
 extern const struct route RETENTION_ROUTES[];
 extern const struct route REVOCATION_ROUTES[];
+extern const struct route BLOCKED_KEY_ROUTES[];
 extern const struct route CRL_BUNDLE_ROUTES[];
 extern const struct route IOT_ROUTES[];
 extern const struct route IOT_WEBHOOK_ROUTES[];

@@ -92,6 +92,18 @@ add_query(struct admin_call *call, const char *key, const char *text, struct err
 }
 
 /* The template with its {names} filled in order from the positional arguments. */
+static bool
+is_flag(const struct admin_field *field)
+{
+	return field->where == ADMIN_FLAG || field->where == ADMIN_SELECTOR_FLAG;
+}
+
+static bool
+repeats(const struct admin_field *field)
+{
+	return field->where == ADMIN_PAIR || field->where == ADMIN_SELECTOR_PAIR;
+}
+
 static enum status
 make_path(struct admin_call *call, const char *const *values, struct err *err)
 {
@@ -150,7 +162,8 @@ set_int(struct admin_call *call, const struct admin_field *field, const char *te
 }
 
 static enum status
-set_list(struct admin_call *call, const struct admin_field *field, const char *text, struct err *err)
+set_list(struct admin_call *call, const char *object, const struct admin_field *field, const char *text,
+	struct err *err)
 {
 	own(json_t) list = json_array();
 
@@ -159,7 +172,7 @@ set_list(struct admin_call *call, const struct admin_field *field, const char *t
 		if (json_array_append_new(list, json_stringn(text, len)) != 0)
 			return misused(err, "not UTF-8", field->name);
 	}
-	return set_member(call, NULL, field->name, give(list), err);
+	return set_member(call, object, field->name, give(list), err);
 }
 
 static enum status
@@ -180,6 +193,22 @@ set_file(struct admin_call *call, const struct admin_field *field, const char *n
 	return set_member(call, NULL, field->name, json_stringn(text, len), err);
 }
 
+/* One deeper than set_member goes. */
+static enum status
+set_selector_pair(struct admin_call *call, const struct admin_field *field, const char *key,
+	const char *value, struct err *err)
+{
+	const json_t *selector = call->body != NULL ? json_object_get(call->body, "selector") : NULL;
+	json_t *into = json_object_get(selector, key_of(field));
+
+	if (into == NULL) {
+		into = json_object();
+		TRY(set_member(call, "selector", key_of(field), into, err));
+	}
+	return json_object_set_new(into, key, json_string(value)) == 0 ? OK :
+		misused(err, "not UTF-8", field->name);
+}
+
 static enum status
 set_pair(struct admin_call *call, const struct admin_field *field, const char *text, struct err *err)
 {
@@ -189,7 +218,9 @@ set_pair(struct admin_call *call, const struct admin_field *field, const char *t
 	if (equals == NULL || equals == text || (size_t)(equals - text) >= sizeof(key))
 		return misused(err, "NAME=VALUE wanted", field->name);
 	(void)snprintf(key, sizeof(key), "%.*s", (int)(equals - text), text);
-	return set_member(call, key_of(field), key, json_string(equals + 1), err);
+	if (field->where == ADMIN_PAIR)
+		return set_member(call, key_of(field), key, json_string(equals + 1), err);
+	return set_selector_pair(call, field, key, equals + 1, err);
 }
 
 static enum status
@@ -219,13 +250,19 @@ set_option(struct admin_call *call, const struct admin_field *field, const char 
 	case ADMIN_FLAG:
 		return set_member(call, NULL, field->name, json_true(), err);
 	case ADMIN_LIST:
-		return set_list(call, field, text, err);
+		return set_list(call, NULL, field, text, err);
 	case ADMIN_FILE:
 		return set_file(call, field, text, err);
 	case ADMIN_PAIR:
 		return set_pair(call, field, text, err);
 	case ADMIN_SELECTOR:
 		return set_member(call, "selector", field->name, json_string(text), err);
+	case ADMIN_SELECTOR_LIST:
+		return set_list(call, "selector", field, text, err);
+	case ADMIN_SELECTOR_FLAG:
+		return set_member(call, "selector", key_of(field), json_true(), err);
+	case ADMIN_SELECTOR_PAIR:
+		return set_pair(call, field, text, err);
 	case ADMIN_NOWHERE:
 	case ADMIN_PATH:
 	case ADMIN_UPLOAD:
@@ -325,14 +362,14 @@ read_own(struct reader *r, const char *name, const char *attached, struct err *e
 		option_name(option, field);
 		if (positional(field) || strcmp(option, name) != 0)
 			continue;
-		if (r->given[i] && field->where != ADMIN_PAIR)
+		if (r->given[i] && !repeats(field))
 			return misused(err, "given twice", name);
 		r->given[i] = true;
-		if (field->where == ADMIN_FLAG && attached != NULL)
+		if (is_flag(field) && attached != NULL)
 			return misused(err, "takes no value", name);
-		if (field->where != ADMIN_FLAG)
+		if (!is_flag(field))
 			TRY(option_value(r, name, attached, &r->options[i], err));
-		return field->where == ADMIN_PAIR ? set_option(r->call, field, r->options[i], err) : OK;
+		return repeats(field) ? set_option(r->call, field, r->options[i], err) : OK;
 	}
 	return unknown_option(verb, name, err);
 }
@@ -403,7 +440,7 @@ admin_parse(struct admin_call *out, const struct admin_verb *verb, int argc, cha
 	TRY(check_all_given(&r, err));
 	TRY(make_path(out, r.positionals, err));
 	for (size_t i = 0; i < ADMIN_FIELDS_MAX && verb->fields[i].name != NULL; i++)
-		if (r.given[i] && verb->fields[i].where != ADMIN_PAIR)
+		if (r.given[i] && !repeats(&verb->fields[i]))
 			TRY(set_option(out, &verb->fields[i], r.options[i], err));
 	TRY(buf_add(&out->path, "", 1, err));
 	if (out->setup.url == NULL || out->setup.url[0] == '\0')
@@ -521,7 +558,8 @@ send_call(const struct admin_call *call, const char *path, struct client_answer 
 		http.content_type = "application/json";
 	}
 	if (call->upload != NULL) {
-		http.content_type = upload_type(call->upload);
+		http.content_type = call->verb->upload_type != NULL ? call->verb->upload_type :
+			upload_type(call->upload);
 		TRY(open_file(&http.upload, call->upload, "re", stdin, err));
 	}
 	status = OK;

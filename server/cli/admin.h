@@ -23,6 +23,9 @@ enum admin_where {
 	ADMIN_FILE,     /* --name FILE, its content as a string of the body */
 	ADMIN_PAIR,     /* --name KEY=VALUE, repeatable: a member of the object that the field names */
 	ADMIN_SELECTOR, /* --name TEXT, a member of the body's selector */
+	ADMIN_SELECTOR_LIST, /* --name A,B, an array of strings there */
+	ADMIN_SELECTOR_FLAG, /* --name, true there, under its key */
+	ADMIN_SELECTOR_PAIR, /* --name KEY=VALUE, repeatable: a member of the object there that its key names */
 	ADMIN_UPLOAD,   /* positional, last: a file (- is stdin) that is the body */
 };
 
@@ -35,7 +38,7 @@ struct admin_field {
 	const char *key;   /* the API's name where it differs; ADMIN_HEADER: the header's name */
 };
 
-#define ADMIN_FIELDS_MAX 16
+#define ADMIN_FIELDS_MAX 20
 
 struct admin_verb {
 	const char *name, *summary;
@@ -43,6 +46,7 @@ struct admin_verb {
 	struct admin_field fields[ADMIN_FIELDS_MAX];
 	const char *list;    /* the answer's array; NULL: one object */
 	const char *columns; /* of the table */
+	const char *upload_type; /* of ADMIN_UPLOAD; NULL: by the file's name */
 	bool download;       /* the answer is a file: stdout or --out FILE */
 	bool save_pem;       /* --out FILE keeps certificate and chain */
 	const char *must;    /* a member that must be true, or the exit code is 1 */

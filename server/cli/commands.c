@@ -13,6 +13,7 @@
 #define LIST(n, v, a) { .name = (n), .where = ADMIN_LIST, .value = (v), .about = (a) }
 #define QUERY(n, v, a) { .name = (n), .where = ADMIN_QUERY, .value = (v), .about = (a) }
 #define SELECT(n, v, a) { .name = (n), .where = ADMIN_SELECTOR, .value = (v), .about = (a) }
+#define SELECT_AS(n, w, v, k, a) { .name = (n), .where = (w), .value = (v), .key = (k), .about = (a) }
 #define PAGES QUERY("limit", "N", "rows a page, at most 1000"), QUERY("cursor", "TEXT", "where to go on")
 
 static const struct admin_verb CA_VERBS[] = {
@@ -183,10 +184,48 @@ static const struct admin_verb REVOCATION_VERBS[] = {
 		  SELECT("issued_before", "TIME", "RFC 3339"),
 		  SELECT("expires_after", "TIME", "RFC 3339"),
 		  SELECT("expires_before", "TIME", "RFC 3339"),
+		  SELECT_AS("device_ids", ADMIN_SELECTOR_LIST, "A,B", NULL, "of these devices"),
+		  SELECT("spki_sha256", "HEX", "of this public key"),
+		  SELECT_AS("attribute", ADMIN_SELECTOR_PAIR, "NAME=VALUE", "attributes",
+			  "of devices that have it; may be repeated"),
+		  SELECT_AS("everything", ADMIN_SELECTOR_FLAG, NULL, "all",
+			  "it may mean every device there is"),
 		  TEXT("comment", "TEXT", "for the audit log"),
 		  FLAG("dry_run", "only say whom it would cut off") } },
+	{ .name = "list", .summary = "the newest first", .method = "GET", .path = "/v1/revocations",
+	  .list = "revocations",
+	  .columns = "revocation_id state reason matched revoked actor created_at finished_at comment",
+	  .fields = { QUERY("state", "STATE", "waiting, running, done, rejected, expired"), PAGES } },
 	{ .name = "show", .summary = "its receipt", .method = "GET", .path = "/v1/revocations/{id}",
 	  .fields = { PATH("id", "its id") } },
+	{ .name = "certificates", .summary = "what became of each, and which list shows it",
+	  .method = "GET", .path = "/v1/revocations/{id}/certificates", .list = "certificates",
+	  .columns = "serial device_id outcome done_at crl.path crl.number crl.sha256",
+	  .fields = { PATH("id", "its id"), PAGES } },
+	{ .name = "approve", .summary = "let one go on that another administrator asked for",
+	  .method = "POST", .path = "/v1/revocations/{id}/approve",
+	  .fields = { PATH("id", "its id"), TEXT("comment", "TEXT", "for the audit log") } },
+	{ .name = "reject", .summary = "let it be, or take back one's own", .method = "POST",
+	  .path = "/v1/revocations/{id}/reject",
+	  .fields = { PATH("id", "its id"), TEXT("comment", "TEXT", "for the audit log") } },
+	{ .name = NULL },
+};
+
+static const struct admin_verb BLOCKED_KEY_VERBS[] = {
+	{ .name = "load", .summary = "block the keys of a file: SHA-256 of the SPKI in hex, one a line",
+	  .method = "POST", .path = "/v1/blocked-keys", .upload_type = "text/plain",
+	  .fields = { { .name = "reason", .where = ADMIN_QUERY, .required = true, .value = "TEXT",
+			.about = "why" },
+		  { .name = "file", .where = ADMIN_UPLOAD, .required = true, .about = "- is stdin" } } },
+	{ .name = "list", .summary = "what was loaded", .method = "GET", .path = "/v1/blocked-keys",
+	  .list = "blocked_keys", .columns = "spki_sha256 identity actor blocked_at reason",
+	  .fields = { PAGES } },
+	{ .name = "show", .summary = "one that is blocked, for whatever reason", .method = "GET",
+	  .path = "/v1/blocked-keys/{spki_sha256}",
+	  .fields = { PATH("spki_sha256", "SHA-256 of its SPKI") } },
+	{ .name = "remove", .summary = "take one off the list", .method = "POST",
+	  .path = "/v1/blocked-keys/{spki_sha256}/remove",
+	  .fields = { PATH("spki_sha256", "SHA-256 of its SPKI"), WANTED("reason", "TEXT", "why") } },
 	{ .name = NULL },
 };
 
@@ -298,6 +337,7 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "token", "bearer tokens of principals and stations", TOKEN_VERBS },
 	{ "manifest", "work orders: who may have a certificate", MANIFEST_VERBS },
 	{ "revocation", "bulk revocation by selector", REVOCATION_VERBS },
+	{ "blocked-key", "public keys that are never certified", BLOCKED_KEY_VERBS },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", IOT_VERBS },
 	{ "event", "security events", EVENT_VERBS },
 	{ "notify", "notifications: channels, deliveries, tests", NOTIFY_VERBS },
@@ -321,6 +361,7 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "token", "bearer tokens of principals and stations", run },
 	{ "manifest", "work orders: who may have a certificate", run },
 	{ "revocation", "bulk revocation by selector", run },
+	{ "blocked-key", "public keys that are never certified", run },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", run },
 	{ "event", "security events", run },
 	{ "notify", "notifications: channels, deliveries, tests", notify_cli_main },

@@ -17,6 +17,7 @@
 static const struct {
 	const char *kind, *title;
 } TITLES[] = {
+	{ "blocked_key_in_use", "Keys were put on the list of bad ones that certificates were issued for" },
 	{ "bulk_revocation_done", "A bulk revocation is done" },
 	{ "ca_expired", "A CA certificate has expired" },
 	{ "ca_expiring", "A CA certificate expires soon" },
@@ -34,6 +35,7 @@ static const struct {
 	{ "listener_certificate_trouble", "A listener's TLS certificate cannot be renewed" },
 	{ "notifications_suppressed", "More happened than was told" },
 	{ "notification_test", "A test, asked for by an administrator" },
+	{ "revocation_waiting", "A revocation waits for a second administrator" },
 	{ "rotation_late", "Devices have not rotated their certificates in time" },
 };
 

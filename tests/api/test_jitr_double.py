@@ -380,7 +380,7 @@ def test_a_bulk_revocation_costs_what_was_forecast(cluster):
         site.deliver(*[device.event() for device in devices])
         site.wait(lambda: all(site.status(device) == "ACTIVE" for device in devices), "all of them")
         site.wait_drained()
-        ask = {"selector": {"profile": "device"}, "reason": "cessationOfOperation"}
+        ask = {"selector": {"profile": "device", "all": True}, "reason": "cessationOfOperation"}
         dry = site.boss.post("/v1/revocations", json={**ask, "dry_run": True}).json()
         # Status, thing, list of policies, one policy; DetachPolicy has five a second.
         assert dry["certificates"] == 12 and dry["iot"] == [{"target": "double", "calls": 48, "minutes": 1}]
@@ -399,8 +399,12 @@ def test_a_bulk_revocation_costs_what_was_forecast(cluster):
             return site.boss.get(real.headers["Location"]).json()["targets"]["iot"]
 
         site.wait(lambda: receipt()["state"] == "done", "the receipt to say done")
-        assert receipt() == {"state": "done", "pending": 0, "dead_letters": 0,
-                             "forecast": [{"target": "double", "calls": 0, "minutes": 0}]}
+        done = receipt()
+        read_back = done["targets"].pop()
+        assert (read_back["target"], read_back["seen"], read_back["done"]) == ("double", 12, 12)
+        assert read_back["read_back_at"] and done.pop("done_at")
+        assert done == {"state": "done", "pending": 0, "dead_letters": 0, "targets": [],
+                        "forecast": [{"target": "double", "calls": 0, "minutes": 0}]}
         assert len(site.updates("REVOKED")) == 12 and site.rows() == []
         counted = collections.Counter(call.operation for call in site.double.journal[before:])
         calls = {name: counted[name] for name in ("UpdateCertificate", "DetachThingPrincipal", "ListAttachedPolicies",

@@ -75,7 +75,7 @@ def test_a_bulk_revocation_goes_on(own):
         for i in range(5):
             assert boss.issue(f"retry-bulk-{i}", new_key()).status_code == 201
         with deadlocks(own, "revocation", 7) as drawn:
-            begun = boss.post("/v1/revocations", json={"selector": {"profile": "device"}, "reason": "keyCompromise"})
+            begun = boss.post("/v1/revocations", json={"selector": {"profile": "device", "all": True}, "reason": "keyCompromise"})
             assert begun.status_code == 202, begun.text
             url = "/v1/revocations/" + begun.json()["revocation_id"]
             wait_until(lambda: boss.get(url).json()["state"] == "done", "the bulk revocation")
