@@ -705,8 +705,9 @@ local_crl_add(struct ca_signer *signer, struct view piece, struct err *err)
 
 /*
  * RFC 5280 5.2.3: numbers grow from list to list of a scope. Full lists and deltas share them (5.2.4), but a
- * full list takes its time and may be signed after deltas with higher ones: only the very number of a delta is
- * no full list's any more. A delta may have that of the full list made with it; its base is a list that was.
+ * full list takes its time and may be signed after deltas with higher ones: only the very number of a
+ * delta is no full list's any more. A delta may have that of the full list made with it; its base is a list
+ * that was.
  */
 static enum status
 check_number(const uint64_t numbers[CRL_SCOPE_COUNT], const struct ca_crl_walk *walk,

@@ -26,7 +26,7 @@ enum {
 	PUBLISH_NEWEST,
 	PUBLISH_INSERT,
 	PUBLISH_PIECE,
-	STORE_SETTINGS,
+	LONG_SETTINGS,
 	STORE_PIECES,
 	STORE_END,
 	PUBLISH_SCOPE,
@@ -175,9 +175,10 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "INSERT INTO jitrca.crl_piece (issuer_id, scope, number, piece, octets)"
 		       " VALUES ($1::int, $2::smallint, $3::bigint, $4::int, $5::bytea)",
 	},
-	[STORE_SETTINGS] = {
-		.name = "crl_store_settings", .params = 0, .columns = 1, .rows = ROWS_ONE,
-		.sql = "SELECT set_config('statement_timeout', '" LONG "', true)",
+	[LONG_SETTINGS] = {
+		.name = "crl_long_settings", .params = 0, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT count(set_config(n, '" LONG "', true)) FROM (VALUES ('statement_timeout'),"
+		       " ('idle_in_transaction_session_timeout')) AS x(n)",
 	},
 	[STORE_PIECES] = {
 		.name = "crl_store_pieces", .columns = 5, .rows = ROWS_COPY,
@@ -500,9 +501,15 @@ db_crl_publish_put(struct db_tx *tx, const struct db_crl *crl, int64_t piece, st
 }
 
 enum status
+db_crl_long(struct db_tx *tx, struct err *err)
+{
+	return db_run(tx, &SQL[LONG_SETTINGS], DB_NO_PARAMS, NULL, err);
+}
+
+enum status
 db_crl_store_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err)
 {
-	TRY(db_run(tx, &SQL[STORE_SETTINGS], DB_NO_PARAMS, NULL, err));
+	TRY(db_crl_long(tx, err));
 	TRY(db_crl_publish_begin(tx, crl, err));
 	return db_copy_begin(tx, &SQL[STORE_PIECES], err);
 }

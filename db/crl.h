@@ -114,6 +114,8 @@ MUST_USE enum status db_crl_publish_end(struct db_tx *tx, const struct db_crl *c
  * or not at all, in any order and of any size; what is known last (entries, length, sha256) is taken by
  * store_end. In between the transaction takes nothing else.
  */
+/* For a transaction that lasts as long as a long list is made: neither it nor a statement of it runs out. */
+MUST_USE enum status db_crl_long(struct db_tx *tx, struct err *err);
 MUST_USE enum status db_crl_store_begin(struct db_tx *tx, const struct db_crl *crl, struct err *err);
 MUST_USE enum status db_crl_store_put(struct db_tx *tx, const struct db_crl *crl, int32_t piece,
 	struct view octets, struct err *err);

@@ -325,7 +325,7 @@ store_part(struct making *making, int32_t piece, uint64_t at, size_t len, struct
 		err);
 }
 
-/* What stands in front of the entries is the first piece; then what is not stored yet of them, and the end. */
+/* What stands in front of the entries is the first piece; then what is not stored yet, and the end. */
 static enum status
 store_rest(struct making *making, struct err *err)
 {

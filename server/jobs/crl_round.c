@@ -329,6 +329,8 @@ each_ca(struct crl_round *round, enum job_lock job, bool *leader,
 	*published = 0;
 	TRY(db_tx_begin(&lead, app->pool, err));
 	TRY(db_job_lead(&lead, job, leader, err));
+	if (*leader && job == JOB_CRL_LARGE)
+		TRY(db_crl_long(&lead, err));
 	for (size_t i = 0; *leader && i < app->ca_count && !app->stopping; i++)
 		if (app->cas[i].can_sign)
 			TRY(run(round, &app->cas[i], published, err));
