@@ -8,7 +8,9 @@ enum {
 	DROP_MONTH,
 	LANES,
 	DROP_LANE,
-	RECORDS,
+	RECORDS_NEXT,
+	ITEMS_DELETE,
+	RECORDS_DELETE,
 	COUNT_EVENTS,
 	STATEMENTS,
 };
@@ -48,15 +50,20 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "INSERT INTO jitrca.audit_dropped (lane, seq) VALUES ($1::int, $2::bigint)"
 		       " ON CONFLICT (lane) DO UPDATE SET seq = excluded.seq, at = now()",
 	},
-	[RECORDS] = { /* audit_dropped_pkey, audit_record_pkey, audit_item_pkey */
-		.name = "retention_records", .params = 1, .columns = 0, .rows = ROWS_NONE,
-		.sql = "WITH gone AS MATERIALIZED (SELECT r.lane, r.seq FROM jitrca.audit_dropped d"
-		       " CROSS JOIN LATERAL (SELECT x.lane, x.seq FROM jitrca.audit_record x"
-		       " WHERE x.lane = d.lane AND x.seq <= d.seq ORDER BY x.seq LIMIT $1::bigint) r"
-		       " LIMIT $1::bigint), items AS (DELETE FROM jitrca.audit_item i USING gone g"
-		       " WHERE i.lane = g.lane AND i.seq = g.seq)"
-		       " DELETE FROM jitrca.audit_record r USING gone g"
-		       " WHERE r.lane = g.lane AND r.seq = g.seq",
+	[RECORDS_NEXT] = { /* audit_dropped_pkey, audit_record_pkey */
+		.name = "retention_records_next", .params = 1, .columns = 2, .rows = ROWS_MAYBE,
+		.sql = "SELECT d.lane, n.seq FROM jitrca.audit_dropped d CROSS JOIN LATERAL"
+		       " (SELECT max(p.seq) AS seq FROM (SELECT x.seq FROM jitrca.audit_record x"
+		       " WHERE x.lane = d.lane AND x.seq <= d.seq ORDER BY x.seq LIMIT $1::bigint) p) n"
+		       " WHERE n.seq IS NOT NULL ORDER BY d.lane LIMIT 1",
+	},
+	[ITEMS_DELETE] = { /* audit_item_pkey, from its beginning */
+		.name = "retention_items_delete", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.audit_item WHERE lane = $1::int AND seq <= $2::bigint",
+	},
+	[RECORDS_DELETE] = { /* audit_record_pkey, likewise */
+		.name = "retention_records_delete", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.audit_record WHERE lane = $1::int AND seq <= $2::bigint",
 	},
 	[COUNT_EVENTS] = { /* security_event_at */
 		.name = "retention_count_events", .params = 1, .columns = 1, .rows = ROWS_ONE,
@@ -132,9 +139,19 @@ db_retention_drop_lane(struct db_tx *tx, const struct db_retention_lane *lane, s
 enum status
 db_retention_records(struct db_tx *tx, size_t max, size_t *deleted, struct err *err)
 {
+	own(PGresult) next = NULL;
 	own(PGresult) done = NULL;
 
-	TRY(db_run(tx, &SQL[RECORDS], DB_PARAMS(db_int64((int64_t)max)), &done, err));
+	*deleted = 0;
+	TRY(db_run(tx, &SQL[RECORDS_NEXT], DB_PARAMS(db_int64((int64_t)max)), &next, err));
+	if (db_rows(next) == 0)
+		return OK;
+	struct db_row row = db_row(next, 0);
+	int32_t lane = db_row_int32(&row);
+	int64_t seq = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	TRY(db_run(tx, &SQL[ITEMS_DELETE], DB_PARAMS(db_int64(lane), db_int64(seq)), NULL, err));
+	TRY(db_run(tx, &SQL[RECORDS_DELETE], DB_PARAMS(db_int64(lane), db_int64(seq)), &done, err));
 	*deleted = (size_t)db_affected(done);
 	return OK;
 }

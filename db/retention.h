@@ -1,7 +1,7 @@
 /*
- * db/retention.h - what retention lets go beyond single rows: months of certificates, and ranges of the audit
- * log up to a signed checkpoint, which stays. SQL itself refuses more: a month that ended less than a month ago,
- * a record that no checkpoint holds. Threads: as for the db_tx.
+ * db/retention.h - what retention lets go beyond single rows: months of certificates, and ranges of the
+ * audit log up to a signed checkpoint, which stays. SQL itself refuses more: a month that ended less than a
+ * month ago, a record that no checkpoint holds. Threads: as for the db_tx.
  */
 #ifndef DB_RETENTION_H
 #define DB_RETENTION_H
@@ -29,7 +29,7 @@ MUST_USE enum status db_retention_lanes(struct db_tx *tx, int64_t before_s, size
 /* Notes that a lane is dropped up to through_seq: from then on it begins behind. */
 MUST_USE enum status db_retention_drop_lane(struct db_tx *tx, const struct db_retention_lane *lane,
 	struct err *err);
-/* Deletes up to max records that were dropped, with their items. */
+/* Deletes up to max records of one lane that were dropped, with their items; 0: there are none left. */
 MUST_USE enum status db_retention_records(struct db_tx *tx, size_t max, size_t *deleted, struct err *err);
 
 /* Security events before that time. */

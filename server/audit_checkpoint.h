@@ -37,7 +37,8 @@ MUST_USE enum status audit_checkpoint_ship(struct app *app, int64_t *after, stru
 
 /*
  * All lanes, record by record, as lines of JSON: {lane, seq, hash, body, items}, body and items as they were
- * hashed; before a lane of which retention dropped a part {lane, dropped}; at the end {end, records, lanes}. ERR_CONFLICT audit_broken: octets that are no text of ours.
+ * hashed; before a lane of which retention dropped a part {lane, dropped}; at the end {end, records, lanes}.
+ * ERR_CONFLICT audit_broken: octets that are no text of ours.
  */
 MUST_USE enum status audit_export(struct app *app, struct spool *out, struct err *err);
 /* All notes, one behind the other. */

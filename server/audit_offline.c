@@ -442,7 +442,8 @@ take_line(struct audit_offline *it, const json_t *json, struct err *err)
 		begin_behind(it, json_integer_value(dropped));
 		return OK;
 	}
-	if (!json_is_string(body) || !json_is_string(hash) || !json_is_integer(seq) || !json_is_array(line.items) ||
+	if (!json_is_string(body) || !json_is_string(hash) || !json_is_integer(seq) ||
+		!json_is_array(line.items) ||
 		json_array_size(line.items) > ITEMS_MAX || json_integer_value(seq) < 1 ||
 		!hex_decode(line.hash, 32, json_string_value(hash), json_string_length(hash)))
 		return malformed(it, err);

@@ -36,10 +36,10 @@ struct audit_offline_report {
 };
 /*
  * Holds an export (server/audit_checkpoint.h) against them. found() is told of the first thing in each lane
- * that does not hold. why is one of record_missing, record_out_of_order, record_repeated, hash_differs (it was
- * changed, or the one before it), columns_differ, items_differ, checkpoint_differs (rewritten somewhere since
- * the checkpoint before: since_seq), truncated, dropped (the export says that retention dropped a part; not
- * with dropped_ok). ERR_ARGUMENT export_malformed (names the line), export_incomplete; ERR_CONFLICT
+ * that does not hold. why is one of record_missing, record_out_of_order, record_repeated, hash_differs (it
+ * was changed, or the one before it), columns_differ, items_differ, checkpoint_differs (rewritten somewhere
+ * since the checkpoint before: since_seq), truncated, dropped (the export says that retention dropped a
+ * part; not with dropped_ok). ERR_ARGUMENT export_malformed (names the line), export_incomplete; ERR_CONFLICT
  * checkpoints_contradict.
  */
 MUST_USE enum status audit_offline_run(struct audit_offline *it, FILE *export, bool dropped_ok,

@@ -145,6 +145,6 @@ retention_drop_step(struct app *app, bool *more, struct err *err)
 	/* What was dropped goes, whatever the configuration says by now. */
 	TRY(db_retention_records(&tx, RECORDS_PAGE, &deleted, err));
 	TRY(db_tx_commit(&tx, err));
-	*more = deleted == RECORDS_PAGE;
+	*more = deleted > 0;
 	return OK;
 }
