@@ -2,6 +2,7 @@
 import collections
 import concurrent.futures
 import datetime
+import hashlib
 import http.client
 import itertools
 import json
@@ -66,6 +67,8 @@ NOT_BY_A_CLIENT = {
                     "wants an IoT Core; tests/api/test_jitr.py"),
     **dict.fromkeys(("notify_channel_unknown", "notify_queue_full", "notification_unknown", "state_unknown"),
                     "wants channels; tests/api/test_notify.py"),
+    **dict.fromkeys(("audit_empty", "audit_broken", "checkpoint_key_absent", "checkpoint_order", "checkpoint_under_way"),
+                    "wants a log or a key store that is not as it should be; tests/api/test_audit_checkpoints.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",
 }
 if not LONG:
@@ -133,6 +136,13 @@ class Raw:
 
     def json(self):
         return json.loads(self.text)
+
+
+def waiting_receipt(stack, actor, state="waiting"):
+    """A receipt that waits for a second administrator, as a server with that configured would have made it."""
+    return stack.query("INSERT INTO jitrca.bulk_revocation (revocation_id, state, actor, request_id, reason, selector, matched,"
+                       " issued_until, decide_until) VALUES (encode(sha256(random()::text::bytea), 'hex')::char(32), %s, %s, 'r', 4,"
+                       " '{\"device_id\": \"nobody\"}', 0, now(), now() + interval '1 hour') RETURNING revocation_id", state, actor)[0][0]
 
 
 class Device:
@@ -210,6 +220,10 @@ class World:
                 "manifests": "manifests", "revocations": "revocations"}.get(name.split("/")[2] if name.count("/") > 1 else "")
         if pool and ("path", "id") in parameters and rng.random() < 0.92 and self.pools[pool]:
             parameters["path", "id"] = self.one(rng, pool)
+        if name.endswith(("/approve", "/reject")) and rng.random() < 0.9:
+            parameters["path", "id"] = waiting_receipt(self.stack, "somebody")
+        if ("path", "spki_sha256") in parameters and self.pools["blocked"] and rng.random() < 0.9:
+            parameters["path", "spki_sha256"] = self.one(rng, "blocked")
         if name.endswith("/unhold") and self.pools["held"] and rng.random() < 0.7:
             parameters["path", "id"] = self.pools["held"].pop()
         if ("path", "token_id") in parameters and self.pools["tokens"] and rng.random() < 0.9:
@@ -327,6 +341,9 @@ class Sender:
             kind = rng.choice(sorted(content))
             data = {"text/csv": "\n".join(ids) + "\n", "application/json": json.dumps(ids),
                     "application/x-ndjson": "".join(f'"{i}"\n' for i in ids)}[kind].encode()
+        if "text/plain" in content:  # digests of keys
+            kind, data = "text/plain", "".join(rng.randbytes(32).hex() + "\n" for _ in range(rng.randint(1, 4))).encode()
+            world.remember("blocked", data[:64].decode())
         if "application/ocsp-request" in content:  # of a CA that nobody knows, or anything
             kind = "application/ocsp-request"
             foreign = ocsp.sequence(ocsp.sequence(ocsp.oid(ocsp.HASHES["sha1"])), ocsp.octets(rng.randbytes(20)),
@@ -339,7 +356,7 @@ class Sender:
             # A fault can be none: an optional body that is not there, 1e3 for an integer of a profile's range.
             bad = bad and broken != b"" and fault not in ("number", "empty", "long", "type", "syntax")
         elif fault == "content_type" and data is not None:
-            kind, bad = rng.choice(("text/plain", "application/xml", "application/jsonx", "multipart/form-data", "x")), True
+            kind, bad = rng.choice(("text/html" if "text/plain" in content else "text/plain", "application/xml", "application/jsonx", "multipart/form-data", "x")), True
         elif fault == "no_token" and who is not world.station and "rotation" not in plan.name:
             headers["Authorization"], bad = "", bool(operation["security"])
         elif fault == "bad_token":
@@ -591,7 +608,7 @@ def tokens(stack, boss):
 
 @provokes("certificate_foreign", "certificate_expired", "certificate_revoked", "certificate_superseded",
           "certificate_not_current", "not_a_successor", "rotation_same_key", "device_decommissioned", "certificate_not_held",
-          "reason_unknown", "selector_empty", "selector_field")
+          "reason_unknown", "selector_empty", "selector_everything", "selector_field")
 def lives(stack, boss):
     def device(device_id, **fields):
         key = new_key()
@@ -614,7 +631,7 @@ def lives(stack, boss):
     gone.close()
     boss.post("/v1/devices/sc-g/decommission")
     yield boss.post("/v1/devices/sc-g/release")
-    for selector in ({}, {"x": "y"}):
+    for selector in ({}, {"x": "y"}, {"issued_before": "2100-01-01T00:00:00Z"}):
         yield boss.post("/v1/revocations", json={"selector": selector, "reason": "superseded"})
     name = x509.Name([])
     now = datetime.datetime.utcnow()
@@ -627,6 +644,34 @@ def lives(stack, boss):
     wait_until(lambda: boss.get(f"/v1/certificates/{body['serial']}").json()["status"] == "expired", "expiry", 10)
     yield brief.get("/v1/rotation")
     brief.close()
+
+
+@provokes("revocation_decided", "approval_by_requester", "requester_disabled")
+def approving(stack, boss):
+    boss.post("/v1/principals", json={"id": "sc-asks", "role": "admin"})
+    boss.post("/v1/principals/sc-asks/disable")
+    for actor, state in (("admin", "waiting"), ("sc-asks", "waiting"), ("sc-other", "expired")):
+        yield boss.post(f"/v1/revocations/{waiting_receipt(stack, actor, state)}/approve")
+
+
+@provokes("blocked_key_unknown", "blocked_key_malformed", "key_compromised")
+def listing(stack, boss):
+    yield boss.get(f"/v1/blocked-keys/{'0' * 64}")
+    yield boss.post("/v1/blocked-keys?reason=x", data="x", headers={"Content-Type": "text/plain"})
+    body = boss.issue("sc-comp").json()
+    boss.post(f"/v1/certificates/{body['serial']}/revoke", json={"reason": "keyCompromise"})
+    key = x509.load_pem_x509_certificate(body["certificate"].encode()).public_key()
+    digest = hashlib.sha256(key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo))
+    yield boss.post(f"/v1/blocked-keys/{digest.hexdigest()}/remove", json={"reason": "x"})
+
+
+@provokes("checkpoint_pending", "audit_record_unknown", "retention_malformed")
+def audited(stack, boss):
+    boss.post("/v1/audit/checkpoints")
+    fresh = boss.issue("sc-audited").json()["certificate_id"]
+    for certificate_id in (fresh, "0" * 64):
+        yield boss.get("/v1/audit/proof", params={"certificate_id": certificate_id})
+    yield boss.get("/v1/retention?audit=soon")
 
 
 @provokes("device_has_too_many_certificates")
