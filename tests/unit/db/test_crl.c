@@ -105,6 +105,58 @@ numbers_only_grow(void **state)
 	assert_int_equal(due[9].last_number, 5);
 }
 
+static void
+store(struct db_tx *tx, const struct db_crl *list)
+{
+	static const char LONG[] = "a piece that is longer than what goes together with the fields before it ";
+	struct db_crl begun = *list;
+
+	begun.entries = begun.length_bytes = 0; /* not known yet */
+	MUST(db_crl_store_begin(tx, &begun, err));
+	MUST(db_crl_store_put(tx, &begun, 1, view_text(LONG), err));
+	MUST(db_crl_store_put(tx, &begun, 2, view_text("end"), err));
+	MUST(db_crl_store_put(tx, &begun, 0, view_text("front "), err));
+}
+
+/* All of it or nothing, in the order of its pieces, which come as they are made. */
+static void
+a_long_list_is_stored_while_it_is_made(void **state)
+{
+	own_struct(buf) octets = { .limit_bytes = 256 };
+	struct db_crl list, latest;
+	struct db_crl_turn turn;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		own_struct(db_tx) tx = { 0 };
+
+		MUST(db_tx_begin(&tx, world_pool, err));
+		MUST(db_crl_reserve(&tx, 2, 9, &turn, err));
+		MUST(db_tx_commit(&tx, err));
+		list = list_of(9, turn.number);
+		MUST(db_tx_begin(&tx, world_pool, err));
+		store(&tx, &list);
+		if (i == 0)
+			continue; /* given up */
+		MUST(db_crl_store_end(&tx, &list, err));
+		MUST(db_crl_publish_end(&tx, &list, turn.wanted, err));
+		MUST(db_tx_commit(&tx, err));
+	}
+	assert_int_equal(count("crl WHERE issuer_id = 2 AND scope = 9"), 1);
+	{
+		own_struct(db_tx) tx = { 0 };
+
+		MUST(db_tx_begin(&tx, world_pool, err));
+		MUST(db_crl_latest(&tx, 2, 9, &latest, err));
+		assert_int_equal(latest.number, 2);
+		assert_int_equal(latest.entries, 4);
+		assert_int_equal(latest.length_bytes, 5);
+		MUST(db_crl_pieces(&tx, &latest, gather, &octets, err));
+	}
+	assert_true(view_equal_text(buf_view(&octets), "front a piece that is longer than what goes"
+						       " together with the fields before it end"));
+}
+
 /* RFC 5280 5.2.4: one sequence; a delta may have the number of the full list it was made with. */
 static void
 a_delta_shares_the_numbers_of_its_full_list(void **state)
@@ -402,6 +454,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(scopes_are_made_once),
 		cmocka_unit_test(numbers_only_grow),
+		cmocka_unit_test(a_long_list_is_stored_while_it_is_made),
 		cmocka_unit_test(a_delta_shares_the_numbers_of_its_full_list),
 		cmocka_unit_test(a_delta_has_what_changed_since_its_base),
 		cmocka_unit_test(publishing_is_told),
