@@ -162,6 +162,7 @@ FUZZ_ROOM_aws := server
 FUZZ_ROOM_policy := policy
 FUZZ_ROOM_rule := server
 FUZZ_ROOM_iotcore := server
+FUZZ_ROOM_audit := server
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
 define fuzz_target
