@@ -84,6 +84,9 @@ def fill(stack, device, first, end):
             repeat_rows(cursor, table, where, changes, values)
         for definition in again:
             cursor.execute(definition)
+        cursor.execute("SELECT jitrca.no_duplicates(inhrelid::regclass) FROM pg_inherits"
+                       " WHERE inhparent = 'jitrca.certificate'::regclass")
+        cursor.execute("SELECT jitrca.no_duplicates('jitrca.device'), jitrca.no_duplicates('jitrca.audit_item')")
         cursor.execute("UPDATE jitrca.audit_lane l SET seq = r.seq, head = r.hash FROM (SELECT seq, hash FROM jitrca.audit_record"
                        " WHERE lane = %s ORDER BY seq DESC LIMIT 1) AS r WHERE l.lane = %s", (lane, lane))
         for table, *_ in TABLES:

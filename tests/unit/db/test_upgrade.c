@@ -1,4 +1,4 @@
-/* A database that was filled at version 13 goes on as it was: what was under way, and devices without a slot. */
+/* A database filled at version 13 goes on as it was: what was under way, and devices without a slot. */
 #include "tests/unit/db/db_test.h"
 
 #include "db/issuance.h"
@@ -11,7 +11,8 @@ static const char FILLED[] =
 	" VALUES ('ca1', 'issuing', 'CN=ca', '', '{}', sha256(''), now(), now() + interval '1 year');"
 	"SELECT jitrca.ensure_month(24000);"
 	"INSERT INTO jitrca.device (device_id, status) VALUES ('bare', 'quarantined'), ('held', 'active');"
-	"INSERT INTO jitrca.device_slot (device_id, current_issuer, current_serial, claim_issuer, claim_serial)"
+	"INSERT INTO jitrca.device_slot"
+	" (device_id, current_issuer, current_serial, claim_issuer, claim_serial)"
 	" VALUES ('held', 1, decode(repeat('07', 16), 'hex'), 1, decode(repeat('02', 16), 'hex')),"
 	" ('new', NULL, NULL, 1, decode(repeat('01', 16), 'hex'));"
 	"INSERT INTO jitrca.key_claim (spki_sha256, identity, profile, claim_issuer, claim_serial)"
@@ -20,8 +21,8 @@ static const char FILLED[] =
 	"INSERT INTO jitrca.idempotency (principal_id, key, request_hash, issuer_id, serial)"
 	" VALUES ('st', 'k', sha256(''), 1, decode(repeat('01', 16), 'hex'));"
 	"INSERT INTO jitrca.intent (issuer_id, serial, instance_id, not_after, principal_id, idempotency_key,"
-	" identity, profile, spki_sha256) SELECT 1, decode(repeat(s, 16), 'hex'), 7, now() + interval '1 day',"
-	" 'st', nullif(k, ''), d, 'device', sha256(d::bytea)"
+	" identity, profile, spki_sha256) SELECT 1, decode(repeat(s, 16), 'hex'), 7,"
+	" now() + interval '1 day', 'st', nullif(k, ''), d, 'device', sha256(d::bytea)"
 	" FROM (VALUES ('held', '02', ''), ('new', '01', 'k')) AS v(d, s, k)";
 
 static int
@@ -57,7 +58,8 @@ what_was_under_way_is_given_back(void **state)
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.intent"), 0);
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.key_claim"), 0);
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.idempotency"), 0);
-	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.device_slot WHERE device_id = 'new'"), 0);
+	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.device_slot"
+		" WHERE device_id = 'new'"), 0);
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.device_slot WHERE device_id = 'held'"
 		" AND claim_serial IS NULL AND current_serial = decode(repeat('07', 16), 'hex')"), 1);
 	assert_int_equal(sql_number(tx, "SELECT count(*) FROM jitrca.revocation WHERE reason = 5"), 2);
