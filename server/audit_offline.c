@@ -190,7 +190,10 @@ audit_offline_notes(struct audit_offline *it, const char *name, struct view cont
 	return status;
 }
 
-/* Each names the one before; where that is not here, nothing is said. Two of one number are one text. */
+/*
+ * Each names the one before; where that is not here, nothing is said. Two of one number are one text. Times are
+ * those of several signers' clocks, and prove no order.
+ */
 static enum status
 settle_notes(struct audit_offline *it, struct err *err)
 {
@@ -209,8 +212,6 @@ settle_notes(struct audit_offline *it, struct err *err)
 			if (memcmp(last->text, note->text, 32) != 0)
 				return contradict(0, last->number, note->number, err);
 			it->report->checkpoints--;
-		} else if (last != NULL && note->at_s < last->at_s) {
-			return contradict(0, last->number, note->number, err);
 		} else if (memcmp(note->previous, last != NULL ? last->text : none, 32) != 0) {
 			it->report->gaps++;
 		}

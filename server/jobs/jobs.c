@@ -168,8 +168,9 @@ checkpoint_round(struct jobs *jobs, int64_t *due_ms, int64_t *shipped, bool *fai
 		status = audit_checkpoint_ship(jobs->app, shipped, &err);
 	if (status != OK)
 		metric_count(METRIC_JOB_FAILED, "checkpoint", NULL, 1);
+	/* A signer or a database that is away is back soon; anything else wants a human. */
 	if (status != OK && !*failing)
-		log_error(LOG_ERROR, "checkpoint_failed", NULL, &err);
+		log_error(status == ERR_UNAVAILABLE ? LOG_WARN : LOG_ERROR, "checkpoint_failed", NULL, &err);
 	*failing = status != OK;
 }
 
