@@ -318,20 +318,23 @@ large_of(struct crl_round *round, const struct app_ca *ca, size_t *published, st
 /* ---- rounds ---- */
 
 static enum status
-each_ca(struct crl_round *round, enum job_lock job, bool *leader,
+each_ca(struct crl_round *round, enum job_lock job,
 	enum status (*run)(struct crl_round *round, const struct app_ca *ca, size_t *published,
 		struct err *err),
 	size_t *published, struct err *err)
 {
 	struct app *app = round->app;
 	own_struct(db_tx) lead = { NULL, NULL };
+	bool leader;
 
 	*published = 0;
 	TRY(db_tx_begin(&lead, app->pool, err));
-	TRY(db_job_lead(&lead, job, leader, err));
-	if (*leader && job == JOB_CRL_LARGE)
+	TRY(db_job_lead(&lead, job, &leader, err));
+	if (job == JOB_CRL)
+		metric_set(METRIC_LEADER, leader);
+	else if (leader)
 		TRY(db_crl_long(&lead, err));
-	for (size_t i = 0; *leader && i < app->ca_count && !app->stopping; i++)
+	for (size_t i = 0; leader && i < app->ca_count && !app->stopping; i++)
 		if (app->cas[i].can_sign)
 			TRY(run(round, &app->cas[i], published, err));
 	return OK;
@@ -340,17 +343,11 @@ each_ca(struct crl_round *round, enum job_lock job, bool *leader,
 enum status
 crl_round_soon(struct crl_round *round, size_t *published, struct err *err)
 {
-	bool leader = false;
-	enum status status = each_ca(round, JOB_CRL, &leader, soon_of, published, err);
-
-	metric_set(METRIC_LEADER, leader);
-	return status;
+	return each_ca(round, JOB_CRL, soon_of, published, err);
 }
 
 enum status
 crl_round_large(struct crl_round *round, size_t *published, struct err *err)
 {
-	bool leader = false;
-
-	return each_ca(round, JOB_CRL_LARGE, &leader, large_of, published, err);
+	return each_ca(round, JOB_CRL_LARGE, large_of, published, err);
 }

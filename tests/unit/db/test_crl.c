@@ -108,7 +108,8 @@ numbers_only_grow(void **state)
 static void
 store(struct db_tx *tx, const struct db_crl *list)
 {
-	static const char LONG[] = "a piece that is longer than what goes together with the fields before it ";
+	static const char LONG[] = "a piece that is longer than what goes together with the fields"
+				   " before it ";
 	struct db_crl begun = *list;
 
 	begun.entries = begun.length_bytes = 0; /* not known yet */
