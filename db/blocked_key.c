@@ -19,7 +19,8 @@ enum {
 static const struct db_statement SQL[STATEMENTS] = {
 	[LOAD] = { /* key_claim_pkey, blocked_key_pkey, each in its order */
 		.name = "blocked_load", .params = 3, .columns = 2, .rows = ROWS_ONE,
-		.sql = "WITH k AS (INSERT INTO jitrca.key_claim AS k (spki_sha256, identity, profile, blocked_at)"
+		.sql = "WITH k AS (INSERT INTO jitrca.key_claim AS k"
+		       " (spki_sha256, identity, profile, blocked_at)"
 		       " SELECT DISTINCT i.spki, '', '', " LISTED " FROM unnest($1::bytea[]) AS i(spki)"
 		       " ORDER BY i.spki ON CONFLICT (spki_sha256) DO UPDATE"
 		       " SET blocked_at = EXCLUDED.blocked_at WHERE k.blocked_at IS NULL"

@@ -1,6 +1,6 @@
 /*
- * db/blocked_key.h - public keys that are blocked because they stand on a list of known bad ones (weak, leaked,
- * another vendor's), and what may be done about them.
+ * db/blocked_key.h - public keys that are blocked because they stand on a list of known bad ones (weak,
+ * leaked, another vendor's), and what may be done about them.
  *
  * The block is where whoever admits looks anyway: key_claim.blocked_at. A listed key has the epoch there, so
  * that the signer's own list (db_blocked_keys), which nobody can take anything off, has the compromised ones

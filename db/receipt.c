@@ -6,8 +6,8 @@
 #include "db/run.h"
 
 /*
- * Lock order: bulk_revocation, then what db/revocation.c takes (crl_scope among it), then revocation_list. Who
- * publishes takes crl_scope and then revocation_list as well.
+ * Lock order: bulk_revocation, then what db/revocation.c takes (crl_scope among it), then revocation_list.
+ * Who publishes takes crl_scope and then revocation_list as well.
  */
 
 enum {
@@ -139,9 +139,9 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[BULK_CREATE] = {
 		.name = "bulk_create", .params = 10, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.bulk_revocation (revocation_id, state, actor, request_id, reason,"
-		       " comment, selector, matched, issued_until, again_from, decide_until, finished_at, revoked)"
-		       " VALUES ($1::text, $2::text, $3::text, $4::text, $5::smallint, $6::text, $7::text, $10::bigint,"
-		       " to_timestamp($8::bigint),"
+		       " comment, selector, matched, issued_until, again_from, decide_until, finished_at,"
+		       " revoked) VALUES ($1::text, $2::text, $3::text, $4::text, $5::smallint, $6::text,"
+		       " $7::text, $10::bigint, to_timestamp($8::bigint),"
 		       " least(to_timestamp($8::bigint), (SELECT min(t.created_at) FROM jitrca.intent t))"
 		       " - interval '5 minutes', " SQL_AT_S("$9") ","
 		       " CASE WHEN $2::text = 'done' THEN now() END,"
@@ -193,7 +193,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT b.state, b.actor, b.decided_by, b.decide_until <= now(),"
 		       " (SELECT p.disabled_at IS NOT NULL FROM jitrca.principal p"
 		       " WHERE p.principal_id = b.actor)"
-		       " FROM jitrca.bulk_revocation b WHERE b.revocation_id = $1::text FOR NO KEY UPDATE OF b",
+		       " FROM jitrca.bulk_revocation b WHERE b.revocation_id = $1::text"
+		       " FOR NO KEY UPDATE OF b",
 	},
 	[BULK_DECIDE] = { /* the row is locked already */
 		.name = "bulk_decide", .params = 4, .columns = 0, .rows = ROWS_NONE,
@@ -210,7 +211,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ORDER BY w.decide_until LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) x"
 		       " WHERE b.revocation_id = x.revocation_id RETURNING b.revocation_id",
 	},
-	[TARGETS] = { /* revocation_target_pkey; of each certificate_pkey, revocation_pkey, revocation_list_pkey */
+	[TARGETS] = { /* revocation_target_pkey; of each certificate_pkey, revocation_pkey, its list */
 		.name = "revocation_targets", .params = 5, .columns = 12, .rows = ROWS_ANY,
 		.sql = "SELECT t.issuer_id, t.serial, c.sha256, c.device_id, coalesce(c.status, 'active'),"
 		       " " SQL_S("c.not_after") ", t.outcome, " SQL_US("t.done_at") ", "
@@ -279,7 +280,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		/* revocation_target_pkey; of each revocation_pkey (a hold may have been lifted) and
 		 * iot_certificate_serial. */
 		.name = "receipt_look_sites", .params = 2, .columns = 0, .rows = ROWS_NONE,
-		.sql = "INSERT INTO jitrca.revocation_site AS s (revocation_id, target, seen, done, read_back_at)"
+		.sql = "INSERT INTO jitrca.revocation_site AS s"
+		       " (revocation_id, target, seen, done, read_back_at)"
 		       " SELECT $1::text, a.target, count(x.target), count(x.target) FILTER"
 		       " (WHERE x.status IN ('REVOKED', 'DELETED') OR (x.held AND x.status = 'INACTIVE')),"
 		       " max(x.observed_at) FROM unnest($2::text[]) AS a(target) LEFT JOIN"
@@ -292,11 +294,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " done = EXCLUDED.done, read_back_at = EXCLUDED.read_back_at",
 	},
 	[LOOK_SETTLE] = {
-		/* bulk_revocation_pkey; outbox_due. What was in the outbox when the last was revoked may still
-		 * become known to IoT Core. */
+		/* bulk_revocation_pkey; outbox_due. What was in the outbox when the last was revoked may
+		 * still become known to IoT Core. */
 		.name = "receipt_look_settle", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.bulk_revocation b SET settled_at = now()"
-		       " WHERE b.revocation_id = $1::text AND NOT EXISTS (SELECT FROM jitrca.revocation_site s"
+		       " WHERE b.revocation_id = $1::text"
+		       " AND NOT EXISTS (SELECT FROM jitrca.revocation_site s"
 		       " WHERE s.revocation_id = $1::text AND s.target = ANY ($2::text[]) AND s.done < s.seen)"
 		       " AND (cardinality($2::text[]) = 0 OR NOT EXISTS (SELECT FROM jitrca.outbox o"
 		       " WHERE o.failed_at IS NULL AND o.priority = 0 AND o.created_at <= b.finished_at))",

@@ -2,9 +2,10 @@
  * db/receipt.h - revocations of what a selection names: seen before, decided, carried out, proved.
  *
  * What a selection means is frozen into targets, one row each, in the transaction that decides (invariants
- * 5, 8). They are carried out page by page (server/jobs/revoke.c), each page with its audit record, its outbox
- * rows and the targets' outcome in one transaction, by whichever server gets the row's lock: what a dead one
- * left is taken up by the next. Which list shows a target first is noted by who publishes it (migration 0018).
+ * 5, 8). They are carried out page by page (server/jobs/revoke.c), each page with its audit record, its
+ * outbox rows and the targets' outcome in one transaction, by whichever server gets the row's lock: what a
+ * dead one left is taken up by the next. Which list shows a target first is noted by who publishes it
+ * (migration 0018).
  */
 #ifndef DB_RECEIPT_H
 #define DB_RECEIPT_H
@@ -19,7 +20,7 @@ struct db_selection {
 	const char *const *device_ids; /* of one of these; NULL: not asked for. Borrowed */
 	size_t device_id_count;
 	const uint8_t *spki_sha256;  /* of this public key; NULL: any. Borrowed */
-	const char *attributes;      /* a JSON object of strings that the device has now; NULL: any. Borrowed */
+	const char *attributes;      /* a JSON object of texts that the device has now; NULL: any. Borrowed */
 };
 
 /* The blast radius of a selection. */
@@ -68,12 +69,12 @@ struct db_bulk {
 };
 
 /*
- * Of bulk are taken: revocation_id, state, actor … issued_until_s, decide_until_s. One that is done is finished
- * now, and revoked what it matched.
+ * Of bulk are taken: revocation_id, state, actor … issued_until_s, decide_until_s. One that is done is
+ * finished now, and revoked what it matched.
  */
 MUST_USE enum status db_bulk_create(struct db_tx *tx, const struct db_bulk *bulk, struct err *err);
-/* Freezes what selection means now as targets; those that are there already stay. Adds to matched, where there
- * is a receipt already: who makes one freezes first. */
+/* Freezes what selection means now as targets; those that are there already stay. Adds to matched, where
+ * there is a receipt already: who makes one freezes first. */
 MUST_USE enum status db_bulk_freeze(struct db_tx *tx, const char *revocation_id,
 	const struct db_selection *selection, int64_t *count, struct err *err);
 MUST_USE enum status db_bulk_find(struct db_tx *tx, const char *revocation_id, struct db_bulk *out,
@@ -154,9 +155,9 @@ struct db_receipt_site {
 MUST_USE enum status db_receipt_sites(struct db_tx *tx, const char *revocation_id,
 	struct db_receipt_site *out, size_t max, size_t *count, struct err *err);
 /*
- * Looks at what IoT Core last said of the targets of one done receipt that is not settled, and settles it when all
- * is as it should be at all of targets. *found false: there is none behind after, which becomes the one
- * that was looked at.
+ * Looks at what IoT Core last said of the targets of one done receipt that is not settled, and settles it
+ * when all is as it should be at all of targets. *found false: there is none behind after, which becomes the
+ * one that was looked at.
  */
 MUST_USE enum status db_receipt_look(struct db_tx *tx, const char *const *targets, size_t target_count,
 	char after[33], bool *found, struct err *err);

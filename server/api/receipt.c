@@ -262,8 +262,8 @@ render_sites(const struct app *app, const struct db_receipt_site *sites, size_t 
 }
 
 /*
- * What is left to be done in IoT Core, as it was last read back. Until all is carried out, and read back once,
- * what waits in the outbox is what is known.
+ * What is left to be done in IoT Core, as it was last read back. Until all is carried out, and read back
+ * once, what waits in the outbox is what is known.
  */
 static enum status
 render_iot(json_t **out, const struct app *app, struct db_tx *tx, const struct db_bulk *bulk,

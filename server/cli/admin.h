@@ -25,7 +25,7 @@ enum admin_where {
 	ADMIN_SELECTOR, /* --name TEXT, a member of the body's selector */
 	ADMIN_SELECTOR_LIST, /* --name A,B, an array of strings there */
 	ADMIN_SELECTOR_FLAG, /* --name, true there, under its key */
-	ADMIN_SELECTOR_PAIR, /* --name KEY=VALUE, repeatable: a member of the object there that its key names */
+	ADMIN_SELECTOR_PAIR, /* --name KEY=VALUE, repeatable: a member of the object there, under its key */
 	ADMIN_UPLOAD,   /* positional, last: a file (- is stdin) that is the body */
 };
 

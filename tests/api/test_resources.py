@@ -168,10 +168,26 @@ def test_bulk_revocation_and_its_receipt(boss):
     path = receipt.headers["Location"]
     wait_until(lambda: boss("GET", path, 200).json()["targets"]["crl"]["state"] == "done", "the bulk", 10)
     assert boss("GET", path, 200).json()["revoked"] == 1
-    assert boss("GET", path, 200).json()["targets"]["ocsp"] == {"state": "done"}
+    wait_until(lambda: boss("GET", path, 200).json()["complete"], "OCSP's second", 10)
+    assert boss("GET", path + "/certificates?limit=5", 200).json()["certificates"][0]["outcome"] == "revoked"
+    assert boss("GET", "/v1/revocations?limit=1", 200).json()["revocations"][0]["matched"] == 1
+    boss("POST", path + "/approve", 403, "approval_by_requester", json={"comment": "mine"})
+    boss("POST", path + "/reject", 409, "revocation_decided")
+    boss("GET", f"/v1/revocations/{'0' * 32}/certificates", 404, "revocation_unknown")
     boss("POST", "/v1/revocations", 400, "selector_field", json={**ask, "selector": {"x": "y"}})
     boss("POST", "/v1/revocations", 400, "reason_unknown", json={**ask, "reason": "x"})
     boss("GET", f"/v1/revocations/{'0' * 32}", 404, "revocation_unknown")
+
+
+def test_a_list_of_blocked_keys(boss):
+    digest, text = "ab" * 32, {"Content-Type": "text/plain"}
+    assert boss("POST", "/v1/blocked-keys?reason=weak", 200, data=digest + "\n", headers=text).json()["added"] == 1
+    boss("POST", "/v1/blocked-keys?reason=weak", 400, "blocked_key_malformed", data="x", headers=text)
+    boss("POST", "/v1/blocked-keys", 400, "field_missing", data=digest, headers=text)
+    assert boss("GET", "/v1/blocked-keys", 200).json()["blocked_keys"][0]["reason"] == "weak"
+    boss("GET", f"/v1/blocked-keys/{digest}", 200)
+    boss("POST", f"/v1/blocked-keys/{digest}/remove", 200, json={"reason": "not ours"})
+    boss("GET", f"/v1/blocked-keys/{digest}", 404, "blocked_key_unknown")
 
 
 def test_the_audit_log_can_be_recomputed_by_anyone(boss):

@@ -227,6 +227,25 @@ def test_a_revocation_is_everywhere_within_a_second(loop):
     assert shown["status"] == "revoked"
 
 
+def test_a_receipt_says_what_iot_core_says(loop):
+    (one, first), (other, second) = loop.onboard("receipt-1"), loop.onboard("receipt-2")
+    never = loop.issue("receipt-3")
+    names = ["receipt-1", "receipt-2", "receipt-3"]
+    dry = loop.boss.post("/v1/revocations", json={"selector": {"device_ids": names}, "reason": "superseded", "dry_run": True})
+    assert dry.json()["last_seen"] == {"day": 2, "week": 0, "month": 0, "before": 0, "never": 1}, dry.text
+    begun = loop.boss.post("/v1/revocations", json={"selector": {"device_ids": names}, "reason": "superseded"})
+    path = begun.headers["Location"]
+    wait_until(lambda: loop.boss.get(path).json()["complete"], "the receipt", 20)
+    said = loop.boss.get(path).json()["targets"]["iot"]
+    assert said["state"] == "done" and said["done_at"]
+    assert [(site["target"], site["seen"], site["done"]) for site in said["targets"]] == [("local", 2, 2)]
+    assert said["targets"][0]["read_back_at"]
+    for issued, device in ((one, first), (other, second)):
+        assert loop.status(issued) == "REVOKED"
+        assert device.gone.wait(10), "its session lives on"
+    assert loop.status(never) is None and refused_here(loop, never) == "certificate_revoked"
+
+
 def test_what_is_revoked_before_it_came_never_comes_in(loop):
     issued = loop.issue("gone-2")
     loop.revoke(issued)

@@ -57,6 +57,8 @@ def draw_string(draw, schema):
 def draw_value(draw, schema):
     """A value that the schema allows; what names things of the server is put in afterwards (World.bind)."""
     schema = resolved(schema)
+    if "const" in schema:
+        return schema["const"]
     kind = schema.get("type")
     if kind == "string":
         return draw_string(draw, schema)
@@ -199,7 +201,8 @@ def plans(draw):
     parameters = {}
     for parameter in operation.get("parameters", []):
         parameter = resolved(parameter)
-        if parameter["in"] == "path" or draw(st.integers(0, 3)) == 0:
+        if parameter["in"] == "path" or (parameter["in"] == "query" and parameter.get("required")) or \
+                draw(st.integers(0, 3)) == 0:
             parameters[parameter["in"], parameter["name"]] = draw_value(draw, parameter["schema"])
     content = operation.get("requestBody", {}).get("content", {})
     body = draw_value(draw, content["application/json"]["schema"]) if "application/json" in content else None

@@ -375,7 +375,8 @@ a_receipt_is_settled_by_what_was_read_back(void **state)
 	MUST(db_tx_commit(&tx, err));
 	for (int round = 0; round < 3; round++) {
 		if (round == 1)
-			sql("UPDATE jitrca.iot_certificate SET status = 'REVOKED' WHERE device_id = 'settle'");
+			sql("UPDATE jitrca.iot_certificate SET status = 'REVOKED'"
+			    " WHERE device_id = 'settle'");
 		if (round == 2)
 			sql("DELETE FROM jitrca.outbox WHERE true");
 		after[0] = '\0';
