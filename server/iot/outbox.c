@@ -807,6 +807,13 @@ see_to_target(struct batch *batch, struct iot_site *site)
 
 /* ---- a round ---- */
 
+/* Of what a target has told us of, this need not be asked. */
+static bool
+may_be_idle(const struct db_outbox_row *row)
+{
+	return !is_certificate_key(row->key) && strcmp(row->cause, "registered") != 0;
+}
+
 /* Most of what issuance writes concerns nobody there yet: that goes at once. */
 static enum status
 drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, size_t *count,
@@ -817,6 +824,8 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 	const char *ids[BATCH];
 	const struct db_outbox_row *idle_rows[BATCH];
 	bool idle[BATCH];
+	size_t asked[BATCH];
+	size_t asked_count = 0;
 	size_t profile_count = 0;
 	size_t idle_count = 0;
 	size_t left = 0;
@@ -827,18 +836,25 @@ drop_idle(struct iot_room *room, struct db_tx *tx, struct db_outbox_row *rows, s
 		if (room->app->profiles[i].preregister)
 			profiles[profile_count++] = room->app->profiles[i].name;
 	for (size_t i = 0; i < *count; i++)
-		ids[i] = rows[i].key;
-	TRY(db_iot_devices_idle(tx, ids, *count, targets, room->site_count, profiles, profile_count,
-		idle, err));
-	for (size_t i = 0; i < *count; i++) {
-		idle[i] = idle[i] && !is_certificate_key(rows[i].key);
-		if (idle[i])
-			idle_rows[idle_count++] = &rows[i];
-	}
+		if (may_be_idle(&rows[i])) {
+			asked[asked_count] = i;
+			ids[asked_count++] = rows[i].key;
+		}
+	if (asked_count == 0)
+		return OK;
+	TRY(db_iot_devices_idle(tx, ids, asked_count, targets, room->site_count, profiles,
+		profile_count, idle, err));
+	for (size_t k = 0; k < asked_count; k++)
+		if (idle[k])
+			idle_rows[idle_count++] = &rows[asked[k]];
 	TRY(db_outbox_done_many(tx, idle_rows, idle_count, err));
-	for (size_t i = 0; i < *count; i++)
-		if (!idle[i])
+	for (size_t i = 0, k = 0; i < *count; i++) {
+		bool was_asked = k < asked_count && asked[k] == i;
+
+		if (!was_asked || !idle[k])
 			rows[left++] = rows[i];
+		k += was_asked;
+	}
 	*count = left;
 	return OK;
 }
