@@ -1,6 +1,7 @@
 #include "ca/rsa.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -111,7 +112,7 @@ word_at(const uint8_t *octets)
 	uint64_t word;
 
 	memcpy(&word, octets, sizeof(word));
-	return __builtin_bswap64(word); /* big-endian, on what is little-endian */
+	return be64toh(word);
 }
 
 static uint64_t

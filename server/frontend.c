@@ -48,8 +48,8 @@
 #define MALLOC_ARENAS 2
 #define MALLOC_TRIM_BYTES (256 * 1024)
 /*
- * Once it serves, an arena keeps as much for the next batch: memory that goes back to the system each time
- * comes back as page faults, four for each certificate of a thousand. The gate gives back what a crowd leaves.
+ * Once it serves, an arena keeps as much for the next batch: memory that goes back to the system each
+ * time comes back as page faults, three for each certificate. The gate gives back what a crowd leaves.
  */
 #define MALLOC_KEPT_BYTES (16 * 1024 * 1024)
 
