@@ -64,6 +64,8 @@ struct config {
 	int64_t certificate_retention_s;     /* 0: never dropped */
 	int64_t audit_retention_s;           /* 0: never dropped */
 	int64_t token_validity_max_s;
+	int64_t plan_every_s;                /* 7 days; 0: none by schedule */
+	int64_t plan_threshold_s;            /* 30 days */
 
 	int64_t audit_checkpoint_interval_s; /* 1 h */
 	char audit_checkpoint_dir[CONFIG_TEXT_BYTES]; /* empty: they stay in the database alone */

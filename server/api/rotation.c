@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "db/campaign.h"
 #include "db/device.h"
 #include "db/revocation.h"
 #include "server/api/api.h"
@@ -16,6 +17,7 @@
 #include "server/app.h"
 #include "server/audit.h"
 #include "server/auth.h"
+#include "server/campaign_call.h"
 #include "server/http/fields.h"
 #include "server/metrics.h"
 
@@ -87,24 +89,40 @@ render_window(json_t *into, const struct rotation_window *window, const char *re
 	return api_set(into, "reason", json_string(reason), err);
 }
 
+/* What is asked of the device by a campaign, if one is. */
+struct own_row {
+	struct db_certificate certificate;
+	struct db_campaign_call call;
+	bool called;
+};
+
+static void
+own_row_free(struct own_row *row)
+{
+	db_certificate_free(&row->certificate);
+}
+OWNER_STRUCT(own_row, own_row_free)
+
 static enum status
-read_own_row(struct app *app, const struct identity *identity, struct db_certificate *row,
-	struct err *err)
+read_own_row(struct app *app, const struct identity *identity, struct own_row *row, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 
 	TRY(db_tx_begin(&tx, app->pool, err));
-	return db_certificate_by_ref(&tx, &identity->certificate, row, err);
+	TRY(db_campaign_call(&tx, identity->actor, &identity->certificate, &row->call, &row->called,
+		err));
+	return db_certificate_by_ref(&tx, &identity->certificate, &row->certificate, err);
 }
 
 static enum status
 rotation_get(struct app *app, struct request *request, struct err *err)
 {
 	const struct identity *identity = request_identity(request);
-	own_struct(db_certificate) row = { .status = CERT_UNSET };
+	own_struct(own_row) row = { .called = false };
 	int64_t now_s = clock_wall_s(app->clock);
 	const struct ca_profile *profile;
 	struct rotation_window window;
+	bool campaign;
 	own(json_t) json = json_object();
 	json_t *certificate;
 
@@ -114,10 +132,11 @@ rotation_get(struct app *app, struct request *request, struct err *err)
 	TRY(read_own_row(app, identity, &row, err));
 	rotation_window(&window, profile, identity->actor, identity->certificate_id,
 		identity->not_before_s, identity->not_after_s, now_s);
+	campaign = row.called && campaign_call_apply(&window, &row.call, now_s);
 	const char *reason = judge(&window, identity);
 
-	TRY(render_window(json, &window, reason, err));
-	TRY(render_certificate(&certificate, app, &row, now_s, err));
+	TRY(render_window(json, &window, window.due && campaign ? "campaign" : reason, err));
+	TRY(render_certificate(&certificate, app, &row.certificate, now_s, err));
 	TRY(api_set(json, "certificate", certificate, err));
 	TRY(render_trust(json, app, now_s, err));
 	return request_reply_json(request, 200, give(json), err);

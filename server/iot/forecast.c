@@ -34,3 +34,26 @@ iot_forecast_make(struct iot_forecast *out, const struct iot_target *target,
 	}
 	out->seconds = (int64_t)(slowest + 0.999);
 }
+
+/* For one device; each attached policy is one call more, and is detached by one. */
+static const struct { const char *operation; int64_t calls; } ROTATE[] = {
+	{ "UpdateCertificate", 2 }, { "AttachThingPrincipal", 1 }, { "DetachThingPrincipal", 1 },
+	{ "DescribeThing", 1 }, { "ListAttachedPolicies", 2 },
+};
+
+int64_t
+iot_forecast_rotations_per_hour(const struct iot_target *target, int64_t policies)
+{
+	double slowest = seconds_of(target, "AttachPolicy", policies);
+	double detach = seconds_of(target, "DetachPolicy", policies);
+
+	if (detach > slowest)
+		slowest = detach;
+	for (size_t i = 0; i < sizeof(ROTATE) / sizeof(ROTATE[0]); i++) {
+		double seconds = seconds_of(target, ROTATE[i].operation, ROTATE[i].calls);
+
+		if (seconds > slowest)
+			slowest = seconds;
+	}
+	return (int64_t)(3600 / slowest);
+}

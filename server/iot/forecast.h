@@ -22,4 +22,10 @@ struct iot_forecast {
 void iot_forecast_make(struct iot_forecast *out, const struct iot_target *target,
 	const struct iot_forecast_ask *ask);
 
+/*
+ * How many devices an hour may rotate at most, so that what it takes there keeps within the quotas: the
+ * successor is let in, the predecessor taken out. policies: of the profile that has the most.
+ */
+int64_t iot_forecast_rotations_per_hour(const struct iot_target *target, int64_t policies);
+
 #endif

@@ -10,12 +10,14 @@
 #include "base/mem.h"
 #include "server/app.h"
 #include "server/audit_checkpoint.h"
+#include "server/jobs/campaign.h"
 #include "server/jobs/crl_round.h"
 #include "server/jobs/housekeeping.h"
 #include "server/jobs/retention.h"
 #include "server/jobs/revoke.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
+#include "server/rotation_plan.h"
 
 /*
  * Without a notification (its link may be down) a revocation still shows within a second. The pause after a
@@ -24,6 +26,9 @@
 #define CRL_TICK_MS 500
 #define HOUSEKEEPING_TICK_MS 500
 #define RETENTION_EVERY_MS (10 * 60 * 1000)
+/* Pages in a round: filling a large campaign keeps a bulk revocation waiting no longer than that. */
+#define CAMPAIGN_STEPS 20
+#define PLAN_EVERY_MS 60000 /* how often it is asked whether one is due */
 #define CHECKPOINT_EVERY_MS 2000 /* how often it is asked whether one is due, and shipped */
 
 struct worker {
@@ -174,6 +179,37 @@ checkpoint_round(struct jobs *jobs, int64_t *due_ms, int64_t *shipped, bool *fai
 	*failing = status != OK;
 }
 
+/* Its failures are its own, as above. */
+static void
+campaign_round(struct jobs *jobs, bool *failing)
+{
+	enum status status = OK;
+	bool more = true;
+	struct err err;
+
+	for (unsigned i = 0; i < CAMPAIGN_STEPS && more && status == OK && !jobs->app->stopping; i++)
+		status = campaign_job_step(jobs->app, &more, &err);
+	if (status != OK)
+		metric_count(METRIC_JOB_FAILED, "campaign", NULL, 1);
+	if (status != OK && !*failing)
+		log_error(LOG_ERROR, "campaign_job_failed", NULL, &err);
+	*failing = status != OK;
+}
+
+static void
+plan_round(struct jobs *jobs, int64_t *due_ms)
+{
+	struct err err;
+
+	if (clock_mono_ms(jobs->app->clock) < *due_ms)
+		return;
+	*due_ms = clock_mono_ms(jobs->app->clock) + PLAN_EVERY_MS;
+	if (rotation_plan_job_step(jobs->app, &err) == OK)
+		return;
+	metric_count(METRIC_JOB_FAILED, "plan", NULL, 1);
+	log_error(LOG_ERROR, "plan_job_failed", NULL, &err);
+}
+
 static void *
 housekeeping_main(void *arg)
 {
@@ -182,6 +218,8 @@ housekeeping_main(void *arg)
 	int64_t checkpoint_due_ms = 0;
 	int64_t shipped = 0;
 	bool checkpoint_failing = false;
+	bool campaign_failing = false;
+	int64_t plan_due_ms = 0;
 	int64_t months_due_ms = 0;
 	int64_t retention_due_ms = 0;
 	bool failing = false;
@@ -197,6 +235,8 @@ housekeeping_main(void *arg)
 			log_error(LOG_ERROR, "housekeeping_failed", NULL, &err);
 		failing = status != OK;
 		checkpoint_round(jobs, &checkpoint_due_ms, &shipped, &checkpoint_failing);
+		campaign_round(jobs, &campaign_failing);
+		plan_round(jobs, &plan_due_ms);
 	} while (wait_for(jobs, &jobs->housekeeping, HOUSEKEEPING_TICK_MS));
 	return NULL;
 }

@@ -11,6 +11,8 @@ struct app;
 struct jobs;
 
 enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2, JOB_CRL_LARGE = 3, JOB_CHECKPOINT = 4 }; /* names for db_job_lead */
+#define JOB_CAMPAIGN 5 /* server/jobs/campaign.c */
+#define JOB_PLAN 6 /* server/rotation_plan.c */
 #define JOB_WATCH 16 /* server/notify/watch.c */
 
 MUST_USE enum status jobs_start(struct jobs **out, struct app *app, struct err *err);

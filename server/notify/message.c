@@ -18,6 +18,9 @@ static const struct {
 	const char *kind, *title;
 } TITLES[] = {
 	{ "blocked_key_in_use", "Keys were put on the list of bad ones that certificates were issued for" },
+	{ "campaign_halted", "A rotation campaign has halted" },
+	{ "campaign_done", "A rotation campaign is done" },
+	{ "rotation_plan", "What expires soon" },
 	{ "bulk_revocation_done", "A bulk revocation is done" },
 	{ "ca_expired", "A CA certificate has expired" },
 	{ "ca_expiring", "A CA certificate expires soon" },

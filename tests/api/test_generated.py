@@ -47,6 +47,7 @@ NOT_BY_A_CLIENT = {
     "certificate_lint": "a last guard: the profile's rules are checked before; tests/unit/ca/test_lint.c",
     "certificate_too_large": "a last guard: names are bounded before; tests/unit/ca/test_tbs.c",
     "validity_out_of_range": "a last guard: validity_hours and the profile are bounded before",
+    "campaign_pace_over_quota": "wants an IoT Core; tests/unit/server/test_campaign.c",
     "issuance_busy": "a race between two requests for one key; tests/fault",
     "issuance_abandoned": "only after a crash; tests/fault/test_kill.py",
     "intent_closed": "only after a crash; tests/fault/test_kill.py",
@@ -549,7 +550,7 @@ def bodies(stack, boss):
           "expires_after_malformed", "expires_before_malformed", "since_malformed", "until_malformed", "items_malformed",
           "issued_malformed", "status_unknown", "role_unknown", "ca_unknown", "crl_unknown", "not_acceptable", "not_found",
           "method_not_allowed", "path_malformed", "uri_too_long", "certificate_unknown", "certificate_id_malformed",
-          "revocation_unknown", "device_unknown", "id_malformed", "late_malformed", "late_not_alone", "bundle_selection",
+          "revocation_unknown", "campaign_unknown", "plan_unknown", "renewal_id_malformed", "device_unknown", "id_malformed", "late_malformed", "late_not_alone", "bundle_selection",
           "thing_group_unknown")
 def paths(stack, boss):
     boss.post("/v1/manifests", json={"id": "sc-p", "station": "gen-st", "quantity": 1})
@@ -559,7 +560,8 @@ def paths(stack, boss):
             "ca=A%20", "issued_after=x", "issued_before=x", "expires_after=x", "expires_before=x", "status=x")),
             "/v1/audit?since=x", "/v1/audit?until=x", "/v1/audit?items=x", "/v1/manifests/sc-p/export?issued=x",
             "/v1/principals?role=x", "/v1/cas/none", "/v1/none", "/v1/" + "x" * 3000,
-            f"/v1/certificates/{'0' * 64}", "/v1/certificates/x", f"/v1/revocations/{'0' * 32}", "/v1/devices/none",
+            f"/v1/certificates/{'0' * 64}", "/v1/certificates/x", f"/v1/revocations/{'0' * 32}", f"/v1/campaigns/{'0' * 32}",
+            "/acme/renewal-info/x", f"/v1/plans/{'0' * 32}", "/v1/devices/none",
             *(f"/crl/{one}/zz.crl" for one in {ca, *(c["id"] for c in boss.get("/v1/cas").json()["cas"])}),
             "/v1/devices?status=x", "/v1/devices?late=x", "/v1/devices?late=true&status=active", "/v1/devices/a%20b",
             "/v1/stations/a%20b", "/v1/crl-bundle", "/v1/crl-bundle?profile=device&thing_group=x",
@@ -604,6 +606,18 @@ def tokens(stack, boss):
     enabled = [one["id"] for one in admins if one["disabled_at"] is None]
     assert enabled == ["admin"], enabled
     yield boss.post("/v1/principals/admin/disable")
+
+
+@provokes("campaign_empty", "campaign_everything", "campaign_overlap", "campaign_state")
+def campaigns(stack, boss):
+    boss.issue("sc-c")
+    for selector in ({"device_id": "none"}, {"issued_before": "2999-01-01T00:00:00Z"}):
+        yield boss.post("/v1/campaigns", json={"selector": selector})
+    one = boss.post("/v1/campaigns", json={"selector": {"device_id": "sc-c"}}).json()
+    wait_until(lambda: boss.get(f"/v1/campaigns/{one['campaign_id']}").json()["state"] == "running", "running")
+    yield boss.post("/v1/campaigns", json={"selector": {"device_id": "sc-c"}})
+    for verb in ("abort", "resume"):
+        yield boss.post(f"/v1/campaigns/{one['campaign_id']}/{verb}")
 
 
 @provokes("certificate_foreign", "certificate_expired", "certificate_revoked", "certificate_superseded",
