@@ -305,6 +305,25 @@ def test_what_is_refused_for_good_becomes_a_dead_letter(site):
     site.wait_sent(number)
 
 
+def test_what_a_dead_server_was_sending_comes_again_under_its_id(site):
+    site.hook.mode = "hang"
+    number = site.event("hook_interrupted")
+    _, headers, _ = site.hook.kept.wait(lambda item: b"hook_interrupted" in item[2])
+    frontend = site.stack.pids()["frontend"]
+    os.kill(frontend, signal.SIGKILL)
+    wait_until(lambda: not alive(frontend), "the end of the frontend")
+    site.hook.mode = "ok"
+    site.hook.release.set()
+    site.stack.wait_ready()
+    # Its lease would end by itself, in a minute or two.
+    site.sql("UPDATE jitrca.notification SET lease_until = now() WHERE event_id = %s", number)
+    site.due(number)
+    row = site.wait_sent(number)
+    calls = site.hook.kept.all(lambda item: b"hook_interrupted" in item[2])
+    assert len(calls) == 2 and {call[1]["webhook-id"] for call in calls} == {headers["webhook-id"], row["notification_id"]}
+    site.hook.release.clear()
+
+
 def test_a_certificate_of_another_ca_is_not_spoken_to(site):
     number = site.event("alien_found")
     row = site.wait_row(number, lambda row: row["error"], "an error")
