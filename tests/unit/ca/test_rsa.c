@@ -258,7 +258,7 @@ static void
 what_openssl_signs_holds_and_nothing_else(void **state)
 {
 	const EVP_MD *const HASHES[] = { EVP_sha256(), EVP_sha384(), EVP_sha512() };
-	uint8_t signature[257] = { 0 };
+	uint8_t signature[257] = { 0 }, longer[257] = { 0 };
 	uint8_t digest[64];
 
 	(void)state;
@@ -271,6 +271,8 @@ what_openssl_signs_holds_and_nothing_else(void **state)
 		assert_false(holds(digest, len, signature, 255));
 		assert_false(holds(digest, len, signature, 257));
 		assert_false(holds(digest, len, signature + 1, 256));
+		memcpy(longer + 1, signature, 256); /* the same number */
+		assert_false(holds(digest, len, longer, 257));
 		digest[0] ^= 1;
 		assert_false(holds(digest, len, signature, 256));
 		digest[0] ^= 1;
