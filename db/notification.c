@@ -174,7 +174,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[RETENTION_DEAD] = { /* notification_old */
 		.name = "retention_notifications_dead", .params = 4, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = 'dead', ended_at = now(),"
-		       " error_code = $3::text, error_text = $4::text FROM (SELECT o.seq FROM jitrca.notification o WHERE o.state = 'waiting'"
+		       " error_code = $3::text, error_text = $4::text"
+		       " FROM (SELECT o.seq FROM jitrca.notification o WHERE o.state = 'waiting'"
 		       " AND o.created_at < " SQL_AT_S("$1") " ORDER BY o.created_at LIMIT $2::bigint"
 		       " FOR UPDATE SKIP LOCKED) old WHERE n.seq = old.seq",
 	},

@@ -81,6 +81,10 @@ read_text(const char *text, struct err *err)
 	return notify_config_read(out, &config, err);
 }
 
+#define MAIL_TO(rest) "\"type\":\"email\",\"url\":" rest
+#define HOOK_AT(rest) "\"type\":\"webhook\",\"url\":" rest
+#define SNS_AT(arn) "\"type\":\"sns\",\"topic_arn\":\"" arn "\""
+#define UDP "\"type\":\"syslog\",\"transport\":\"udp\""
 #define MAIL "\"type\":\"email\",\"url\":\"smtp://mail.test:587\",\"from\":\"a@b.test\",\"to\":[\"c@d.test\"]"
 #define HOOK "\"type\":\"webhook\",\"url\":\"https://h.test/x\",\"secret_file\":\"@/key\""
 #define ONE(fields) "{\"channels\":{\"a\":{" fields "}},\"rules\":[]}"
@@ -130,30 +134,35 @@ what_is_wrong_is_refused_by_name(void **state)
 		{ "{\"channels\":{\"a\":1},\"rules\":[]}", "channels: an object" },
 		{ ONE("\"type\":\"sms\""), "channels.a: type: " },
 		{ ONE(MAIL ",\"secret_file\":\"@/key\""), "channels.a: secret_file: " },
-		{ ONE("\"type\":\"email\",\"url\":\"http://x\",\"from\":\"a@b\",\"to\":[\"c@d\"]"), "url: smtps://" },
-		{ ONE("\"type\":\"email\",\"url\":\"smtp://x/y\",\"from\":\"a@b\",\"to\":[\"c@d\"]"), "url: smtps://" },
-		{ ONE("\"type\":\"email\",\"url\":\"smtp://u:p@x\",\"from\":\"a@b\",\"to\":[\"c@d\"]"), "url: smtps://" },
+		{ ONE(MAIL_TO("\"http://x\",\"from\":\"a@b\",\"to\":[\"c@d\"]")), "url: smtps://" },
+		{ ONE(MAIL_TO("\"smtp://x/y\",\"from\":\"a@b\",\"to\":[\"c@d\"]")),
+			"url: smtps://" },
+		{ ONE(MAIL_TO("\"smtp://u:p@x\",\"from\":\"a@b\",\"to\":[\"c@d\"]")),
+			"url: smtps://" },
 		{ ONE(MAIL ",\"starttls\":\"none\""), "starttls: required wanted" },
 		{ ONE(MAIL ",\"username\":\"u\""), "password_file: " },
 		{ ONE(MAIL ",\"password_file\":\"@/key\""), "username: " },
 		{ ONE(MAIL ",\"username\":\"u\",\"password_file\":\"@/open\""), "password_file: " },
 		{ ONE(MAIL ",\"username\":\"u\",\"password_file\":\"@/lines\""), "one line" },
-		{ ONE(MAIL ",\"username\":\"u\",\"password_file\":\"@/empty\""), "password_file: a secret" },
-		{ ONE("\"type\":\"email\",\"url\":\"smtps://x\",\"from\":\"a b@c\",\"to\":[\"c@d\"]"), "from: " },
-		{ ONE("\"type\":\"email\",\"url\":\"smtps://x\",\"from\":\"-oX@c\",\"to\":[\"c@d\"]"), "from: " },
-		{ ONE("\"type\":\"email\",\"url\":\"smtps://x\",\"from\":\"a@b\",\"to\":[\"<c@d>\"]"), "to: addresses" },
-		{ ONE("\"type\":\"email\",\"url\":\"smtps://x\",\"from\":\"a@b\",\"to\":[]"), "to: at least one" },
-		{ ONE("\"type\":\"webhook\",\"url\":\"http://h.test\",\"secret_file\":\"@/key\""), "url: https://" },
-		{ ONE("\"type\":\"webhook\",\"url\":\"https://u@h.test\",\"secret_file\":\"@/key\""), "url: https://" },
-		{ ONE("\"type\":\"webhook\",\"url\":\"https://h.test\",\"secret_file\":\"@/brief\""), "24 octets" },
-		{ ONE("\"type\":\"webhook\",\"url\":\"https://h.test\",\"secret_file\":\"@/nowhere\""), "secret_file: " },
-		{ ONE("\"type\":\"sns\",\"topic_arn\":\"arn:aws:sqs:eu-west-1:123456789012:x\""), "topic_arn: " },
-		{ ONE("\"type\":\"sns\",\"topic_arn\":\"arn:aws:sns:eu-west-1:12:x\""), "topic_arn: " },
-		{ ONE("\"type\":\"sns\",\"topic_arn\":\"arn:aws:sns\""), "topic_arn: " },
-		{ ONE("\"type\":\"syslog\",\"transport\":\"udp\""), "host: " },
-		{ ONE("\"type\":\"syslog\",\"transport\":\"udp\",\"host\":\"a b\""), "host: " },
-		{ ONE("\"type\":\"syslog\",\"transport\":\"udp\",\"host\":\"h\",\"port\":0"), "port: " },
-		{ ONE("\"type\":\"syslog\",\"transport\":\"udp\",\"host\":\"h\",\"hostname\":\"a b\""), "hostname: " },
+		{ ONE(MAIL ",\"username\":\"u\",\"password_file\":\"@/empty\""),
+			"password_file: a secret" },
+		{ ONE(MAIL_TO("\"smtps://x\",\"from\":\"a b@c\",\"to\":[\"c@d\"]")), "from: " },
+		{ ONE(MAIL_TO("\"smtps://x\",\"from\":\"-oX@c\",\"to\":[\"c@d\"]")), "from: " },
+		{ ONE(MAIL_TO("\"smtps://x\",\"from\":\"a@b\",\"to\":[\"<c@d>\"]")),
+			"to: addresses" },
+		{ ONE(MAIL_TO("\"smtps://x\",\"from\":\"a@b\",\"to\":[]")), "to: at least one" },
+		{ ONE(HOOK_AT("\"http://h.test\",\"secret_file\":\"@/key\"")), "url: https://" },
+		{ ONE(HOOK_AT("\"https://u@h.test\",\"secret_file\":\"@/key\"")), "url: https://" },
+		{ ONE(HOOK_AT("\"https://h.test\",\"secret_file\":\"@/brief\"")), "24 octets" },
+		{ ONE(HOOK_AT("\"https://h.test\",\"secret_file\":\"@/nowhere\"")),
+			"secret_file: " },
+		{ ONE(SNS_AT("arn:aws:sqs:eu-west-1:123456789012:x")), "topic_arn: " },
+		{ ONE(SNS_AT("arn:aws:sns:eu-west-1:12:x")), "topic_arn: " },
+		{ ONE(SNS_AT("arn:aws:sns")), "topic_arn: " },
+		{ ONE(UDP), "host: " },
+		{ ONE(UDP ",\"host\":\"a b\""), "host: " },
+		{ ONE(UDP ",\"host\":\"h\",\"port\":0"), "port: " },
+		{ ONE(UDP ",\"host\":\"h\",\"hostname\":\"a b\""), "hostname: " },
 		{ ONE(HOOK ",\"rate_per_hour\":0"), "rate_per_hour: " },
 		{ ONE(HOOK ",\"give_up_after\":\"30d\""), "give_up_after: a duration" },
 		{ ONE(HOOK ",\"summary_after\":\"soon\""), "summary_after: a duration" },
@@ -161,7 +170,8 @@ what_is_wrong_is_refused_by_name(void **state)
 		{ RULE("\"channels\":[]"), "rules[0]: channels: at least one" },
 		{ RULE("\"channels\":[\"a\"],\"kinds\":[\"*x\"]"), "kinds: " },
 		{ RULE("\"channels\":[\"a\"],\"severity\":\"loud\""), "severity: " },
-		{ RULE("\"channels\":[\"a\"],\"repeat_after\":\"0s\""), "repeat_after: a duration" },
+		{ RULE("\"channels\":[\"a\"],\"repeat_after\":\"0s\""),
+			"repeat_after: a duration" },
 		{ RULE("\"channels\":[\"a\"],\"kind\":\"x\""), "kind: " },
 	};
 
