@@ -166,7 +166,7 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " ORDER BY b.created_at DESC, b.revocation_id DESC LIMIT $4::bigint",
 	},
 	[BULK_NEXT] = {
-		/* bulk_revocation_running; for a second look intent_pkey, which holds what is under way.
+		/* bulk_revocation_running; for a second look intent_round, which holds what is under way.
 		 * Read after its conditions, so that nothing is recorded between the two. */
 		.name = "bulk_next", .params = 0, .columns = BULK_COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b WHERE b.state = 'running'"
