@@ -556,8 +556,14 @@ db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted, s
 	TRY(publish_check(tx, crl, err));
 	TRY(db_run(tx, &SQL[PUBLISH_SCOPE], DB_PARAMS(issuer, scope, db_int64(wanted),
 		db_int64(crl->next_update_s)), NULL, err));
-	TRY(db_run(tx, &SQL[PUBLISH_PRUNE], DB_PARAMS(issuer, scope), NULL, err));
 	return db_run(tx, &SQL[PUBLISH_NOTIFY], DB_PARAMS(issuer, scope), NULL, err);
+}
+
+enum status
+db_crl_prune(struct db_tx *tx, const struct db_crl *crl, struct err *err)
+{
+	return db_run(tx, &SQL[PUBLISH_PRUNE], DB_PARAMS(db_int64(crl->issuer_id),
+		db_int64(crl->scope)), NULL, err);
 }
 
 enum status

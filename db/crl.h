@@ -100,7 +100,7 @@ struct db_crl {
 /*
  * Publishes, in three steps of one transaction: begin inserts the list, put its pieces in their order, end
  * locks the scope (who revokes waits for it, hence last), marks it with the wanted that the list answers
- * for, keeps the last 3 and sends NOTIFY jitrca_crl. A delta is ended before its full list.
+ * for and sends NOTIFY jitrca_crl. A delta is ended before its full list.
  * end: ERR_CONFLICT crl_overtaken: a higher number is published already.
  */
 #define CRL_PIECE_BYTES ((size_t)256 << 10)
@@ -109,6 +109,8 @@ MUST_USE enum status db_crl_publish_put(struct db_tx *tx, const struct db_crl *c
 	struct view octets, struct err *err);
 MUST_USE enum status db_crl_publish_end(struct db_tx *tx, const struct db_crl *crl, int64_t wanted,
 	struct err *err);
+/* Keeps the last 3 of a scope. A long one takes its time to be deleted, so in a transaction after that. */
+MUST_USE enum status db_crl_prune(struct db_tx *tx, const struct db_crl *crl, struct err *err);
 /*
  * In the place of begin and put, for a list that is long: its pieces are stored while it is being made, whole
  * or not at all, in any order and of any size; what is known last (entries, length, sha256) is taken by

@@ -300,6 +300,7 @@ publish(const struct build *build, const struct makings *makings, struct err *er
 	for (size_t i = 0; i < makings->count; i++) {
 		TRY(db_crl_publish_begin(&tx, &makings->at[i].about, err));
 		TRY(put_pieces(&tx, &makings->at[i], room, err));
+		TRY(db_crl_prune(&tx, &makings->at[i].about, err));
 	}
 	return finish(build, makings, &tx, err);
 }
@@ -378,17 +379,33 @@ make(struct build *build, struct makings *makings, struct err *err)
 	return show(build, makings, err);
 }
 
+/* When it is published: deleting the pieces of a long list takes its time, and who revokes would wait. */
+static enum status
+prune(const struct build *build, const struct db_crl *about, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+
+	TRY(db_tx_begin(&tx, build->app->pool, err));
+	TRY(db_crl_long(&tx, err));
+	TRY(db_crl_prune(&tx, about, err));
+	return db_tx_commit(&tx, err);
+}
+
 static enum status
 make_large(struct build *build, struct makings *makings, struct err *err)
 {
 	own_struct(store) store = { .room = NULL };
+	struct err unpruned;
 
 	build->begun_ms = clock_mono_ms(build->app->clock);
 	TRY(store_begin(build, &store, &makings->at[0], err));
 	TRY(make_signed(build, makings, err));
 	TRY(store_rest(&makings->at[0], err));
 	TRY(finish(build, makings, &store.tx, err));
-	return show(build, makings, err);
+	TRY(show(build, makings, err));
+	if (prune(build, &makings->at[0].about, &unpruned) != OK) /* the next one prunes */
+		log_error(LOG_WARN, "crl_not_pruned", NULL, &unpruned);
+	return OK;
 }
 
 /* ---- what is made ---- */

@@ -27,7 +27,8 @@ publish(struct db_tx *tx, const struct db_crl *list, int64_t wanted, struct err 
 	TRY(db_crl_publish_begin(tx, list, err));
 	TRY(db_crl_publish_put(tx, list, 0, view_text("abc"), err));
 	TRY(db_crl_publish_put(tx, list, 1, view_text("de"), err));
-	return db_crl_publish_end(tx, list, wanted, err);
+	TRY(db_crl_publish_end(tx, list, wanted, err));
+	return db_crl_prune(tx, list, err);
 }
 
 /* A failure ends the transaction. */
