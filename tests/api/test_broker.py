@@ -549,9 +549,9 @@ def test_presence_and_subscriptions_are_told(broker, service, factory):
         device.client.unsubscribe("devices/told/a")
         came = json.loads(hear(service, "$aws/events/presence/connected/told").payload)
         assert set(came) == {"clientId", "timestamp", "eventType", "sessionIdentifier", "principalIdentifier", "ipAddress",
-                             "versionNumber", "thingName"}
+                             "versionNumber"}
         assert came["principalIdentifier"] == identity.id and came["eventType"] == "connected"
-        assert came["ipAddress"] == "127.0.0.1" and isinstance(came["versionNumber"], int) and came["thingName"] == "told"
+        assert came["ipAddress"] == "127.0.0.1" and isinstance(came["versionNumber"], int)
         subscribed = json.loads(hear(service, "$aws/events/subscriptions/subscribed/told").payload)
         assert subscribed["topics"] == ["devices/told/a", "devices/told/b"]
         assert subscribed["sessionIdentifier"] == came["sessionIdentifier"]
@@ -564,6 +564,16 @@ def test_presence_and_subscriptions_are_told(broker, service, factory):
     assert "ipAddress" not in left and left["disconnectReason"] == "CONNECTION_LOST"
     wait_until(lambda: broker.sql("SELECT connected FROM iotcore.session WHERE client_id = 'told'") == [(False,)],
                "the session's row")
+
+
+def test_presence_names_the_thing_that_is_exclusive(broker, service, factory):
+    identity, device = make_device(broker, factory, "told-alone")
+    broker.sql("UPDATE iotcore.thing_principal SET exclusive = true WHERE certificate_id = %s", identity.id)
+    settle(broker)
+    with device.connect():
+        came = json.loads(hear(service, "$aws/events/presence/connected/told-alone").payload)
+    left = json.loads(hear(service, "$aws/events/presence/disconnected/told-alone").payload)
+    assert came["thingName"] == left["thingName"] == "told-alone"
 
 
 @pytest.fixture(scope="module")

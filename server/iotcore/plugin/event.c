@@ -83,7 +83,7 @@ set_presence(json_t *object, const struct event_session *session)
 {
 	if (json_object_set_new(object, "versionNumber", json_integer(session->version)) != 0)
 		return -1;
-	return session->thing == NULL
+	return session->thing == NULL || !session->exclusive
 	               ? 0
 	               : json_object_set_new(object, "thingName", json_string(session->thing));
 }

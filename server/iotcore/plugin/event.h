@@ -37,6 +37,7 @@ struct event_session {
 	const char *session_id; /* UUID */
 	const char *certificate_id;
 	const char *thing; /* NULL: none attached exclusively or by name */
+	bool exclusive;    /* AWS names only such a thing */
 	const char *address;
 	int64_t version;
 };

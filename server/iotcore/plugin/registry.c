@@ -782,6 +782,7 @@ grant_make(const struct gathering *g)
 	}
 	grant->policy_count = g->held_count;
 	grant->broken = g->broken;
+	grant->exclusive = g->exclusive;
 	if (thing != NULL)
 		copy_thing(grant, thing, (char *)(grant->attributes + attributes));
 	return grant;

@@ -86,6 +86,7 @@ struct registry_grant {
 	size_t policy_count;
 	const struct policy **policies; /* each counted; NULLs are none */
 	bool has_thing;
+	bool exclusive; /* to this thing alone */
 	struct view thing_name, thing_type;
 	struct policy_pair *attributes;
 	size_t attribute_count;

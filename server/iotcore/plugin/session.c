@@ -436,6 +436,7 @@ session_event(const struct session *session, char *thing)
 		.session_id = session->uuid,
 		.certificate_id = session->certificate_hex,
 		.thing = has_thing ? thing : NULL,
+		.exclusive = has_thing && grant->exclusive,
 		.address = session->address,
 		.version = session->version };
 }
