@@ -14,6 +14,7 @@
 #include "server/api/api.h"
 #include "server/api/issue.h"
 #include "server/api/render.h"
+#include "server/api/rotation_ask.h"
 #include "server/app.h"
 #include "server/audit.h"
 #include "server/auth.h"
@@ -238,19 +239,17 @@ fill_ask(struct issue_ask *ask, struct app *app, const struct identity *identity
  * No idempotency key is needed: the same public key gives the same successor again, another one
  * replaces it as long as it is not confirmed.
  */
-static enum status
-rotation_request(struct app *app, struct request *request, struct err *err)
+enum status
+rotation_ask_successor(struct app *app, struct request *request, json_t *body,
+	const char *const *fields, struct err *err)
 {
 	const struct identity *identity = request_identity(request);
 	own(issue_job) job = NULL;
-	json_t *body = NULL;
 	struct issue_ask *ask;
 
-	TRY(refuse_quarantined(identity, err));
-	TRY(request_json(request, &body, err));
 	TRY(issue_job_new(&job, app, request, body, 1, reply_successor, err));
 	ask = issue_job_asks(job);
-	TRY(fields_check(body, REQUEST_FIELDS, err));
+	TRY(fields_check(body, fields, err));
 	TRY(fields_text(body, "csr", FIELD_REQUIRED, CSR_PEM_MAX_BYTES, &ask->pem, err));
 	TRY(fill_ask(ask, app, identity, err));
 	ask->item.request_id = request_id(request);
@@ -258,6 +257,16 @@ rotation_request(struct app *app, struct request *request, struct err *err)
 		return err_set(err, ERR_DENIED, "profile_not_allowed",
 			"the profile %s does not let devices rotate", ask->item.profile->name);
 	return issue_job_run_one(give(job), err);
+}
+
+static enum status
+rotation_request(struct app *app, struct request *request, struct err *err)
+{
+	json_t *body = NULL;
+
+	TRY(refuse_quarantined(request_identity(request), err));
+	TRY(request_json(request, &body, err));
+	return rotation_ask_successor(app, request, body, REQUEST_FIELDS, err);
 }
 
 /* ---- confirm ---- */

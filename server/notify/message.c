@@ -18,6 +18,9 @@ static const struct {
 	const char *kind, *title;
 } TITLES[] = {
 	{ "blocked_key_in_use", "Keys were put on the list of bad ones that certificates were issued for" },
+	{ "claim_code_issued", "A claim code was issued for a device" },
+	{ "claim_code_used", "A device has come back with a claim code" },
+	{ "claim_code_refused", "A claim code was refused" },
 	{ "campaign_halted", "A rotation campaign has halted" },
 	{ "campaign_done", "A rotation campaign is done" },
 	{ "rotation_plan", "What expires soon" },

@@ -608,6 +608,18 @@ def tokens(stack, boss):
     yield boss.post("/v1/principals/admin/disable")
 
 
+@provokes("claim_code_invalid", "claim_not_needed", "claim_not_allowed")
+def claims(stack, boss):
+    body = boss.issue("sc-claim", profile="brief").json()
+    spki = {"spki_sha256": "0" * 64}
+    yield boss.post("/v1/devices/sc-claim/claim-codes", json=spki)
+    wait_until(lambda: boss.get(f"/v1/certificates/{body['serial']}").json()["status"] == "expired", "expiry", 10)
+    with client.station(stack, "sc-claim-st") as station:
+        yield station.post("/v1/devices/sc-claim/claim-codes", json=spki)
+    with client.Client(stack.device_url, stack.ca_bundle) as anyone:
+        yield anyone.post("/v1/recovery", json={"claim_code": "x", "csr": csr_pem(new_key())})
+
+
 @provokes("campaign_empty", "campaign_everything", "campaign_overlap", "campaign_state")
 def campaigns(stack, boss):
     boss.issue("sc-c")
