@@ -146,14 +146,9 @@ ca_merkle_end(struct ca_merkle *tree, uint8_t root[32])
 enum status
 ca_merkle_root(uint8_t out[32], const struct view *leaves, size_t count, struct err *err)
 {
-	struct ca_merkle tree;
+	struct ca_merkle tree = { .depth = 0 };
 
 	(void)err; /* nothing here can fail; callers need not know */
-	/* Not all of it: a record of one item is written in the hot path. */
-	tree.depth = 0;
-	tree.count = 0;
-	tree.following = false;
-	tree.path_len = 0;
 	for (size_t i = 0; i < count; i++)
 		ca_merkle_add(&tree, leaves[i]);
 	ca_merkle_end(&tree, out);

@@ -191,8 +191,8 @@ audit_offline_notes(struct audit_offline *it, const char *name, struct view cont
 }
 
 /*
- * Each names the one before; where that is not here, nothing is said. Two of one number are one text. Times are
- * those of several signers' clocks, and prove no order.
+ * Each names the one before; where that is not here, nothing is said. Two of one number are one text.
+ * Times are those of several signers' clocks, and prove no order.
  */
 static enum status
 settle_notes(struct audit_offline *it, struct err *err)
