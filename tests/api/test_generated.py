@@ -420,7 +420,7 @@ class Sender:
         if answer.status_code < 400:
             assert isinstance(built, bytes) or not built[4], (what, answer.status_code, answer.text[:300])
             self.succeeded[plan.name] += 1
-            if plan.name and answer.content and "json" in answer.headers["Content-Type"]:
+            if plan.name and answer.content and re.search("[/+]json", answer.headers["Content-Type"]):
                 self.world.learn(plan.name, answer)
                 if plan.name == "POST /v1/rotation" and hasattr(plan, "key") and built[0] is self.world.devices[slot].client:
                     self.world.devices[slot].successor = (plan.key, answer.json())

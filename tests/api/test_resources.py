@@ -203,6 +203,15 @@ def test_the_audit_log_can_be_recomputed_by_anyone(boss):
     assert report["ok"] and report["records"] >= len(records)
     boss("POST", "/v1/audit/verify", 200)
     boss("GET", "/v1/audit?since=x", 400, "since_malformed")
+    assert boss.client.post("/v1/audit/checkpoints").status_code in (200, 201)
+    boss("POST", "/v1/audit/checkpoints", 200)
+    for path in ("checkpoints", "checkpoints/notes", "export", "key"):
+        boss("GET", f"/v1/audit/{path}", 200)
+    issued = next(item["object"] for record in boss("GET", "/v1/audit?action=certificate.issue&items=true", 200).json()["records"]
+                  for item in record["items"] if item["object"].startswith("certificate:"))
+    boss("GET", f"/v1/audit/proof?certificate_id={issued.removeprefix('certificate:')}", 200)
+    boss("GET", "/v1/audit/proof?certificate_id=x", 400, "certificate_id_malformed")
+    boss("GET", "/v1/retention?certificates=400d&audit=800d", 200)
 
 
 def test_the_rest_is_as_described(stack, boss):
