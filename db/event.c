@@ -22,7 +22,7 @@ enum {
 #define FITTING(column, octets)                                                                    \
 	"CASE WHEN octet_length(e." column ") <= " octets " THEN e." column " ELSE '' END"
 #define LIST_SQL(lead)                                                                             \
-	"SELECT " COLUMNS " FROM jitrca.security_event e WHERE e.event_id < $1::bigint"                                  \
+	"SELECT " COLUMNS " FROM jitrca.security_event e WHERE e.event_id < $1::bigint" \
 	" AND ($2::text IS NULL OR e.kind = $2::text)"                                                 \
 	" AND ($3::text IS NULL OR e.severity = $3::text)"                                             \
 	" AND ($4::text IS NULL OR e.device_id = $4::text)"                                            \

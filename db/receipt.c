@@ -300,7 +300,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "UPDATE jitrca.bulk_revocation b SET settled_at = now()"
 		       " WHERE b.revocation_id = $1::text"
 		       " AND NOT EXISTS (SELECT FROM jitrca.revocation_site s"
-		       " WHERE s.revocation_id = $1::text AND s.target = ANY ($2::text[]) AND s.done < s.seen)"
+		       " WHERE s.revocation_id = $1::text AND s.target = ANY ($2::text[])"
+		       " AND s.done < s.seen)"
 		       " AND (cardinality($2::text[]) = 0 OR NOT EXISTS (SELECT FROM jitrca.outbox o"
 		       " WHERE o.failed_at IS NULL AND o.priority = 0 AND o.created_at <= b.finished_at))",
 	},

@@ -67,7 +67,7 @@ struct app {
 	struct jobs *jobs;
 	struct iot_room *iot;
 	struct notify *notify;
-	_Atomic int64_t tls_not_after_s; /* of what config.tls_certificates names, the first to end; 0: none */
+	_Atomic int64_t tls_not_after_s; /* of config.tls_certificates the first to end; 0: none */
 	_Atomic bool tls_trouble;        /* the listeners' own certificate cannot be renewed */
 	_Atomic bool stopping;
 	int64_t started_ms;

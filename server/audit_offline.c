@@ -191,7 +191,8 @@ audit_offline_notes(struct audit_offline *it, const char *name, struct view cont
 }
 
 /*
- * Each names the one before; where that is not here, nothing is said. Two of one number are one text.
+ * Each names the one before; where that is not here, nothing is said. Two of one number are one
+ * text.
  * Times are those of several signers' clocks, and prove no order.
  */
 static enum status

@@ -340,8 +340,8 @@ static const struct key KEYS[] = {
 		.least = 31 * DAY,
 		.most = 36500 * DAY,
 		.or_never = true,
-		.about = "Audit records are dropped that a signed checkpoint of that age holds; the checkpoint "
-			 "stays." },
+		.about = "Audit records are dropped that a signed checkpoint of that age holds; "
+			 "the checkpoint stays." },
 	{ .name = "token_validity_max",
 		.kind = KIND_DURATION_S,
 		AT(token_validity_max_s),

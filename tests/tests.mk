@@ -37,15 +37,14 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
-# These share nothing and wait much, so they go file by file on all processors. The others measure, kill or crowd: one by one.
-APART := tests/api/iotcore $(wildcard tests/api/test_*.py) tests/e2e/test_iot_life.py tests/e2e/test_rule_action.py \
-	tests/fault/test_onboard.py tests/fault/test_core_hangs.py
-PYTEST_APART = $(PYTEST) -n $(JOBS) --dist loadfile
-ignoring = $(addprefix --ignore=,$(1))
+# These share nothing and wait much, so they go file by file, one more at a time than there are processors. Two measure: alone.
+ALONE := tests/fault/test_stalled.py tests/fault/test_crowd_10000.py
+APART := tests/api/iotcore $(filter-out $(ALONE),$(wildcard tests/api/test_*.py tests/e2e/test_*.py tests/fault/test_*.py))
+PYTEST_APART = $(PYTEST) -n $(shell expr $(JOBS) + 1) --dist loadfile
 # What is run against $(1) of the folders $(2): what goes apart side by side, then the rest.
 define pytest_both
 $(Q)$(1) $(PYTEST_APART) $(filter $(addsuffix /%,$(2)),$(APART))
-$(if $(filter-out tests/api,$(2)),$(Q)$(1) $(PYTEST) $(filter-out tests/api,$(2)) $(call ignoring,$(APART)))
+$(if $(filter tests/fault,$(2)),$(Q)$(1) $(PYTEST) $(ALONE))
 endef
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -70,7 +69,7 @@ deps-test: ## install what the tests need
 test: deps-test ## install what the tests need, build, and run all of them
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) build
 	$(Q)$(MAKE) --no-print-directory hooks
-	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)$(MAKE) --no-print-directory -j$(JOBS) -Otarget unit
 	$(call pytest_both,$(ON_HOOKS),tests/api tests/e2e tests/fault)
 
 # The broker is Debian's and cannot load a sanitized plugin (tests/api/test_broker.py says why): it has the built one.

@@ -327,7 +327,8 @@ static const struct admin_verb AUDIT_VERBS[] = {
 	  "check-proof` verifies it", .method = "GET", .path = "/v1/audit/proof?certificate_id={id}",
 	  .download = true,
 	  .fields = { PATH("id", "its certificate id"),
-		  QUERY("action", "ACTION", "certificate.revoke, …; unless said, the first: its issuance") } },
+		  QUERY("action", "ACTION",
+			  "certificate.revoke, …; unless said, the first: its issuance") } },
 	{ .name = NULL },
 };
 

@@ -199,7 +199,8 @@ print_table(FILE *out, const char *name, json_t *rows)
 
 	json_object_foreach(json_array_get(rows, 0), key, value)
 		if (strlen(key) < NAME_BYTES - 1 && count++ < TABLE_COLUMNS_MAX)
-			at += (size_t)snprintf(columns + at, sizeof(columns) - at, "%s%s", at > 0 ? " " : "", key);
+			at += (size_t)snprintf(columns + at, sizeof(columns) - at, at > 0 ? " %s" : "%s",
+				key);
 	(void)fprintf(out, "\n%s\n", name);
 	table_list(out, rows, columns);
 }

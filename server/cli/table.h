@@ -13,8 +13,8 @@
 /* The columns are the keys named, separated by spaces; "a.b" is key b of object a. */
 void table_list(FILE *out, const json_t *rows, const char *columns);
 /*
- * All members in their order, those of an object within as "a.b"; long texts such as PEM in a short form. Lists
- * of objects follow as tables.
+ * All members in their order, those of an object within as "a.b"; long texts such as PEM in a short form.
+ * Lists of objects follow as tables.
  */
 void table_object(FILE *out, json_t *object);
 

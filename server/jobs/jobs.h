@@ -10,7 +10,8 @@
 struct app;
 struct jobs;
 
-enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2, JOB_CRL_LARGE = 3, JOB_CHECKPOINT = 4 }; /* names for db_job_lead */
+/* Names for db_job_lead. */
+enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2, JOB_CRL_LARGE = 3, JOB_CHECKPOINT = 4 };
 #define JOB_CAMPAIGN 5 /* server/jobs/campaign.c */
 #define JOB_PLAN 6 /* server/rotation_plan.c */
 #define JOB_WATCH 16 /* server/notify/watch.c */

@@ -1,6 +1,7 @@
 """The administrator's command line against a running server."""
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -46,7 +47,7 @@ def test_a_certificate_and_its_device(jitrca, tmp_path):
     jitrca("cert", "revoke", found[0]["serial"], "--reason", "certificateHold")
     jitrca("cert", "unhold", found[0]["serial"])
     assert "(certificate_not_held)" in jitrca("cert", "unhold", found[0]["serial"], want=1).stderr
-    assert '"model":"m1"' in jitrca("device", "show", "cli-dev").stdout
+    assert re.search(r"^attributes\.model +m1$", jitrca("device", "show", "cli-dev").stdout, re.M)
     jitrca("revocation", "create", "--device-id", "cli-dev", "--reason", "superseded", "--dry-run")
     jitrca("device", "decommission", "cli-dev", "--reason", "done")
     assert json.loads(jitrca("cert", "show", found[0]["serial"], "--json").stdout)["status"] == "revoked"

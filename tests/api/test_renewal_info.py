@@ -1,21 +1,11 @@
 """The rotation window as ACME Renewal Information (RFC 9773), beside what the device itself is told."""
-import base64
 import datetime
 
 import pytest
-from cryptography import x509
 
 from harness import client
-from harness.client import code, new_key
+from harness.client import cert_id, code, new_key
 from harness.stack import wait_until
-
-
-def cert_id(pem):
-    """RFC 9773 section 4.1, from the certificate alone."""
-    leaf = x509.load_pem_x509_certificate(pem.encode())
-    key_id = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    serial = leaf.serial_number.to_bytes((leaf.serial_number.bit_length() + 8) // 8, "big")
-    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (key_id, serial))
 
 
 def at(text):

@@ -214,6 +214,35 @@ def test_the_audit_log_can_be_recomputed_by_anyone(boss):
     boss("GET", "/v1/retention?certificates=400d&audit=800d", 200)
 
 
+def test_campaigns_and_plans(boss):
+    boss("POST", "/v1/certificates", 201, json={"csr": csr_pem(new_key()), "device_id": "many-1"})
+    ask = {"selector": {"device_ids": ["many-1"]}}
+    boss("POST", "/v1/campaigns", 200, json={**ask, "dry_run": True})
+    boss("POST", "/v1/campaigns", 400, "selector_empty", json={"selector": {}})
+    path = f"/v1/campaigns/{boss('POST', '/v1/campaigns', 202, json=ask).json()['campaign_id']}"
+    for call in ("pause", "resume", "abort"):
+        boss("POST", f"{path}/{call}", 200, json={"reason": "tried"})
+    boss("GET", path, 200)
+    boss("GET", f"{path}/members", 200)
+    boss("GET", "/v1/campaigns", 200)
+    plan = boss("POST", "/v1/plans", 201).json()
+    boss("GET", f"/v1/plans/{plan['plan_id']}", 200)
+    boss("GET", "/v1/plans", 200)
+
+
+def test_coming_back_and_being_told(stack, boss):
+    boss("POST", "/v1/certificates", 201, json={"csr": csr_pem(new_key()), "device_id": "back-1"})
+    boss("POST", "/v1/devices/back-1/claim-codes", 400, "field_malformed", json={"spki_sha256": "x"})
+    with client.Client(stack.device_url, stack.ca_bundle) as anyone:
+        Described(anyone)("POST", "/v1/recovery", 403, json={"claim_code": "x", "csr": csr_pem(new_key())})
+    boss("GET", "/acme/renewal-info/x.y", 400, "renewal_id_malformed")
+    boss("GET", "/v1/notifications", 200)
+    boss("GET", "/v1/notifications/channels", 200)
+    boss("GET", f"/v1/notifications/{'0' * 32}", 404)
+    boss("POST", "/v1/notifications/test", 404, json={"channel": "nobody"})
+    boss("POST", "/v1/notifications/retry", 404, json={"notification_id": "0" * 32})
+
+
 def test_the_rest_is_as_described(stack, boss):
     key, successor_key = new_key(), new_key()
     certificate = boss("POST", "/v1/certificates", 201, json={"csr": csr_pem(key), "device_id": "rest-1"}).json()

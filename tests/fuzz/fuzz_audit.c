@@ -1,7 +1,7 @@
 /*
- * What an auditor is handed: any octets as checkpoints, as an export and as a proof. None holds, for none
- * is signed with the key; and a checkpoint whose fields are drawn from them is read back as it was signed, or
- * not signed.
+ * What an auditor is handed: any octets as checkpoints, as an export and as a proof. None holds, for
+ * none is signed with the key; and a checkpoint whose fields are drawn from them is read back as it was
+ * signed, or not signed.
  */
 #include <assert.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 """A client as a station, a device or an administrator would write one."""
+import base64
 import os
 import tempfile
 
@@ -22,6 +23,14 @@ def csr_pem(key, common_name="ignored"):
 def key_pem(key):
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                              serialization.NoEncryption()).decode()
+
+
+def cert_id(pem):
+    """RFC 9773 section 4.1, from the certificate alone."""
+    leaf = x509.load_pem_x509_certificate(pem.encode())
+    key_id = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    serial = leaf.serial_number.to_bytes((leaf.serial_number.bit_length() + 8) // 8, "big")
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (key_id, serial))
 
 
 class Client:

@@ -72,7 +72,8 @@ def draw_value(draw, schema):
     if kind == "object":
         value = {}
         for name, member in schema.get("properties", {}).items():
-            if name in schema.get("required", ()) or draw(st.booleans()):
+            if name in schema.get("required", ()) or (
+                    len(value) < schema.get("maxProperties", 99) and draw(st.booleans())):
                 value[name] = draw_value(draw, member)
         if isinstance(schema.get("additionalProperties"), dict):
             for name in draw(st.lists(st.text(string.ascii_lowercase + "_", min_size=1, max_size=8), max_size=3)):

@@ -147,7 +147,7 @@ invariant_13_who_does_not_confirm_is_listed_as_late(void **state)
 
 	(void)state;
 	for (int i = 0; i < 4; i++) {
-		char id[16];
+		char id[DB_ID_BYTES];
 
 		snprintf(id, sizeof(id), "late-%d", i);
 		refs[i] = issue(ask_late(id, end_s + i));
