@@ -37,14 +37,14 @@ unit: unit-base unit-ca unit-db unit-policy unit-plugin unit-server ## run all u
 # build with test hooks, so that faults can be made at named points.
 HOOKS := $(BUILD)/hooks
 PYTEST = $(PYTHON) -m pytest -q -p no:cacheprovider
-# These share nothing and wait much, so they go file by file, one more at a time than there are processors. Two measure: alone.
-ALONE := tests/fault/test_stalled.py tests/fault/test_crowd_10000.py
+# These share nothing and wait much, so they go file by file, one more at a time than there are processors. These measure: alone.
+ALONE := tests/e2e/test_bench.py tests/fault/test_stalled.py tests/fault/test_crowd_10000.py
 APART := tests/api/iotcore $(filter-out $(ALONE),$(wildcard tests/api/test_*.py tests/e2e/test_*.py tests/fault/test_*.py))
 PYTEST_APART = $(PYTEST) -n $(shell expr $(JOBS) + 1) --dist loadfile
 # What is run against $(1) of the folders $(2): what goes apart side by side, then the rest.
 define pytest_both
 $(Q)$(1) $(PYTEST_APART) $(filter $(addsuffix /%,$(2)),$(APART))
-$(if $(filter tests/fault,$(2)),$(Q)$(1) $(PYTEST) $(ALONE))
+$(if $(filter-out tests/api,$(2)),$(Q)$(1) $(PYTEST) $(filter $(addsuffix /%,$(2)),$(ALONE)))
 endef
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
@@ -76,7 +76,7 @@ test: deps-test ## install what the tests need, build, and run all of them
 ON_ASAN = JITRCA_TEST_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_RELEASE_BIN=$(BUILD)/asan/jitrca JITRCA_TEST_SANITIZER=1 \
 	JITRCA_TEST_PLUGIN=$(BUILD)/jitrca-mosquitto.so
 # What reads strangers' octets; the rest runs under sanitizers in check-full.
-ASAN_FIRST := $(patsubst %,tests/api/test_%.py,bad_input issue rotation revocation ocsp crl tls)
+ASAN_FIRST := $(patsubst %,tests/api/test_%.py,bad_input issue ocsp crl)
 .PHONY: asan
 asan: ## unit tests, and those of the API that read strangers' octets, under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(Q)$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)/asan TEST_HOOKS=1 OPTIMIZE="-O1 -g" \
