@@ -14,7 +14,7 @@ from harness.stack import Stack, wait_until
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
 FLEET = 10000 if LONG else 3000
-KILLS = 10 if LONG else 2
+KILLS = 5 if LONG else 2
 
 # A certificate that was issued is made into many: the rows are what a revocation works on.
 CLONE = """
