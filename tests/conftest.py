@@ -12,6 +12,16 @@ from harness.stack import Cluster, Stack  # noqa: E402
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: the same is tried shorter elsewhere; this runs in `make long` alone")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if not LONG and item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason="runs in make long"))
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """A throw-away PostgreSQL cluster; each stack makes a database of its own in it."""

@@ -156,7 +156,7 @@ def test_firmware_that_never_confirms_halts_before_five_percent(fleet):
         assert boss.post(f"/v1/campaigns/{campaign['campaign_id']}/abort", json={}).json()["state"] == "aborted"
 
 
-@pytest.mark.skipif(not LONG, reason="half a minute of rotations; the short form is the fault that is there from the start")
+@pytest.mark.long  # half a minute of rotations; in the short form the fault is there from the start
 def test_a_fault_that_begins_late_halts_as_soon(fleet):
     """After half of the fleet went well: one wave may be in the middle at most."""
     devices = make_fleet(fleet, "late", 300, thing_type="meter")

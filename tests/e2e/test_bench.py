@@ -33,6 +33,7 @@ def needs_programs(tmp_path):
         parent.chmod(0o755)
 
 
+@pytest.mark.long  # half a minute of measuring
 @pytest.mark.skipif(SANITIZER, reason="figures of a sanitizer's build say nothing")
 def test_issuance_lists_and_size_are_measured(tmp_path):
     results, said = bench(tmp_path, "issue", "crl", "size")

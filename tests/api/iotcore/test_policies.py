@@ -210,6 +210,7 @@ def test_the_deprecated_forms_say_the_same(api, authority, certificate):
     api.refused("ListPolicyPrincipals", "ResourceNotFoundException", policyName="absent")
 
 
+@pytest.mark.long  # each call starts the command line anew; test_iot_life.py has the main ones
 def test_the_cli_says_the_same(core, authority):
     arn = core.aws("register-certificate", "--certificate-pem", authority.issue("by cli"), "--status", "ACTIVE")["certificateArn"]
     core.aws("create-policy", "--policy-name", "by-cli", "--policy-document", document())

@@ -320,6 +320,7 @@ def test_there_are_no_violations_but_the_questions_are_checked(api):
     api.refused("ListActiveViolations", "ResourceNotFoundException", thingName="nobody")
 
 
+@pytest.mark.long  # each call starts the command line anew; test_iot_life.py has the main ones
 def test_debians_aws_works_unchanged(core):
     made = name("profile")
     core.aws("create-security-profile", "--security-profile-name", made, "--behaviors", json.dumps([behavior()]))

@@ -679,6 +679,7 @@ def test_event_configurations_are_off_until_set(cluster):
 
 # ---- the command line, who may ---------------------------------------------------------------------------------
 
+@pytest.mark.long  # each call starts the command line anew; test_iot_life.py has the main ones
 def test_debians_aws_works_unchanged(core, api):
     kind, made = name("type"), name("thing:cli")
     assert core.aws("create-thing-type", "--thing-type-name", kind)["thingTypeArn"] == f"{ARN}thingtype/{kind}"

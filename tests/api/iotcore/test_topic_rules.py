@@ -525,6 +525,7 @@ def test_without_rules_nothing_is_written_down(core):
         assert cursor.fetchone() == (0,)
 
 
+@pytest.mark.long  # each call starts the command line anew; test_iot_life.py has the main ones
 def test_debians_aws_works_unchanged(core, endpoint):
     made = core.aws("create-topic-rule-destination", "--destination-configuration",
                     json.dumps({"httpUrlConfiguration": {"confirmationUrl": f"{endpoint.url}/cli/"}}))
