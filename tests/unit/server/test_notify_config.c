@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 
-static char dir[] = "/tmp/jitrca-notify-XXXXXX";
+static char dir[] = "/tmp/jitrca-notify-XXXXXX"; /* mkdtemp fills the end in */
 static struct config config;
 static struct notify_config *out;
 
