@@ -123,6 +123,21 @@ fields_text(const json_t *object, const char *name, enum field_want want, size_t
 	return text_field(object, name, want, true, max_bytes, out, err);
 }
 
+enum status
+fields_copy(char *out, size_t size, const json_t *object, const char *name, enum field_want want,
+	const char *from, const char *rule, struct err *err)
+{
+	const char *text = NULL;
+
+	TRY(fields_string(object, name, want, size - 1, &text, err));
+	if (text == NULL)
+		return OK;
+	if (from != NULL && strspn(text, from) != strlen(text))
+		return err_set(err, ERR_ARGUMENT, "field_malformed", "%s: %s", name, rule);
+	(void)snprintf(out, size, "%s", text);
+	return OK;
+}
+
 bool
 fields_is_id(const char *text)
 {

@@ -32,6 +32,12 @@ MUST_USE enum status fields_string(const json_t *object, const char *name, enum 
 /* The same with line ends and tabs allowed: PEM, comments. */
 MUST_USE enum status fields_text(const json_t *object, const char *name, enum field_want want,
 	size_t max_bytes, const char **out, struct err *err);
+/*
+ * Copies a line of characters that all stand in `from` (NULL: any) into out, of size octets with NUL.
+ * Another character: field_malformed, which repeats rule; else as fields_string.
+ */
+MUST_USE enum status fields_copy(char *out, size_t size, const json_t *object, const char *name,
+	enum field_want want, const char *from, const char *rule, struct err *err);
 /* [A-Za-z0-9:_-]{1,64}; breaking the rule is "<name>_malformed": device_id_malformed. */
 MUST_USE enum status fields_id(const json_t *object, const char *name, enum field_want want,
 	const char **out, struct err *err);

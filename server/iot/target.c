@@ -22,26 +22,10 @@ bad(struct err *err, const char *field, const char *rule)
 	return err_set(err, ERR_ARGUMENT, "iot_targets_invalid", "%s: %s", field, rule);
 }
 
-/* A text of `from` characters; absent: *out keeps its default. */
-static enum status
-read_text(char *out, size_t size, const json_t *object, const char *name, enum field_want want,
-	const char *from, const char *rule, struct err *err)
-{
-	const char *text = NULL;
-
-	TRY(fields_string(object, name, want, size - 1, &text, err));
-	if (text == NULL)
-		return OK;
-	if (from != NULL && strspn(text, from) != strlen(text))
-		return bad(err, name, rule);
-	(void)snprintf(out, size, "%s", text);
-	return OK;
-}
-
 static enum status
 read_path(char *out, size_t size, const json_t *object, const char *name, struct err *err)
 {
-	return read_text(out, size, object, name, FIELD_OPTIONAL, NULL, "", err);
+	return fields_copy(out, size, object, name, FIELD_OPTIONAL, NULL, "", err);
 }
 
 #define HOST_CHARS LOWER UPPER DIGITS ".-"
@@ -53,7 +37,7 @@ read_mqtt(struct iot_target *out, const json_t *object, struct err *err)
 
 	out->mqtt.port = MQTT_PORT;
 	TRY(fields_check(object, ALLOWED, err));
-	TRY(read_text(out->mqtt.host, sizeof(out->mqtt.host), object, "host", FIELD_REQUIRED,
+	TRY(fields_copy(out->mqtt.host, sizeof(out->mqtt.host), object, "host", FIELD_REQUIRED,
 		HOST_CHARS, "a host's name wanted", err));
 	TRY(fields_int(object, "port", FIELD_OPTIONAL, 1, 65535, &out->mqtt.port, err));
 	TRY(fields_bool(object, "shared", FIELD_OPTIONAL, &out->mqtt.shared, err));
@@ -84,10 +68,10 @@ read_webhook(struct iot_target *out, const json_t *object, struct err *err)
 
 	(void)snprintf(out->webhook.header, sizeof(out->webhook.header), IOT_HEADER_DEFAULT);
 	TRY(fields_check(object, ALLOWED, err));
-	TRY(read_text(path, sizeof(path), object, "secret_file", FIELD_REQUIRED, NULL, "", err));
-	TRY(read_text(out->webhook.host, sizeof(out->webhook.host), object, "host", FIELD_OPTIONAL,
+	TRY(fields_copy(path, sizeof(path), object, "secret_file", FIELD_REQUIRED, NULL, "", err));
+	TRY(fields_copy(out->webhook.host, sizeof(out->webhook.host), object, "host", FIELD_OPTIONAL,
 		HOST_CHARS ":", "a host's name wanted", err));
-	TRY(read_text(out->webhook.header, sizeof(out->webhook.header), object, "header",
+	TRY(fields_copy(out->webhook.header, sizeof(out->webhook.header), object, "header",
 		FIELD_OPTIONAL, LOWER DIGITS "-", "a header's name in lower case wanted", err));
 	return read_secret(out, path, err);
 }
@@ -120,9 +104,9 @@ read_quarantine(struct iot_target *out, const json_t *object, struct err *err)
 	static const char *const ALLOWED[] = { "group", "policy", NULL };
 
 	TRY(fields_check(object, ALLOWED, err));
-	TRY(read_text(out->quarantine_group, sizeof(out->quarantine_group), object, "group",
+	TRY(fields_copy(out->quarantine_group, sizeof(out->quarantine_group), object, "group",
 		FIELD_OPTIONAL, LOWER UPPER DIGITS ":_-", "[a-zA-Z0-9:_-]{1,128} wanted", err));
-	return read_text(out->quarantine_policy, sizeof(out->quarantine_policy), object, "policy",
+	return fields_copy(out->quarantine_policy, sizeof(out->quarantine_policy), object, "policy",
 		FIELD_OPTIONAL, LOWER UPPER DIGITS "_+=,.@-", "a policy's name wanted", err);
 }
 
@@ -165,13 +149,13 @@ read_target(struct iot_target *out, const struct config *config, const json_t *o
 		    config->profiles_dir) >= (int)sizeof(out->policies_dir))
 		return bad(err, "policies_dir", "a shorter path wanted");
 	TRY(fields_check(object, ALLOWED, err));
-	TRY(read_text(out->name, sizeof(out->name), object, "name", FIELD_REQUIRED, LOWER DIGITS "-",
+	TRY(fields_copy(out->name, sizeof(out->name), object, "name", FIELD_REQUIRED, LOWER DIGITS "-",
 		"[a-z0-9][a-z0-9-]{0,31} wanted", err));
 	if (out->name[0] == '-')
 		return bad(err, "name", "[a-z0-9][a-z0-9-]{0,31} wanted");
-	TRY(read_text(out->region, sizeof(out->region), object, "region", FIELD_REQUIRED,
+	TRY(fields_copy(out->region, sizeof(out->region), object, "region", FIELD_REQUIRED,
 		LOWER DIGITS "-", "a Region's name wanted", err));
-	TRY(read_text(out->account, sizeof(out->account), object, "account", FIELD_REQUIRED, DIGITS,
+	TRY(fields_copy(out->account, sizeof(out->account), object, "account", FIELD_REQUIRED, DIGITS,
 		"twelve digits wanted", err));
 	if (strlen(out->account) != 12)
 		return bad(err, "account", "twelve digits wanted");

@@ -57,24 +57,8 @@ bad(struct err *err, const char *field, const char *rule)
 	return err_set(err, ERR_ARGUMENT, "notify_invalid", "%s: %s", field, rule);
 }
 
-/* A text of `from` characters; absent: *out keeps its default. */
-static enum status
-read_text(char *out, size_t size, const json_t *object, const char *name, enum field_want want,
-	const char *from, const char *rule, struct err *err)
-{
-	const char *text = NULL;
-
-	TRY(fields_string(object, name, want, size - 1, &text, err));
-	if (text == NULL)
-		return OK;
-	if (from != NULL && strspn(text, from) != strlen(text))
-		return bad(err, name, rule);
-	(void)snprintf(out, size, "%s", text);
-	return OK;
-}
-
 #define READ_TEXT(member, name, want, from, rule)                                                  \
-	TRY(read_text(out->member, sizeof(out->member), object, name, want, from, rule, err))
+	TRY(fields_copy(out->member, sizeof(out->member), object, name, want, from, rule, err))
 
 static enum status
 read_duration(int64_t *out, const json_t *object, const char *name, int64_t least_s, int64_t most_s,
@@ -202,7 +186,7 @@ read_url(struct notify_channel *out, const json_t *object, const char *name, enu
 {
 	char host[NOTIFY_HOST_BYTES];
 
-	TRY(read_text(out->url, sizeof(out->url), object, name, want, NULL, "", err));
+	TRY(fields_copy(out->url, sizeof(out->url), object, name, want, NULL, "", err));
 	if (out->url[0] == '\0' || url_host(host, sizeof(host), out->url, "https://"))
 		return OK;
 	if (url_host(host, sizeof(host), out->url, "http://") && aws_host_is_loopback(host))
