@@ -25,6 +25,7 @@ struct ocsp;      /* server/protocol/ocsp.h */
 struct jobs;      /* server/jobs/jobs.h */
 struct iot_room;  /* server/iot/room.h */
 struct notify;    /* server/notify/notify.h */
+struct receipt_follow; /* server/api/receipt_follow.h */
 struct signer_link; /* server/signer/link.h */
 
 #define APP_CAS_MAX 8
@@ -67,6 +68,7 @@ struct app {
 	struct jobs *jobs;
 	struct iot_room *iot;
 	struct notify *notify;
+	struct receipt_follow *receipts;
 	_Atomic int64_t tls_not_after_s; /* of config.tls_certificates the first to end; 0: none */
 	_Atomic bool tls_trouble;        /* the listeners' own certificate cannot be renewed */
 	_Atomic bool stopping;

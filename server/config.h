@@ -58,6 +58,7 @@ struct config {
 	int64_t ocsp_cache_bytes;            /* of signed answers in memory */
 	int64_t revocation_approval_over;    /* certificates; 0: never */
 	int64_t revocation_approval_within_s;
+	int64_t receipt_followers_max;
 	int64_t idempotency_retention_s;     /* 90 days */
 	int64_t event_retention_s;           /* 400 days */
 	int64_t notification_retention_s;    /* 30 days */

@@ -18,6 +18,7 @@
 #include "db/issuer.h"
 #include "db/migrate.h"
 #include "db/outbox.h"
+#include "server/api/receipt_follow.h"
 #include "server/app.h"
 #include "server/auth.h"
 #include "server/cas.h"
@@ -609,6 +610,7 @@ start(struct frontend *it, struct err *err)
 	TRY(insist(it, "session_away", session_up, err));
 	TRY(iot_room_start(app->iot, err));
 	TRY(notify_start(app->notify, err));
+	TRY(receipt_follow_start(&app->receipts, app, err));
 	TRY(start_listeners(it, err));
 	TRY(insist(it, "tls_certificate_failed", first_tls, err));
 	TRY(thread(&it->tls_thread, &it->tls_started, tls_main, it, err));
@@ -640,6 +642,7 @@ stop(struct frontend *it)
 	if (it->tls_started)
 		(void)pthread_join(it->tls_thread, NULL);
 	close_waiting_room(it);
+	receipt_follow_stop(app->receipts); /* streams have no end of their own */
 	if (!http_stop(app->http)) {
 		/* Nothing that they use can be freed. What they left open is closed by the next server. */
 		log_event(LOG_WARN, "stopped_with_requests_in_flight", NULL);
@@ -660,6 +663,7 @@ stop(struct frontend *it)
 	jobs_free(app->jobs);
 	ocsp_free(app->ocsp);
 	notify_free(app->notify);
+	receipt_follow_free(app->receipts);
 	iot_room_free(app->iot);
 	tls_identity_free(it->tls);
 	crl_cache_free(app->crls);

@@ -12,6 +12,7 @@
 #include "db/revocation.h"
 #include "server/api/api.h"
 #include "server/api/receipt.h"
+#include "server/api/receipt_follow.h"
 #include "server/app.h"
 #include "server/auth.h"
 #include "server/http/fields.h"
@@ -262,7 +263,7 @@ show(struct app *app, struct request *request, struct err *err)
 	const char *id;
 
 	TRY(path_id(request, &id, err));
-	return reply_receipt(app, request, 200, id, err);
+	return receipt_follow_reply(app, request, id, err);
 }
 
 /* A place in the list: "<created_at_us>:<id>"; 0 and "" for none. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "server/cli/follow.h"
 #include "server/cli/table.h"
 #include "server/http/request.h"
 #include "server/suggest.h"
@@ -95,7 +96,8 @@ add_query(struct admin_call *call, const char *key, const char *text, struct err
 static bool
 is_flag(const struct admin_field *field)
 {
-	return field->where == ADMIN_FLAG || field->where == ADMIN_SELECTOR_FLAG;
+	return field->where == ADMIN_FLAG || field->where == ADMIN_SELECTOR_FLAG ||
+	       field->where == ADMIN_FOLLOW;
 }
 
 static bool
@@ -263,6 +265,9 @@ set_option(struct admin_call *call, const struct admin_field *field, const char 
 		return set_member(call, "selector", key_of(field), json_true(), err);
 	case ADMIN_SELECTOR_PAIR:
 		return set_pair(call, field, text, err);
+	case ADMIN_FOLLOW:
+		call->follow = true;
+		return OK;
 	case ADMIN_NOWHERE:
 	case ADMIN_PATH:
 	case ADMIN_UPLOAD:
@@ -430,7 +435,8 @@ admin_parse(struct admin_call *out, const struct admin_verb *verb, int argc, cha
 {
 	struct reader r = { .call = out, .argc = argc, .argv = argv };
 
-	*out = (struct admin_call){ .verb = verb, .path = { .limit_bytes = PATH_MAX_BYTES } };
+	*out = (struct admin_call){ .verb = verb, .follow = verb->follow,
+		.path = { .limit_bytes = PATH_MAX_BYTES } };
 	out->setup.url = getenv("JITRCA_URL");
 	out->setup.ca_bundle = getenv("JITRCA_CA_BUNDLE");
 	for (r.at = 1; r.at < argc && !out->help; r.at++)
@@ -635,6 +641,28 @@ print_answer(const struct admin_call *call, json_t *json, bool last)
 		(void)fprintf(stderr, "There is more: --all, or --cursor %s\n", json_string_value(next));
 }
 
+/* False: the answer names no receipt, for it was a dry run or changed nothing. */
+static bool
+names_receipt(const struct admin_call *call, const json_t *json)
+{
+	return call->follow && json_is_string(json_object_get(json, "revocation_id"));
+}
+
+/* One that ended without effect is shown as well. */
+static enum status
+follow_answer(const struct admin_call *call, const json_t *json, struct err *err)
+{
+	own(json_t) receipt = NULL;
+	enum status status = follow_receipt(&call->setup,
+		json_string_value(json_object_get(json, "revocation_id")), &receipt, err);
+
+	if (receipt != NULL && call->json)
+		print_json(receipt);
+	else if (receipt != NULL)
+		table_object(stdout, receipt);
+	return status;
+}
+
 /* One request and its answer; *cursor (owned by the caller) says where the next page is. */
 static enum status
 run_page(const struct admin_call *call, const char *path, char cursor[PATH_MAX_BYTES],
@@ -653,6 +681,8 @@ run_page(const struct admin_call *call, const char *path, char cursor[PATH_MAX_B
 		return OK;
 	if (json == NULL)
 		return err_set(err, ERR_UNAVAILABLE, "answer_unknown", "the answer is not JSON");
+	if (names_receipt(call, json))
+		return follow_answer(call, json, err);
 	next = json_string_value(json_object_get(json, "next_cursor"));
 	if (call->all && next != NULL)
 		(void)snprintf(cursor, PATH_MAX_BYTES, "%s", next);

@@ -27,6 +27,7 @@ enum admin_where {
 	ADMIN_SELECTOR_FLAG, /* --name, true there, under its key */
 	ADMIN_SELECTOR_PAIR, /* --name KEY=VALUE, repeatable: a member of the object there, under its key */
 	ADMIN_UPLOAD,   /* positional, last: a file (- is stdin) that is the body */
+	ADMIN_FOLLOW,   /* --name: the receipt that the answer names is followed to its end, and printed */
 };
 
 struct admin_field {
@@ -47,6 +48,7 @@ struct admin_verb {
 	const char *list;    /* the answer's array; NULL: one object */
 	const char *columns; /* of the table */
 	const char *upload_type; /* of ADMIN_UPLOAD; NULL: by the file's name */
+	bool follow;         /* as if --follow were given */
 	bool download;       /* the answer is a file: stdout or --out FILE */
 	bool save_pem;       /* --out FILE keeps certificate and chain */
 	const char *must;    /* a member that must be true, or the exit code is 1 */
@@ -63,7 +65,7 @@ extern const struct admin_group ADMIN_GROUPS[]; /* ended by one without a name *
 struct admin_call {
 	const struct admin_verb *verb;
 	struct client_setup setup;
-	bool json, all, help;
+	bool json, all, help, follow;
 	const char *out;    /* --out */
 	const char *upload; /* ADMIN_UPLOAD */
 	const char *header; /* with `Name: ` before it */

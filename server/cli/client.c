@@ -27,7 +27,7 @@ client_answer_free(struct client_answer *answer)
 /* What the write callback needs; failed: it ended the transfer itself. */
 struct sink {
 	CURL *curl;
-	FILE *download;
+	const struct client_call *call;
 	struct client_answer *answer;
 	bool failed;
 };
@@ -41,8 +41,10 @@ receive(char *data, size_t size, size_t count, void *arg)
 	struct err err;
 
 	(void)curl_easy_getinfo(sink->curl, CURLINFO_RESPONSE_CODE, &status);
-	if (sink->download != NULL && status >= 200 && status < 300)
-		sink->failed = fwrite(data, 1, len, sink->download) != len;
+	if (sink->call->download != NULL && status >= 200 && status < 300)
+		sink->failed = fwrite(data, 1, len, sink->call->download) != len;
+	else if (sink->call->take != NULL && status >= 200 && status < 300)
+		sink->failed = !sink->call->take(sink->call->take_arg, data, len);
 	else
 		sink->failed = buf_add(&sink->answer->body, data, len, &err) != OK;
 	return sink->failed ? 0 : len;
@@ -104,6 +106,10 @@ make_headers(curl_slist **list, const struct client_setup *setup, const struct c
 	TRY(add_header(list, text, err));
 	if (call->header != NULL)
 		TRY(add_header(list, call->header, err));
+	if (call->accept != NULL) {
+		(void)snprintf(text, sizeof(text), "Accept: %s", call->accept);
+		TRY(add_header(list, text, err));
+	}
 	/* No round trip before the body. */
 	return add_header(list, "Expect:", err);
 }
@@ -177,7 +183,7 @@ client_run(const struct client_setup *setup, const struct client_call *call,
 {
 	own(curl_slist) headers = NULL;
 	own(CURL) curl = NULL;
-	struct sink sink = { .download = call->download, .answer = answer };
+	struct sink sink = { .call = call, .answer = answer };
 	char url[URL_BYTES];
 
 	*answer = (struct client_answer){ .body = { .limit_bytes = ANSWER_MAX_BYTES } };

@@ -23,7 +23,11 @@ struct client_call {
 	struct view body;          /* or: */
 	FILE *upload;              /* the body, from where it stands; borrowed */
 	const char *header;        /* "Idempotency-Key: …", or NULL */
+	const char *accept;        /* "text/event-stream", or NULL */
 	FILE *download;            /* where a good answer goes instead of body; borrowed, or NULL */
+	/* Or here, piece by piece as it comes; false ends it. NULL: nowhere. */
+	bool (*take)(void *arg, const char *data, size_t len);
+	void *take_arg;
 };
 
 struct client_answer {

@@ -14,6 +14,8 @@
 #define QUERY(n, v, a) { .name = (n), .where = ADMIN_QUERY, .value = (v), .about = (a) }
 #define SELECT(n, v, a) { .name = (n), .where = ADMIN_SELECTOR, .value = (v), .about = (a) }
 #define SELECT_AS(n, w, v, k, a) { .name = (n), .where = (w), .value = (v), .key = (k), .about = (a) }
+#define FOLLOW                                                                                     \
+	{ .name = "follow", .where = ADMIN_FOLLOW, .about = "wait until it has taken effect everywhere" }
 #define PAGES QUERY("limit", "N", "rows a page, at most 1000"), QUERY("cursor", "TEXT", "where to go on")
 
 static const struct admin_verb CA_VERBS[] = {
@@ -57,7 +59,7 @@ static const struct admin_verb CERT_VERBS[] = {
 	  .path = "/v1/certificates/{id}/revoke",
 	  .fields = { PATH("id", "its certificate id or serial"),
 		  WANTED("reason", "REASON", "keyCompromise, superseded, certificateHold, … (RFC 5280)"),
-		  TEXT("comment", "TEXT", "for the audit log") } },
+		  TEXT("comment", "TEXT", "for the audit log"), FOLLOW } },
 	{ .name = "unhold", .summary = "lift a hold", .method = "POST",
 	  .path = "/v1/certificates/{id}/unhold",
 	  .fields = { PATH("id", "its certificate id or serial") } },
@@ -196,23 +198,38 @@ static const struct admin_verb REVOCATION_VERBS[] = {
 		  SELECT_AS("everything", ADMIN_SELECTOR_FLAG, NULL, "all",
 			  "it may mean every device there is"),
 		  TEXT("comment", "TEXT", "for the audit log"),
-		  FLAG("dry_run", "only say whom it would cut off") } },
+		  FLAG("dry_run", "only say whom it would cut off"), FOLLOW } },
 	{ .name = "list", .summary = "the newest first", .method = "GET", .path = "/v1/revocations",
 	  .list = "revocations",
 	  .columns = "revocation_id state reason matched revoked actor created_at finished_at comment",
 	  .fields = { QUERY("state", "STATE", "waiting, running, done, rejected, expired"), PAGES } },
 	{ .name = "show", .summary = "its receipt", .method = "GET", .path = "/v1/revocations/{id}",
 	  .fields = { PATH("id", "its id") } },
+	{ .name = "follow", .summary = "its receipt, once it has taken effect everywhere", .follow = true,
+	  .method = "GET", .path = "/v1/revocations/{id}", .fields = { PATH("id", "its id") } },
 	{ .name = "certificates", .summary = "what became of each, and which list shows it",
 	  .method = "GET", .path = "/v1/revocations/{id}/certificates", .list = "certificates",
 	  .columns = "serial device_id outcome done_at crl.path crl.number crl.sha256",
 	  .fields = { PATH("id", "its id"), PAGES } },
 	{ .name = "approve", .summary = "let one go on that another administrator asked for",
 	  .method = "POST", .path = "/v1/revocations/{id}/approve",
-	  .fields = { PATH("id", "its id"), TEXT("comment", "TEXT", "for the audit log") } },
+	  .fields = { PATH("id", "its id"), TEXT("comment", "TEXT", "for the audit log"), FOLLOW } },
 	{ .name = "reject", .summary = "let it be, or take back one's own", .method = "POST",
 	  .path = "/v1/revocations/{id}/reject",
 	  .fields = { PATH("id", "its id"), TEXT("comment", "TEXT", "for the audit log") } },
+	{ .name = NULL },
+};
+
+/* What is only read of a revocation, under the name that an administrator has for it. */
+static const struct admin_verb RECEIPT_VERBS[] = {
+	{ .name = "list", .summary = "the newest first", .method = "GET", .path = "/v1/revocations",
+	  .list = "revocations",
+	  .columns = "revocation_id state reason matched revoked actor created_at finished_at comment",
+	  .fields = { QUERY("state", "STATE", "waiting, running, done, rejected, expired"), PAGES } },
+	{ .name = "show", .summary = "how far it has got", .method = "GET", .path = "/v1/revocations/{id}",
+	  .fields = { PATH("id", "its revocation_id") } },
+	{ .name = "follow", .summary = "wait until it has taken effect everywhere", .follow = true,
+	  .method = "GET", .path = "/v1/revocations/{id}", .fields = { PATH("id", "its revocation_id") } },
 	{ .name = NULL },
 };
 
@@ -389,6 +406,7 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "token", "bearer tokens of principals and stations", TOKEN_VERBS },
 	{ "manifest", "work orders: who may have a certificate", MANIFEST_VERBS },
 	{ "revocation", "bulk revocation by selector", REVOCATION_VERBS },
+	{ "receipt", "what became of a revocation, and its proof", RECEIPT_VERBS },
 	{ "blocked-key", "public keys that are never certified", BLOCKED_KEY_VERBS },
 	{ "campaign", "mass rotation in waves", CAMPAIGN_VERBS },
 	{ "plan", "rotation plans: what expires when", PLAN_VERBS },
@@ -415,6 +433,7 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "token", "bearer tokens of principals and stations", run },
 	{ "manifest", "work orders: who may have a certificate", run },
 	{ "revocation", "bulk revocation by selector", run },
+	{ "receipt", "what became of a revocation, and its proof", run },
 	{ "blocked-key", "public keys that are never certified", run },
 	{ "campaign", "mass rotation in waves", run },
 	{ "plan", "rotation plans: what expires when", run },

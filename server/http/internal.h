@@ -310,6 +310,9 @@ struct request *request_new(struct http *http, struct connection *connection, co
 void request_drop(struct request *request); /* one reference */
 /* Makes problem+json the answer, in place of any other; always leaves an answer. */
 void request_problem(struct request *request, const struct err *err);
+/* Takes response, of size octets as far as it is known; NULL: memory was short. */
+MUST_USE enum status request_reply_response(struct request *request, unsigned status,
+	const char *content_type, struct MHD_Response *response, uint64_t size, struct err *err);
 /* The answer of a handler that returned status, when it is not parked. */
 void request_conclude(struct request *request, enum status status, const struct err *err);
 /* Gives the answer to libmicrohttpd, on the lane's thread. */

@@ -288,8 +288,8 @@ request_note(const struct request *request)
 
 /* ---- answers ---- */
 
-static enum status
-answer(struct request *request, unsigned status, const char *content_type,
+enum status
+request_reply_response(struct request *request, unsigned status, const char *content_type,
 	struct MHD_Response *response, uint64_t size, struct err *err)
 {
 	if (response == NULL)
@@ -321,7 +321,7 @@ request_reply_owned(struct request *request, unsigned status, const char *conten
 		else
 			bytes_free(body);
 	}
-	return answer(request, status, content_type, response, size, err);
+	return request_reply_response(request, status, content_type, response, size, err);
 }
 
 enum status
@@ -337,7 +337,7 @@ request_reply_shared(struct request *request, unsigned status, const char *conte
 
 	if (response == NULL)
 		drop(owner);
-	return answer(request, status, content_type, response, body.len, err);
+	return request_reply_response(request, status, content_type, response, body.len, err);
 }
 
 enum status
@@ -401,7 +401,7 @@ request_reply_part(struct request *request, unsigned status, const char *content
 
 	if (response == NULL)
 		close(fd);
-	return answer(request, status, content_type, response, size, err);
+	return request_reply_response(request, status, content_type, response, size, err);
 }
 
 enum status
