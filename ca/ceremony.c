@@ -328,6 +328,28 @@ ca_keystore_make_root(const struct ca_ceremony *c, const char *key_path, struct 
 	return OK;
 }
 
+/*
+ * Whoever looks for an issuer by its name must not find two (RFC 5280 4.1.2.6), and IoT Core takes ten CAs
+ * of one subject.
+ */
+static enum status
+check_subject_free(const struct ca_ceremony *c, struct view subject, struct err *err)
+{
+	own(ca_keystore) keystore = NULL;
+
+	TRY(ca_keystore_open(&keystore, c->dir, (struct view){ NULL, 0 }, err));
+	for (size_t i = 0; i < ca_keystore_count(keystore); i++) {
+		const struct ca_keystore_entry *entry = ca_keystore_at(keystore, i);
+		struct ca_cert_view other;
+
+		TRY(ca_cert_parse(&other, view_of(&entry->certificate), err));
+		if (strcmp(entry->ca_id, c->ca_id) != 0 && view_equal(other.subject, subject))
+			return err_set(err, ERR_CONFLICT, "ceremony_subject",
+				"subject: another than that of %s wanted", entry->ca_id);
+	}
+	return OK;
+}
+
 /* ---- an issuing CA under our root ---- */
 
 struct root {
@@ -423,6 +445,7 @@ ca_keystore_make_issuing(const struct ca_ceremony *c, const char *root_id,
 	if (view_equal(what.subject, what.issuer)) /* RFC 5280 6.1: it would count as self-issued */
 		return err_set(err, ERR_ARGUMENT, "ceremony_name",
 			"common name: another than the root's wanted");
+	TRY(check_subject_free(c, what.subject, err));
 	TRY(issuing_validity(&what, c, &root.certificate, err));
 	TRY(certify(&certificate, &what, root.key, c->entropy, err));
 	TRY(check_made(view_of(&certificate), view_of(&root.der), err));
@@ -648,6 +671,7 @@ ca_keystore_import(const struct ca_ceremony *c, struct view certificate_pem, str
 	}
 	TRY(check_key(c, &answer, err));
 	TRY(check_answer(&answer, now_s, err));
+	TRY(check_subject_free(c, answer.subject, err));
 	TRY(ca_pem_each(chain_pem, add_to_pool, &pool, err));
 	TRY(order_chain(&chain, &pool, &answer, now_s, err));
 

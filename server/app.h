@@ -55,7 +55,11 @@ struct app {
 	_Atomic uint64_t audit_writes; /* records written by audit_write, also in vain */
 	struct app_ca cas[APP_CAS_MAX];
 	size_t ca_count;
-	const struct app_ca *issuing;  /* config.issuing_ca */
+	/* config.issuing_ca, or what succeeded it (server/succession.h); never NULL once they are loaded. */
+	const struct app_ca *_Atomic issuing;
+	pthread_mutex_t issuing_lock;  /* for issuing_epoch, and for writing issuing */
+	uint64_t issuing_epoch;        /* of freshness, when it was read */
+	bool issuing_read;             /* it was, at all */
 	bool has_checkpoint_key;
 	uint8_t checkpoint_key[32];    /* public: of the audit log's checkpoints */
 	struct ca_trust *trust;

@@ -35,6 +35,7 @@
 #include "server/protocol/ocsp.h"
 #include "server/routes.h"
 #include "server/signer/link.h"
+#include "server/succession.h"
 #include "server/tls_identity.h"
 
 /* How long a start waits between two tries at a database or signer that is away. */
@@ -353,12 +354,10 @@ load_cas(struct frontend *it, struct err *err)
 	memcpy(app->checkpoint_key, info.checkpoint_key, sizeof(app->checkpoint_key));
 	forget_cas(app);
 	TRY(register_cas(app, &info, err));
-	app->issuing = app_ca_by_id(app, app->config.issuing_ca);
-	if (app->issuing == NULL || !app->issuing->can_sign)
+	if (app_ca_by_id(app, app->config.issuing_ca) == NULL)
 		return err_set(err, ERR_ARGUMENT, "config_value",
-			"issuing_ca: the key of a CA in data_dir/keys wanted, '%s' has none",
-			app->config.issuing_ca);
-	return OK;
+			"issuing_ca: a CA in data_dir/keys wanted, '%s' found", app->config.issuing_ca);
+	return succession_follow(app, err);
 }
 
 /* ---- the session that stands for this server ---- */
@@ -555,6 +554,8 @@ prepare(struct frontend *it, struct err *err)
 
 	TRY(take_handover(it, err));
 	log_setup(STDERR_FILENO, app->config.log_level, "frontend");
+	if (pthread_mutex_init(&app->issuing_lock, NULL) != 0)
+		return err_memory(err);
 	TRY(ca_init(err));
 	TRY(tls_identity_new(&it->tls, &app->config, err));
 	TRY(iot_room_new(&app->iot, app, err));

@@ -138,7 +138,7 @@ names_of(struct names *out, const struct config *config)
 static void
 headline(char *out, size_t size, const struct app *app)
 {
-	(void)snprintf(out, size, "# %s %s\n", app->config.issuing_ca, app->config.server_names);
+	(void)snprintf(out, size, "# %s %s\n", app->issuing->ca_id, app->config.server_names);
 }
 
 static void
@@ -195,7 +195,7 @@ check_kept(const struct app *app, const struct parts *parts, struct ca_cert_view
 			"server.pem: the key is another one's");
 	TRY(ca_trust_verify(
 		app->trust, view_of(&parts->leaf), clock_wall_s(app->clock), true, &ca_id, err));
-	if (strcmp(ca_id, app->config.issuing_ca) != 0)
+	if (strcmp(ca_id, app->issuing->ca_id) != 0)
 		return err_set(
 			err, ERR_ARGUMENT, "tls_certificate", "server.pem: issued by %s", ca_id);
 	return OK;
@@ -356,6 +356,7 @@ issue(struct tls_identity *identity, struct app *app, struct err *err)
 	own_struct(parts) parts = { .chain = { .limit_bytes = PEM_MAX_BYTES } };
 	own_struct(db_certificate) certificate = { .issued_at_s = 0 };
 	own(ca_key) key = NULL;
+	const struct app_ca *ca;
 	struct ca_cert_view view;
 	struct err why;
 
@@ -364,7 +365,10 @@ issue(struct tls_identity *identity, struct app *app, struct err *err)
 	TRY(ask(app, key, &certificate, err));
 	TRY(ca_cert_parse(&view, view_of(&certificate.der), err));
 	TRY(ca_pem_encode(&parts.chain, "CERTIFICATE", view_of(&certificate.der), err));
-	TRY(buf_add(&parts.chain, app->issuing->chain_pem.data, app->issuing->chain_pem.len, err));
+	/* Of the CA that it came from: another may issue by now. */
+	ca = app_ca_by_issuer(app, certificate.ref.issuer_id);
+	if (ca != NULL)
+		TRY(buf_add(&parts.chain, ca->chain_pem.data, ca->chain_pem.len, err));
 	/* Not kept is odd, not fatal: the next start issues again. */
 	if (keep(app, &parts, &why) != OK)
 		log_error(LOG_WARN, "tls_certificate_not_kept", NULL, &why);

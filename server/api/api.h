@@ -24,6 +24,7 @@ extern const struct route RETENTION_ROUTES[];
 extern const struct route REVOCATION_ROUTES[];
 extern const struct route BLOCKED_KEY_ROUTES[];
 extern const struct route CAMPAIGN_ROUTES[];
+extern const struct route SUCCESSION_ROUTES[];
 extern const struct route CLAIM_ROUTES[];
 extern const struct route PLAN_ROUTES[];
 extern const struct route RENEWAL_INFO_ROUTES[];

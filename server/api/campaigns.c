@@ -2,7 +2,7 @@
  * server/api/campaigns.c - /v1/campaigns: a part of the fleet is asked to rotate, in waves. How a campaign
  * moves is the affair of server/jobs/campaign.h; here it is asked for, shown, paused, resumed and ended.
  */
-#include "db/campaign.h"
+#include "server/api/campaigns.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -519,6 +519,23 @@ check_whom(struct app *app, struct ask *ask, struct err *err)
 
 	TRY(db_tx_begin(&tx, app->pool, err));
 	return ask->selector.device_ids != NULL ? check_list(&tx, ask, err) : check_filter(&tx, ask, err);
+}
+
+enum status
+campaigns_begin(struct app *app, struct request *request, json_t *body, char id[DB_CAMPAIGN_ID_BYTES],
+	struct err *err)
+{
+	own_struct(ask) ask = { .selector_text = NULL };
+
+	id[0] = '\0';
+	TRY(read_ask(&ask, app, body, err));
+	TRY(check_whom(app, &ask, err));
+	if (ask.dry_run)
+		return OK;
+	TRY(fill_campaign(&ask, app, request, err));
+	TRY(begin(app, request, &ask, err));
+	(void)snprintf(id, DB_CAMPAIGN_ID_BYTES, "%s", ask.campaign.campaign_id);
+	return OK;
 }
 
 static enum status

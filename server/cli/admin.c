@@ -448,6 +448,8 @@ admin_parse(struct admin_call *out, const struct admin_verb *verb, int argc, cha
 	for (size_t i = 0; i < ADMIN_FIELDS_MAX && verb->fields[i].name != NULL; i++)
 		if (r.given[i] && !repeats(&verb->fields[i]))
 			TRY(set_option(out, &verb->fields[i], r.options[i], err));
+	if (verb->constant.name != NULL)
+		TRY(set_member(out, NULL, verb->constant.name, json_string(verb->constant.value), err));
 	TRY(buf_add(&out->path, "", 1, err));
 	if (out->setup.url == NULL || out->setup.url[0] == '\0')
 		return misused(err, "where is the server? --url or JITRCA_URL wanted", NULL);
@@ -506,7 +508,7 @@ help_group(const struct admin_group *group)
 {
 	printf("Usage: jitrca %s VERB [OPTION]...\n\n", group->name);
 	for (const struct admin_verb *verb = group->verbs; verb->name != NULL; verb++)
-		printf("  %-14s %s\n", verb->name, verb->summary);
+		printf("  %-20s %s\n", verb->name, verb->summary);
 	printf("\nEach has --help.\n");
 }
 
@@ -739,6 +741,21 @@ find_verb(const struct admin_group *group, const char *name)
 	return NULL;
 }
 
+/* A verb of two words, "succession status". */
+static const struct admin_verb *
+find_pair(const struct admin_group *group, int argc, char **argv)
+{
+	char name[NAME_BYTES];
+
+	if (argc < 3)
+		return NULL;
+	(void)snprintf(name, sizeof(name), "%s %s", argv[1], argv[2]);
+	for (const struct admin_verb *verb = group->verbs; verb->name != NULL; verb++)
+		if (strcmp(verb->name, name) == 0)
+			return verb;
+	return NULL;
+}
+
 static int
 run_verb(const struct admin_group *group, const struct admin_verb *verb, int argc, char **argv)
 {
@@ -776,6 +793,9 @@ admin_main(const char *name, int argc, char **argv)
 		help_group(group);
 		return argc < 2 ? EXIT_MISUSED : EXIT_DONE;
 	}
+	verb = find_pair(group, argc, argv);
+	if (verb != NULL)
+		return run_verb(group, verb, argc - 2, argv + 2);
 	verb = find_verb(group, argv[1]);
 	return verb == NULL ? EXIT_MISUSED : run_verb(group, verb, argc - 1, argv + 1);
 }

@@ -45,6 +45,9 @@ struct admin_verb {
 	const char *name, *summary;
 	const char *method, *path;
 	struct admin_field fields[ADMIN_FIELDS_MAX];
+	struct {
+		const char *name, *value;
+	} constant;          /* a string of the body that no argument gives; a NULL name: none */
 	const char *list;    /* the answer's array; NULL: one object */
 	const char *columns; /* of the table */
 	const char *upload_type; /* of ADMIN_UPLOAD; NULL: by the file's name */

@@ -18,11 +18,33 @@
 	{ .name = "follow", .where = ADMIN_FOLLOW, .about = "wait until it has taken effect everywhere" }
 #define PAGES QUERY("limit", "N", "rows a page, at most 1000"), QUERY("cursor", "TEXT", "where to go on")
 
+#define SUCCESSION_STEP(n, a, state)                                                               \
+	{ .name = "succession " n, .summary = (a), .method = "POST",                               \
+	  .path = "/v1/cas/{id}/succession", .constant = { "to", (state) },                        \
+	  .fields = { PATH("id", "either CA's id") } }
+
 static const struct admin_verb CA_VERBS[] = {
 	{ .name = "list", .summary = "the certificate authorities", .method = "GET", .path = "/v1/cas",
 	  .list = "cas", .columns = "id issuing can_sign not_after subject" },
 	{ .name = "show", .summary = "one of them", .method = "GET", .path = "/v1/cas/{id}",
 	  .fields = { PATH("id", "its id") } },
+	{ .name = "succession start", .summary = "let a CA made by `jitrca init --successor` stand beside it",
+	  .method = "POST", .path = "/v1/cas/{id}/successor",
+	  .fields = { PATH("id", "the CA that issues"), WANTED("successor", "ID", "the one to follow it") } },
+	{ .name = "succession status", .summary = "where it stands, and what is next", .method = "GET",
+	  .path = "/v1/cas/{id}/succession", .fields = { PATH("id", "either CA's id") } },
+	SUCCESSION_STEP("register", "the successor into IoT Core", "registered"),
+	SUCCESSION_STEP("issue", "from now on by the successor", "issuing"),
+	{ .name = "succession campaign", .summary = "have the old CA's devices rotate", .method = "POST",
+	  .path = "/v1/cas/{id}/succession", .constant = { "to", "campaign" },
+	  .fields = { PATH("id", "either CA's id"),
+		  TEXT("campaign_id", "ID", "one that was begun for it by hand") } },
+	SUCCESSION_STEP("retire", "the old CA's auto-registration off", "retiring"),
+	SUCCESSION_STEP("finish", "the old CA inactive; this cannot be undone", "retired"),
+	{ .name = "succession back", .summary = "undo the last step", .method = "POST",
+	  .path = "/v1/cas/{id}/succession",
+	  .fields = { PATH("id", "either CA's id"),
+		  WANTED("to", "STATE", "as `succession status` says it") } },
 	{ .name = NULL },
 };
 

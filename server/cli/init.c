@@ -17,6 +17,7 @@
 
 struct choice {
 	const char *config_path, *key_type, *root_key, *organization, *import, *chain, *token_file;
+	const char *successor;
 	bool external_root, fast_seal;
 };
 
@@ -26,6 +27,8 @@ struct init {
 	char keys_dir[CONFIG_TEXT_BYTES + 8];
 	struct secret passphrase;
 	struct ca_ceremony ceremony;
+	const char *issuing_id; /* of the issuing CA that is made */
+	char common_name[128];  /* a successor's */
 	bool waits; /* for a company's root to sign our CSR */
 };
 
@@ -43,6 +46,26 @@ make_dirs(const struct init *init, struct err *err)
 {
 	TRY(directory_make(init->config.data_dir, err));
 	return directory_make(init->keys_dir, err);
+}
+
+/*
+ * Beside the issuing CA and under the same root; its name says its id, for two CAs must not have one subject
+ * (RFC 5280 4.1.2.6; IoT Core bears ten of them). Needs neither database nor server.
+ */
+static enum status
+read_successor(struct init *init, struct err *err)
+{
+	const char *organization = init->choice.organization;
+
+	if (!have(init, init->config.issuing_ca, ".crt"))
+		return err_set(err, ERR_NOT_FOUND, "keystore_absent",
+			"--successor: %s/%s.crt wanted, which it is to succeed", init->keys_dir,
+			init->config.issuing_ca);
+	init->issuing_id = init->choice.successor;
+	(void)snprintf(init->common_name, sizeof(init->common_name), "%s Issuing CA %s",
+		organization != NULL ? organization : "jitrca", init->choice.successor);
+	init->ceremony.common_name = init->common_name;
+	return OK;
 }
 
 static enum status
@@ -68,7 +91,8 @@ read_choice(struct init *init, struct err *err)
 		.entropy = &ENTROPY_SYSTEM,
 		.fast_seal = choice->fast_seal,
 	};
-	return OK;
+	init->issuing_id = init->config.issuing_ca;
+	return choice->successor != NULL ? read_successor(init, err) : OK;
 }
 
 /* ---- the keys ---- */
@@ -92,7 +116,7 @@ make_root(struct init *init, struct err *err)
 static enum status
 make_csr(struct init *init, struct err *err)
 {
-	const char *id = init->config.issuing_ca;
+	const char *id = init->issuing_id;
 
 	init->waits = true;
 	if (have(init, id, ".csr")) {
@@ -102,7 +126,9 @@ make_csr(struct init *init, struct err *err)
 		printf("issuing CA: key made; have %s/%s.csr signed by your root\n", init->keys_dir,
 			id);
 	}
-	printf("then: jitrca init --import CERTIFICATE.pem --chain CHAIN.pem\n");
+	printf("then: jitrca init --import CERTIFICATE.pem --chain CHAIN.pem%s%s\n",
+		init->choice.successor != NULL ? " --successor " : "",
+		init->choice.successor != NULL ? id : "");
 	return OK;
 }
 
@@ -122,7 +148,7 @@ import(struct init *init, struct err *err)
 static enum status
 make_issuing(struct init *init, struct err *err)
 {
-	const char *id = init->config.issuing_ca;
+	const char *id = init->issuing_id;
 
 	init->ceremony.ca_id = id;
 	init->ceremony.validity_s = ISSUING_VALIDITY_S;
@@ -135,11 +161,15 @@ make_issuing(struct init *init, struct err *err)
 	/* A CSR that waits says that the root is elsewhere, whatever is asked for now. */
 	if (init->choice.external_root || have(init, id, ".csr"))
 		return make_csr(init, err);
-	TRY(make_root(init, err));
+	if (init->choice.successor == NULL) /* whose root is there */
+		TRY(make_root(init, err));
 	init->ceremony.ca_id = id;
 	init->ceremony.validity_s = ISSUING_VALIDITY_S;
 	TRY(ca_keystore_make_issuing(&init->ceremony, ROOT_ID, init->choice.root_key, err));
 	printf("issuing CA: made (%s/%s.crt)\n", init->keys_dir, id);
+	if (init->choice.successor != NULL)
+		printf("then: reload the servers, and jitrca ca succession start %s --successor %s\n",
+			init->config.issuing_ca, id);
 	return OK;
 }
 
@@ -264,6 +294,10 @@ local_init(int argc, char **argv)
 			.value = "FILE",
 			.about = "its issuers up to the root, PEM",
 			.text = &choice->chain },
+		{ .name = "successor",
+			.value = "ID",
+			.about = "make the CA that shall succeed the issuing one, and nothing else",
+			.text = &choice->successor },
 		{ .name = "token-file",
 			.value = "FILE",
 			.about = "where the admin's token goes (data_dir/admin.token)",
@@ -287,7 +321,7 @@ local_init(int argc, char **argv)
 	status = read_choice(&init, &err);
 	if (status == OK)
 		status = make_keys(&init, &err);
-	if (status == OK && !init.waits)
+	if (status == OK && !init.waits && choice->successor == NULL)
 		status = make_rows(&init, &err);
 	secret_free(&init.passphrase);
 	if (status == OK)

@@ -18,7 +18,8 @@
 
 /* Recorded like any other certificate; its key is forgotten at once. */
 static enum status
-verification_pem(struct app *app, const char *code, struct buf *pem, struct err *err)
+verification_pem(struct app *app, const struct app_ca *ca, const char *code, struct buf *pem,
+	struct err *err)
 {
 	own_struct(db_certificate) certificate = { .issued_at_s = 0 };
 	own(ca_key) key = NULL;
@@ -31,6 +32,7 @@ verification_pem(struct app *app, const char *code, struct buf *pem, struct err 
 		&(struct issuance_own){ .profile = CA_PROFILE_VERIFICATION,
 			.name = code,
 			.actor = "server",
+			.ca = ca,
 			.spki = ca_key_spki(key),
 			.key_type = KEY_EC_P256 },
 		&certificate, err));
@@ -155,7 +157,7 @@ register_there(const struct iot_ca_change *change, struct iot *iot, struct db_io
 	spec.ca_pem = (const char *)ca_pem.data;
 	if (target->mode != IOT_MODE_SNI_ONLY) {
 		TRY(iot_get_registration_code(iot, code, err));
-		TRY(verification_pem(change->site->room->app, code, &proof, err));
+		TRY(verification_pem(change->site->room->app, change->ca, code, &proof, err));
 		spec.verification_pem = (const char *)proof.data;
 	}
 	status = iot_register_ca_certificate(iot, &spec, &made, err);
@@ -194,6 +196,19 @@ iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out, struc
 	TRY(status);
 	TRY(adopt(&iot, out, err));
 	return keep(change, out, "iot.register_ca", err);
+}
+
+enum status
+iot_ca_stop_auto(const struct iot_ca_change *change, struct db_iot_ca *out, struct err *err)
+{
+	struct iot iot = iot_site_calls(change->site, AWS_PRIORITY_URGENT);
+
+	TRY(find(change, out, err));
+	TRY(iot_update_ca_certificate(&iot, out->ca_certificate_id, IOT_STATUS_ACTIVE,
+		IOT_SWITCH_DISABLE, err));
+	(void)snprintf(out->status, sizeof(out->status), "ACTIVE");
+	out->auto_registration = false;
+	return keep(change, out, "iot.stop_auto_registration", err);
 }
 
 enum status

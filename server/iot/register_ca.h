@@ -21,6 +21,9 @@ struct iot_ca_change {
  */
 MUST_USE enum status iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out,
 	struct err *err);
+/* Active, and no unknown certificate is registered by itself. ERR_NOT_FOUND iot_ca_not_registered. */
+MUST_USE enum status iot_ca_stop_auto(const struct iot_ca_change *change, struct db_iot_ca *out,
+	struct err *err);
 /* No new device gets in by it; those that are registered stay. ERR_NOT_FOUND iot_ca_not_registered. */
 MUST_USE enum status iot_ca_deactivate(const struct iot_ca_change *change, struct db_iot_ca *out,
 	struct err *err);

@@ -39,12 +39,14 @@ check_row(struct app *app, const uint8_t sha256[32], struct err *err)
 {
 	own_struct(db_certificate) row = { .issued_at_s = 0 };
 	own_struct(db_tx) tx = { NULL, NULL };
+	const struct app_ca *issuing;
 
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(db_certificate_by_sha256(&tx, sha256, &row, err));
-	if (row.status != CERT_ACTIVE || row.ref.issuer_id != app->issuing->issuer_id)
+	issuing = app->issuing;
+	if (row.status != CERT_ACTIVE || row.ref.issuer_id != issuing->issuer_id)
 		return err_set(err, ERR_CONFLICT, "service_certificate",
-			"service.pem: an active certificate of %s wanted", app->issuing->ca_id);
+			"service.pem: an active certificate of %s wanted", issuing->ca_id);
 	return OK;
 }
 
@@ -86,7 +88,7 @@ keep(const struct service_identity *identity, struct view text, struct err *err)
 }
 
 static enum status
-write_pem(struct service_identity *out, const struct app *app, const struct ca_key *key,
+write_pem(struct service_identity *out, const struct app_ca *ca, const struct ca_key *key,
 	struct view leaf, struct err *err)
 {
 	own_struct(buf) text = { .limit_bytes = PEM_MAX_BYTES };
@@ -97,8 +99,8 @@ write_pem(struct service_identity *out, const struct app *app, const struct ca_k
 	TRY(buf_reserve(&text, PEM_MAX_BYTES, err)); /* so that growing leaves no copy of the key */
 	TRY(ca_pem_encode(&text, "PRIVATE KEY", (struct view){ pkcs8.data, pkcs8.len }, err));
 	status = ca_pem_encode(&text, "CERTIFICATE", leaf, err);
-	if (status == OK)
-		status = buf_add(&text, app->issuing->chain_pem.data, app->issuing->chain_pem.len, err);
+	if (status == OK && ca != NULL)
+		status = buf_add(&text, ca->chain_pem.data, ca->chain_pem.len, err);
 	if (status == OK)
 		status = keep(out, buf_view(&text), err);
 	explicit_bzero(text.data, text.len);
@@ -119,7 +121,8 @@ issue(struct service_identity *out, struct app *app, struct err *err)
 			.spki = ca_key_spki(key),
 			.key_type = KEY_EC_P256 },
 		&certificate, err));
-	TRY(write_pem(out, app, key, view_of(&certificate.der), err));
+	TRY(write_pem(out, app_ca_by_issuer(app, certificate.ref.issuer_id), key,
+		view_of(&certificate.der), err));
 	memcpy(out->sha256, certificate.sha256, sizeof(out->sha256));
 	out->not_before_s = certificate.not_before_s;
 	out->not_after_s = certificate.not_after_s;

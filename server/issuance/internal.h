@@ -49,6 +49,7 @@ struct slot {
 
 /* The committer's work space, made once: nothing of a batch's size is allocated under load. */
 struct round {
+	const struct app_ca *issuing; /* for all of it, whatever succeeds it meanwhile */
 	struct slot slots[SIGNER_BATCH_MAX];
 	size_t count;
 	struct ca_prepare_item prepare[SIGNER_BATCH_MAX];

@@ -11,6 +11,7 @@
 #include "server/metrics.h"
 #include "server/retry.h"
 #include "server/signer/link.h"
+#include "server/succession.h"
 
 #define RETRY_AFTER_S 1
 
@@ -129,9 +130,9 @@ signer_lost(enum status status, const struct err *err)
 }
 
 static const struct app_ca *
-ca_of(const struct app *app, const struct issuance_item *item)
+ca_of(const struct round *round, const struct issuance_item *item)
 {
-	return item->ca != NULL ? item->ca : app->issuing;
+	return item->ca != NULL ? item->ca : round->issuing;
 }
 
 static void
@@ -144,7 +145,7 @@ fill_prepare(struct issuance *issuance)
 
 		round->slots[i].prepared = i;
 		round->prepare[i] = (struct ca_prepare_item){
-			.ca_id = ca_of(issuance->app, item)->ca_id,
+			.ca_id = ca_of(round, item)->ca_id,
 			.spki = view_of(&item->csr->spki),
 			.request = &item->request,
 			.validity_s = item->validity_s,
@@ -162,6 +163,8 @@ prepare(struct issuance *issuance, struct err *err)
 	struct ca_signer *signer;
 	enum status status;
 
+	TRY(succession_follow(issuance->app, err));
+	round->issuing = issuance->app->issuing;
 	fill_prepare(issuance);
 	TRY(signer_link_acquire(issuance->app->signer_issue, &signer, &round->generation, err));
 	status = blocklist_refresh(issuance, signer, err);
@@ -226,7 +229,7 @@ fill_admit(struct issuance *issuance)
 			.thing_type = item->request.thing_type,
 			.attributes = item->attributes_json,
 			.predecessor = item->predecessor,
-			.ref = { ca_of(issuance->app, item)->issuer_id, prepared->serial },
+			.ref = { ca_of(round, item)->issuer_id, prepared->serial },
 			.not_after_s = prepared->not_after_s,
 		};
 		if (admit->role_identity)
@@ -414,8 +417,7 @@ drop_after_failure(struct issuance *issuance)
 
 /* What is recorded, as its row says, without reading it back. */
 static void
-fill_certificate(const struct app *app, struct round *round, struct slot *slot,
-	const struct db_record_item *record)
+fill_certificate(struct round *round, struct slot *slot, const struct db_record_item *record)
 {
 	const struct issuance_item *item = slot->item;
 	const struct db_admit_item *admitted = &round->admit[slot->admit];
@@ -438,7 +440,7 @@ fill_certificate(const struct app *app, struct round *round, struct slot *slot,
 		c->revoked_at_s = record->issued_at_s;
 	}
 	made->der = (struct bytes){ NULL, 0 };
-	(void)snprintf(c->ca_id, sizeof(c->ca_id), "%s", ca_of(app, item)->ca_id);
+	(void)snprintf(c->ca_id, sizeof(c->ca_id), "%s", ca_of(round, item)->ca_id);
 	(void)snprintf(c->profile, sizeof(c->profile), "%s", item->profile->name);
 	(void)snprintf(c->device_id, sizeof(c->device_id), "%s", item->request.device_id);
 	(void)snprintf(c->subject, sizeof(c->subject), "%s", record->subject);
@@ -464,7 +466,7 @@ release_recorded(struct issuance *issuance, const size_t *slots, size_t count)
 		const struct db_record_item *record = &round->record[i];
 		struct slot *slot = &round->slots[slots[i]];
 
-		fill_certificate(issuance->app, round, slot, record);
+		fill_certificate(round, slot, record);
 		slot->item->clamped = round->prepare[slot->prepared].clamped;
 		if (record->ended_count > 0)
 			metric_count(METRIC_REVOKED, revocation_reason_name(REASON_SUPERSEDED),

@@ -25,6 +25,7 @@ static const struct {
 	{ "campaign_done", "A rotation campaign is done" },
 	{ "rotation_plan", "What expires soon" },
 	{ "bulk_revocation_done", "A bulk revocation is done" },
+	{ "ca_succession", "A succession of CAs has taken a step" },
 	{ "ca_expired", "A CA certificate has expired" },
 	{ "ca_expiring", "A CA certificate expires soon" },
 	{ "crl_refused", "A CRL was held back: it lost an entry or went back" },
