@@ -671,7 +671,6 @@ ca_keystore_import(const struct ca_ceremony *c, struct view certificate_pem, str
 	}
 	TRY(check_key(c, &answer, err));
 	TRY(check_answer(&answer, now_s, err));
-	TRY(check_subject_free(c, answer.subject, err));
 	TRY(ca_pem_each(chain_pem, add_to_pool, &pool, err));
 	TRY(order_chain(&chain, &pool, &answer, now_s, err));
 

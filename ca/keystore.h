@@ -64,7 +64,8 @@ const struct ca_checkpoint_key *ca_keystore_checkpoint_key(const struct ca_keyst
  * Ceremonies. Each writes whole files that were not there before, the certificate last, and takes back
  * what it wrote when it fails. One that is killed may leave a .key without a .crt, which the next one
  * reports (file_exists) and does not touch. Their errors: ERR_ARGUMENT ceremony_* names the field;
- * ERR_CONFLICT file_exists, ceremony_subject (of an issuing CA: another CA of DIR has it); ERR_DENIED passphrase_wrong, for a DIR that has a passphrase already.
+ * ERR_CONFLICT file_exists, ceremony_subject (make_issuing: another CA of DIR has it); ERR_DENIED
+ * passphrase_wrong, for a DIR that has a passphrase already.
  */
 struct ca_ceremony {
 	const char *dir;            /* made with mode 0700 when absent */

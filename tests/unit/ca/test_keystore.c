@@ -166,6 +166,7 @@ a_root_and_an_issuing_ca_hold_for_each_key_type(void **state)
 		struct ca_ceremony first = ceremony(root, types[i]);
 		struct ca_ceremony second = ceremony(issuing, types[i]);
 		second.validity_s = 20 * YEAR; /* is cut to the root's */
+		second.common_name = issuing; /* no two of one subject */
 		assert_ok(ca_keystore_make_root(&first, NULL, &err));
 		assert_ok(ca_keystore_make_issuing(&second, root, NULL, &err));
 
@@ -418,8 +419,11 @@ an_issuing_ca_lies_within_a_root_that_is_valid(void **state)
 		"ceremony_name");
 	issuing.common_name = NULL;
 	assert_ok(ca_keystore_make_issuing(&issuing, "root", NULL, &err));
-	/* An issuing CA is no root. */
+	/* RFC 5280 4.1.2.6: nobody else's name. */
 	issuing.ca_id = "issuing-2";
+	assert_refused(ca_keystore_make_issuing(&issuing, "root", NULL, &err), ERR_CONFLICT,
+		"ceremony_subject");
+	/* An issuing CA is no root. */
 	assert_refused(ca_keystore_make_issuing(&issuing, "issuing-1", NULL, &err), ERR_ARGUMENT,
 		"ceremony_root");
 }

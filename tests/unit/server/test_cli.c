@@ -34,6 +34,12 @@ parse(struct admin_call *out, const char *line, char *store, struct err *err)
 	(void)snprintf(store, 512, "%s", line);
 	for (char *at = store, *word; (word = strsep(&at, " ")) != NULL && argc < ARGS_MAX;)
 		argv[argc++] = word;
+	if (argc > 2 && strcmp(argv[1], "succession") == 0) { /* a verb of two words */
+		char name[64];
+
+		(void)snprintf(name, sizeof(name), "%s %s", argv[1], argv[2]);
+		return admin_parse(out, verb_of(argv[0], name), argc - 2, argv + 2, err);
+	}
 	return admin_parse(out, verb_of(argv[0], argv[1]), argc - 1, argv + 1, err);
 }
 
@@ -44,6 +50,13 @@ struct good {
 static const struct good GOOD[] = {
 	{ "ca list", "GET", "/v1/cas", NULL },
 	{ "ca show issuing-1", "GET", "/v1/cas/issuing-1", NULL },
+	{ "ca succession start issuing-1 --successor issuing-2", "POST", "/v1/cas/issuing-1/successor",
+	  "{\"successor\":\"issuing-2\"}" },
+	{ "ca succession status issuing-1", "GET", "/v1/cas/issuing-1/succession", NULL },
+	{ "ca succession retire issuing-1", "POST", "/v1/cas/issuing-1/succession",
+	  "{\"to\":\"retiring\"}" },
+	{ "ca succession back --to issuing issuing-1", "POST", "/v1/cas/issuing-1/succession",
+	  "{\"to\":\"issuing\"}" },
 	{ "cert list --device-id d:1 --status=active", "GET",
 	  "/v1/certificates?device_id=d%3A1&status=active", NULL },
 	{ "cert list --issued-after 2026-01-01T00:00:00+01:00", "GET",
