@@ -70,6 +70,11 @@ NOT_BY_A_CLIENT = {
                     "wants channels; tests/api/test_notify.py"),
     **dict.fromkeys(("audit_empty", "audit_broken", "checkpoint_key_absent", "checkpoint_order", "checkpoint_under_way"),
                     "wants a log or a key store that is not as it should be; tests/api/test_audit_checkpoints.py"),
+    **dict.fromkeys(("succession_unknown", "successor_unknown", "succession_open", "succession_not_issuing",
+                     "succession_no_key", "succession_subject", "succession_key", "succession_ends_earlier",
+                     "succession_ca_missing", "succession_order", "succession_changed", "succession_not_registered",
+                     "succession_lists_missing", "succession_campaign", "succession_unseen", "succession_live",
+                     "issuing_ca_missing"), "wants two CAs; tests/e2e/test_succession.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",
 }
 if not LONG:
