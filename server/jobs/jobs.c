@@ -18,6 +18,7 @@
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
 #include "server/rotation_plan.h"
+#include "server/succession.h"
 
 /*
  * Without a notification (its link may be down) a revocation still shows within a second. The pause after a
@@ -153,7 +154,8 @@ housekeeping_round(struct jobs *jobs, struct receipt_watch *receipts, int64_t *m
 			TRY(retention_drop_step(jobs->app, &more, err));
 		*retention_due_ms = clock_mono_ms(jobs->app->clock) + RETENTION_EVERY_MS;
 	}
-	return OK;
+	/* Issuance looks for itself; this is for a server that issues nothing, and shows who does. */
+	return succession_follow(jobs->app, err);
 }
 
 /* Its failures are its own: what is late here keeps nothing else waiting. */

@@ -9,7 +9,7 @@ from cryptography import x509
 from harness import client
 from harness.client import code, csr_pem, new_key
 from harness.loop import Issued, Loop
-from harness.stack import wait_until
+from harness.stack import Stack, wait_until
 
 FLEET = 6
 OLD, NEW = "issuing-1", "issuing-2"
@@ -123,13 +123,21 @@ def test_one_ca_succeeds_another_under_live_devices(loop):
 
     fleet = [Member(loop, f"heir-{number}") for number in range(FLEET)]
     try:
-        play(loop, fleet)
+        with Stack(loop.cluster, config={"iot_targets_file": loop.targets}, share=loop.stack, env=loop.stack.env) as other:
+            half_way_and_back(loop, fleet, other)
+        to_the_end(loop, fleet)
     finally:
         for one in fleet:
             one.close()
 
 
-def play(loop, fleet):
+def issued_by(stack, name):
+    """Which CA another server issues with, at once."""
+    with client.admin(stack) as boss:
+        return boss.issue(name).json()["ca"]
+
+
+def half_way_and_back(loop, fleet, other):
     assert {one.ca for one in fleet} == {OLD}
     assert code(loop.boss.post(f"/v1/cas/{OLD}/successor", json={"successor": "nobody"})) == "successor_unknown"
     assert code(loop.boss.post(f"/v1/cas/{NEW}/successor", json={"successor": OLD})) == "succession_not_issuing"
@@ -146,7 +154,7 @@ def play(loop, fleet):
     assert issuer(loop) == NEW
     first = Member(loop, "heir-first")
     fleet.append(first)
-    assert first.ca == NEW
+    assert first.ca == NEW and issued_by(other, "heir-other") == NEW
     answer = loop.boss.post(f"/v1/cas/{NEW}/succession", json={
         "to": "campaign", "campaign": {"canary": {"devices": 2}, "pace_per_hour": 100000}}).json()
     assert answer["campaign"]["state"] in ("filling", "running") and answer["live"]["old"]["certificates"] == FLEET
@@ -172,38 +180,52 @@ def play(loop, fleet):
         one.check()
     between = Member(loop, "heir-between")
     fleet.append(between)
-    assert between.ca == OLD
+    assert between.ca == OLD and issued_by(other, "heir-shy") == OLD
     # Those that came by the successor need it: it stays registered.
     refused(loop, "prepared", "succession_live")
     assert there(loop, NEW) == ("ACTIVE", "ENABLE")
+
+    with client.admin(other) as boss:
+        wait_until(lambda: [one["issuing"] for one in boss.get("/v1/cas").json()["cas"] if one["id"] == OLD] == [True],
+                   "the other server to show it")
 
     # A restart knows who issues from the row, not from the configuration.
     step(loop, "issue", OLD, state="issuing")
     loop.stack.restart()
     assert issuer(loop) == NEW
     loop.wait_listening()
-    to_the_end(loop, fleet)
 
 
 def to_the_end(loop, fleet):
     stranger = loop.issue("heir-stranger")
     assert stranger.body["ca"] == NEW
     step(loop, "campaign", OLD, state="campaign")
-    for one in fleet:
-        if one.ca == OLD:
-            one.check()
-            one.rotate()
-    assert {one.ca for one in fleet} == {NEW}
+    last, *others = [one for one in fleet if one.ca == OLD]
+    for one in others:
+        one.check()
+        one.rotate()
+    # One that was made by the old CA and never came: it could not come any more.
+    refused(loop, "retiring", "succession_unseen")
+    assert there(loop, OLD) == ("ACTIVE", "ENABLE")
+    shy = loop.boss.get("/v1/certificates", params={"device_id": "heir-shy"}).json()["certificates"][0]
+    assert loop.boss.post(f"/v1/certificates/{shy['certificate_id']}/revoke",
+                          json={"reason": "cessationOfOperation"}).status_code == 200
     loop.wait_settled()
 
+    # Without auto-registration who is known goes on; and the last step waits for the last device.
     step(loop, "retire", OLD, state="retiring")
     assert there(loop, OLD) == ("ACTIVE", "DISABLE")
+    last.check()
+    refused(loop, "retired", "succession_live")
     step(loop, "back", OLD, "--to", "campaign", state="campaign")
     assert there(loop, OLD) == ("ACTIVE", "ENABLE")
     step(loop, "retire", OLD, state="retiring")
+    last.rotate()
+    assert {one.ca for one in fleet} == {NEW}
+    loop.wait_settled()
     answer = step(loop, "status", NEW, state="retiring")
     assert answer["live"] == {"old": {"certificates": 0, "unseen": 0},
-                              "new": {"certificates": len(fleet) + 1, "unseen": 1}}
+                              "new": {"certificates": len(fleet) + 2, "unseen": 2}}
     assert answer["next"]["command"] == f"jitrca ca succession finish {OLD}"
     answer = step(loop, "finish", OLD, state="retired")
     assert answer["next"] is None and answer["back"] is None
