@@ -20,6 +20,7 @@
 #define BACKDATE_S 300 /* for readers whose clocks are a little behind */
 #define VALIDITY_MAX_S (INT64_C(100) * 366 * 86400)
 #define PASSPHRASE_MIN_BYTES 8
+#define CROSS_SUFFIX ".cross.pem" /* not .crt: it is no CA of its own */
 #define NAME_MAX_CHARACTERS 64 /* RFC 5280 appendix A.1: ub-common-name, ub-organization-name */
 
 /* ---- what was written, and is taken back unless all goes well ---- */
@@ -417,6 +418,65 @@ issuing_validity(struct ca_certificate *what, const struct ca_ceremony *c,
 }
 
 enum status
+ca_keystore_make_cross(const struct ca_ceremony *c, const char *old_root_id,
+	const char *old_root_key_path, struct err *err)
+{
+	own_struct(written) written = { .count = 0 };
+	own_struct(secret) kek = { NULL, 0 };
+	own_struct(root) old = { .key = NULL };
+	own_struct(bytes) pem = { NULL, 0 };
+	own_struct(bytes) der = { NULL, 0 };
+	own_struct(bytes) cross = { NULL, 0 };
+	own_struct(buf) chain = { .limit_bytes = PEM_FILE_MAX_BYTES };
+	struct ca_certificate what;
+	struct ca_cert_view root;
+	char path[FILE_PATH_BYTES];
+
+	TRY(check_ceremony(c, err));
+	TRY(seal_kek(&kek, c->dir, c->passphrase, err));
+	TRY(open_root(&old, c, old_root_id, old_root_key_path, &kek, err));
+	TRY(file_path(path, c->dir, c->ca_id, ".crt", err));
+	TRY(file_read(&pem, path, PEM_FILE_MAX_BYTES, err));
+	TRY(ca_pem_decode(&der, "CERTIFICATE", view_of(&pem), err));
+	TRY(ca_cert_parse(&root, view_of(&der), err));
+	what = (struct ca_certificate){
+		.subject = root.subject,
+		.issuer = old.certificate.subject,
+		.spki = root.spki,
+		.issuer_key_id = old.certificate.ski,
+		.path_len = -1,
+	};
+	if (view_equal(what.subject, what.issuer)) /* RFC 5280 6.1: it would count as self-issued */
+		return err_set(err, ERR_ARGUMENT, "ceremony_name",
+			"common name: another than the older root's wanted");
+	TRY(issuing_validity(&what, c, &old.certificate, err));
+	if (what.not_after_s > root.not_after_s)
+		what.not_after_s = root.not_after_s;
+	TRY(certify(&cross, &what, old.key, c->entropy, err));
+	TRY(check_made(view_of(&cross), view_of(&old.der), err));
+	TRY(ca_pem_encode(&chain, "CERTIFICATE", view_of(&cross), err));
+	TRY(ca_pem_encode(&chain, "CERTIFICATE", view_of(&old.der), err));
+	TRY(write_in_dir(&written, c, CROSS_SUFFIX, buf_view(&chain), 0644, err));
+	written.count = 0; /* kept */
+	return OK;
+}
+
+/* The issuers of what this root signs: itself, or its cross-certificate and the older root. */
+static enum status
+write_chain(struct written *written, const struct ca_ceremony *c, const char *root_id,
+	struct view root_der, struct err *err)
+{
+	own_struct(bytes) cross = { NULL, 0 };
+	char path[FILE_PATH_BYTES];
+
+	TRY(file_path(path, c->dir, root_id, CROSS_SUFFIX, err));
+	if (!file_exists(path))
+		return write_pem(written, c, ".chain.crt", "CERTIFICATE", root_der, err);
+	TRY(file_read(&cross, path, PEM_FILE_MAX_BYTES, err));
+	return write_in_dir(written, c, ".chain.crt", view_of(&cross), 0644, err);
+}
+
+enum status
 ca_keystore_make_issuing(const struct ca_ceremony *c, const char *root_id,
 	const char *root_key_path, struct err *err)
 {
@@ -451,7 +511,7 @@ ca_keystore_make_issuing(const struct ca_ceremony *c, const char *root_id,
 	TRY(check_made(view_of(&certificate), view_of(&root.der), err));
 
 	TRY(write_key(&written, c, &kek, key, NULL, err));
-	TRY(write_pem(&written, c, ".chain.crt", "CERTIFICATE", view_of(&root.der), err));
+	TRY(write_chain(&written, c, root_id, view_of(&root.der), err));
 	TRY(write_pem(&written, c, ".crt", "CERTIFICATE", view_of(&certificate), err));
 	written.count = 0; /* kept */
 	return OK;

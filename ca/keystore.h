@@ -4,6 +4,7 @@
  *   DIR/seal.params           Argon2id parameters, salt, check value: KEY=VALUE lines (public)
  *   DIR/<ca_id>.crt           the CA's certificate, PEM
  *   DIR/<ca_id>.chain.crt     its issuers, nearest first, the root last, PEM (not for a root)
+ *   DIR/<ca_id>.cross.pem     of a root: its cross-certificate and the older root that signed it, PEM
  *   DIR/<ca_id>.key           the sealed private key (absent: kept elsewhere)
  *   DIR/<ca_id>.csr           of an issuing CA that waits for a company's own root
  *   DIR/audit_checkpoint.pub  the public key of the audit log's checkpoints, PEM (ca/checkpoint.h)
@@ -85,7 +86,16 @@ struct ca_ceremony {
 /* A self-signed root. key_path NULL: sealed into DIR; else sealed into that file, and needed again. */
 MUST_USE enum status ca_keystore_make_root(const struct ca_ceremony *ceremony, const char *key_path,
 	struct err *err);
-/* An issuing CA signed by DIR's root (pathLenConstraint 0; validity within the root's). */
+/*
+ * A root of DIR, the ceremony's ca_id, is certified by an older one of DIR ("new with old", RFC 4210 4.4):
+ * who trusts only the older follows it to all that is issued under the new. Writes <ca_id>.cross.pem.
+ */
+MUST_USE enum status ca_keystore_make_cross(const struct ca_ceremony *ceremony, const char *old_root_id,
+	const char *old_root_key_path, struct err *err);
+/*
+ * An issuing CA signed by DIR's root (pathLenConstraint 0; validity within the root's). Its chain goes by the
+ * root's cross-certificate, if there is one, to the older root.
+ */
 MUST_USE enum status ca_keystore_make_issuing(const struct ca_ceremony *ceremony, const char *root_id,
 	const char *root_key_path, struct err *err);
 /* An issuing CA's key and CSR, to be signed elsewhere … */

@@ -60,6 +60,7 @@ struct app {
 	pthread_mutex_t issuing_lock;  /* for issuing_epoch, and for writing issuing */
 	uint64_t issuing_epoch;        /* of freshness, when it was read */
 	bool issuing_read;             /* it was, at all */
+	_Atomic bool issuing_missing;  /* the CA that issues has no key here */
 	bool has_checkpoint_key;
 	uint8_t checkpoint_key[32];    /* public: of the audit log's checkpoints */
 	struct ca_trust *trust;

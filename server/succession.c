@@ -43,7 +43,8 @@ read_rows(struct app *app, struct err *err)
 	TRY(db_succession_list(&tx, rows, &count, err));
 	ca_id = succession_issuing(app->config.issuing_ca, rows, count);
 	ca = app_ca_by_id(app, ca_id);
-	if (ca == NULL || !ca->can_sign)
+	app->issuing_missing = ca == NULL || !ca->can_sign;
+	if (app->issuing_missing)
 		return err_set(err, ERR_UNAVAILABLE, "issuing_ca_missing",
 			"%s issues, and its key is not in data_dir/keys of this server", ca_id);
 	app->issuing = ca;

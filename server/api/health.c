@@ -59,6 +59,8 @@ check_signer(struct app *app, char why[WHY_BYTES])
 		!signer_link_up(app->signer_crl) || !signer_link_up(app->signer_full) ||
 		!signer_link_up(app->signer_ocsp))
 		(void)snprintf(why, WHY_BYTES, "is being restarted");
+	else if (app->issuing_missing)
+		(void)snprintf(why, WHY_BYTES, "has no key of the CA that issues by now");
 }
 
 static void

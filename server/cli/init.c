@@ -17,7 +17,7 @@
 
 struct choice {
 	const char *config_path, *key_type, *root_key, *organization, *import, *chain, *token_file;
-	const char *successor;
+	const char *successor, *new_root, *new_root_key;
 	bool external_root, fast_seal;
 };
 
@@ -74,6 +74,9 @@ read_choice(struct init *init, struct err *err)
 	struct choice *choice = &init->choice;
 	enum ca_key_type type = KEY_EC_P256;
 
+	if (choice->new_root != NULL && (choice->successor == NULL || choice->external_root))
+		return err_set(err, ERR_ARGUMENT, "usage",
+			"--new-root belongs to --successor, and not to --external-root");
 	if ((choice->import == NULL) != (choice->chain == NULL))
 		return err_set(err, ERR_ARGUMENT, "usage", "--import and --chain belong together");
 	if (choice->key_type != NULL && !ca_key_type_parse(&type, choice->key_type))
@@ -113,6 +116,28 @@ make_root(struct init *init, struct err *err)
 	return OK;
 }
 
+/* The successor's own root, which the one that is there certifies. */
+static enum status
+make_new_root(struct init *init, struct err *err)
+{
+	const char *organization = init->choice.organization;
+	const char *id = init->choice.new_root;
+	char name[128];
+
+	(void)snprintf(name, sizeof(name), "%s Root CA %s",
+		organization != NULL ? organization : "jitrca", id);
+	init->ceremony.ca_id = id;
+	init->ceremony.common_name = name;
+	init->ceremony.validity_s = ROOT_VALIDITY_S;
+	if (!have(init, id, ".crt"))
+		TRY(ca_keystore_make_root(&init->ceremony, init->choice.new_root_key, err));
+	if (!have(init, id, ".cross.pem"))
+		TRY(ca_keystore_make_cross(&init->ceremony, ROOT_ID, init->choice.root_key, err));
+	init->ceremony.common_name = init->common_name;
+	printf("new root CA: %s/%s.crt, certified by the old one in %s.cross.pem\n", init->keys_dir, id, id);
+	return OK;
+}
+
 static enum status
 make_csr(struct init *init, struct err *err)
 {
@@ -149,6 +174,8 @@ static enum status
 make_issuing(struct init *init, struct err *err)
 {
 	const char *id = init->issuing_id;
+	const char *root_key = init->choice.root_key;
+	const char *root_id = ROOT_ID;
 
 	init->ceremony.ca_id = id;
 	init->ceremony.validity_s = ISSUING_VALIDITY_S;
@@ -163,9 +190,14 @@ make_issuing(struct init *init, struct err *err)
 		return make_csr(init, err);
 	if (init->choice.successor == NULL) /* whose root is there */
 		TRY(make_root(init, err));
+	if (init->choice.new_root != NULL) {
+		TRY(make_new_root(init, err));
+		root_id = init->choice.new_root;
+		root_key = init->choice.new_root_key;
+	}
 	init->ceremony.ca_id = id;
 	init->ceremony.validity_s = ISSUING_VALIDITY_S;
-	TRY(ca_keystore_make_issuing(&init->ceremony, ROOT_ID, init->choice.root_key, err));
+	TRY(ca_keystore_make_issuing(&init->ceremony, root_id, root_key, err));
 	printf("issuing CA: made (%s/%s.crt)\n", init->keys_dir, id);
 	if (init->choice.successor != NULL)
 		printf("then: reload the servers, and jitrca ca succession start %s --successor %s\n",
@@ -298,6 +330,14 @@ local_init(int argc, char **argv)
 			.value = "ID",
 			.about = "make the CA that shall succeed the issuing one, and nothing else",
 			.text = &choice->successor },
+		{ .name = "new-root",
+			.value = "ID",
+			.about = "with --successor: under a new root, which the old one certifies",
+			.text = &choice->new_root },
+		{ .name = "new-root-key",
+			.value = "FILE",
+			.about = "seal that root's key into FILE, to be kept elsewhere",
+			.text = &choice->new_root_key },
 		{ .name = "token-file",
 			.value = "FILE",
 			.about = "where the admin's token goes (data_dir/admin.token)",

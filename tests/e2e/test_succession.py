@@ -47,8 +47,8 @@ class Member:
         with self.loop.at_device(self.issued) as link:
             answer = link.post("/v1/rotation", json={"csr": csr_pem(key)})
         assert answer.status_code == 201, answer.text
-        root = (self.loop.stack.data / "keys" / "root.crt").read_text()
-        assert root.strip() in answer.json()["trust_bundle"]
+        for root in ("root", "root-2"):
+            assert (self.loop.stack.data / "keys" / f"{root}.crt").read_text().strip() in answer.json()["trust_bundle"]
         new = Issued(key, answer.json())
         successor = self.loop.device(new)
         assert not successor.try_connect()  # JITR: the first connection registers it
@@ -112,14 +112,16 @@ def serves_lists(loop, ca_id):
 
 
 def test_one_ca_succeeds_another_under_live_devices(loop):
-    # The ceremony: key and certificate beside the old one, of another subject, under the same root.
+    # The ceremony: key and certificate beside the old one, of another subject, under a new root that the old one
+    # certifies: devices and broker know the old root alone, and the bundle of a rotation names both.
     assert code(loop.boss.get(f"/v1/cas/{OLD}/succession")) == "succession_unknown"
-    loop.stack.run("init", "--config", loop.stack.config, "--successor", NEW, "--insecure-fast-seal")
+    loop.stack.run("init", "--config", loop.stack.config, "--successor", NEW, "--new-root", "root-2",
+                   "--insecure-fast-seal")
     loop.stack.process.send_signal(signal.SIGHUP)
     wait_until(lambda: loop.boss.get(f"/v1/cas/{NEW}").status_code == 200, "the successor's key to be loaded")
     loop.wait_listening()
     subjects = {one["subject"] for one in loop.boss.get("/v1/cas").json()["cas"]}
-    assert len(subjects) == 3 and issuer(loop) == OLD
+    assert len(subjects) == 4 and issuer(loop) == OLD
 
     fleet = [Member(loop, f"heir-{number}") for number in range(FLEET)]
     try:

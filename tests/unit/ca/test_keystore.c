@@ -428,6 +428,37 @@ an_issuing_ca_lies_within_a_root_that_is_valid(void **state)
 		"ceremony_root");
 }
 
+/* RFC 4210 4.4: who has only the old root, or only the new one, verifies what comes after it. */
+static void
+a_new_root_is_certified_by_the_old_one(void **state)
+{
+	struct ca_ceremony root = ceremony("root", KEY_EC_P256), next = ceremony("root-2", KEY_EC_P256),
+			   issuing = ceremony("issuing-2", KEY_EC_P256);
+	own(ca_keystore) store = NULL;
+	own_struct(secret) kek = { NULL, 0 };
+	struct clock now = CLOCK_SYSTEM; /* OpenSSL's */
+	struct err err;
+
+	(void)state;
+	root.clock = next.clock = issuing.clock = &now;
+	assert_ok(ca_keystore_make_root(&root, NULL, &err));
+	assert_ok(ca_keystore_make_root(&next, NULL, &err)); /* of the same name */
+	assert_refused(ca_keystore_make_cross(&next, "root", NULL, &err), ERR_ARGUMENT, "ceremony_name");
+	assert_int_equal(run("rm %s/root-2.crt %s/root-2.key", folder, folder), 0);
+	next.common_name = "Example, Inc. Root CA root-2";
+	assert_ok(ca_keystore_make_root(&next, NULL, &err));
+	assert_ok(ca_keystore_make_cross(&next, "root", NULL, &err));
+	assert_refused(ca_keystore_make_cross(&next, "root", NULL, &err), ERR_CONFLICT, "file_exists");
+	assert_ok(ca_keystore_make_issuing(&issuing, "root-2", NULL, &err));
+	open_store(&store, &kek);
+	assert_int_equal(ca_keystore_count(store), 3);
+	assert_int_equal(ca_keystore_at(store, 0)->chain_count, 2);
+	for (size_t i = 0; i < 2; i++)
+		assert_int_equal(run("openssl verify -x509_strict -CAfile %s/%s.crt -untrusted"
+			" %s/issuing-2.chain.crt %s/issuing-2.crt >/dev/null", folder,
+			i == 0 ? "root" : "root-2", folder, folder), 0);
+}
+
 /* Signs folder/issuing-1.csr with a root of OpenSSL's making; extensions as given. */
 static void
 company_signs(const char *name, const char *extensions, const char *days)
@@ -798,6 +829,7 @@ main(void)
 		TEST(a_root_key_can_be_kept_elsewhere),
 		TEST(ceremonies_refuse_what_makes_no_sense_and_leave_nothing),
 		TEST(an_issuing_ca_lies_within_a_root_that_is_valid),
+		TEST(a_new_root_is_certified_by_the_old_one),
 		TEST(a_company_s_own_root_may_sign),
 		TEST(a_root_that_allows_no_ca_below_it_cannot_sign_one),
 		TEST(damaged_parameters_are_refused),
