@@ -18,6 +18,8 @@ enum {
 	LIST,
 	LIST_STATE,
 	FIND,
+	OF_RECEIPT,
+	ROUTING,
 	RETRY,
 	RETRY_ONE,
 	DEPTHS,
@@ -31,8 +33,9 @@ enum {
 	"n.notification_id, n.channel, coalesce(n.event_id, 0), n.kind, n.severity, n.state,"          \
 	" n.attempts, " SQL_S("n.created_at") ", " SQL_S("n.due_at") ", coalesce("                     \
 	SQL_S("n.ended_at") ", 0), greatest(0, " SQL_S("now() - n.created_at") "), n.seq,"             \
-	" coalesce(n.lease, 0), n.error_code, n.error_text, " body
-#define COLUMN_COUNT 16
+	" coalesce(n.lease, 0), coalesce(n.revocation_id, ''), coalesce(n.http_status, 0),"             \
+	" n.error_code, n.error_text, " body
+#define COLUMN_COUNT 18
 
 static const struct db_statement SQL[STATEMENTS] = {
 	[METER_MAKE] = { /* notification_channel_pkey */
@@ -70,11 +73,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " WHERE t.until <= now() RETURNING true",
 	},
 	[PUT] = { /* notification_once: an event comes to a channel once, whatever happens */
-		.name = "notification_put", .params = 6, .columns = 0, .rows = ROWS_NONE,
+		.name = "notification_put", .params = 7, .columns = 0, .rows = ROWS_NONE,
 		.sql = "INSERT INTO jitrca.notification (notification_id, channel, event_id, kind,"
-		       " severity, body) VALUES ($1::text, $2::text, $3::bigint, $4::text, $5::text,"
-		       " $6::text) ON CONFLICT (event_id, channel) WHERE event_id IS NOT NULL"
-		       " DO NOTHING",
+		       " severity, body, revocation_id) VALUES ($1::text, $2::text, $3::bigint, $4::text,"
+		       " $5::text, $6::text, nullif($7::text, '')) ON CONFLICT (event_id, channel)"
+		       " WHERE event_id IS NOT NULL DO NOTHING",
 	},
 	[WAKE] = {
 		.name = "notification_wake", .params = 0, .columns = 1, .rows = ROWS_ONE,
@@ -92,18 +95,19 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " SELECT " COLUMNS("n.body") " FROM n",
 	},
 	[SENT] = { /* notification_pkey */
-		.name = "notification_sent", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.name = "notification_sent", .params = 3, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = 'sent', ended_at = now(),"
 		       " attempts = n.attempts + 1, lease = NULL, lease_until = NULL, error_code = '',"
-		       " error_text = '' WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
+		       " error_text = '', http_status = nullif($3::int, 0)"
+		       " WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
 	},
 	[FAIL] = { /* notification_pkey */
-		.name = "notification_fail", .params = 6, .columns = 0, .rows = ROWS_NONE,
+		.name = "notification_fail", .params = 7, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = CASE WHEN $4::bool THEN 'dead'"
 		       " ELSE 'waiting' END, ended_at = CASE WHEN $4::bool THEN now() END,"
 		       " attempts = n.attempts + 1, lease = NULL, lease_until = NULL,"
 		       " due_at = now() + $3::bigint * interval '1 millisecond', error_code = $5::text,"
-		       " error_text = left($6::text, 500)"
+		       " error_text = left($6::text, 500), http_status = nullif($7::int, 0)"
 		       " WHERE n.seq = $1::bigint AND n.lease = $2::bigint",
 	},
 	[LET_GO] = { /* notification_pkey */
@@ -136,6 +140,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.sql = "SELECT " COLUMNS("n.body") " FROM jitrca.notification n"
 		       " WHERE n.notification_id = $1::text",
 	},
+	[OF_RECEIPT] = { /* notification_revocation */
+		.name = "notification_of_receipt", .params = 2, .columns = COLUMN_COUNT, .rows = ROWS_ANY,
+		.sql = "SELECT " COLUMNS("''") " FROM jitrca.notification n"
+		       " WHERE n.revocation_id = $1::text ORDER BY n.channel, n.seq LIMIT $2::bigint",
+	},
+	[ROUTING] = { /* security_event_unrouted: there are few */
+		.name = "notification_routing", .params = 1, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT EXISTS (SELECT FROM jitrca.security_event e WHERE NOT e.routed"
+		       " AND e.kind = 'bulk_revocation_done' AND strpos(e.detail, $1::text) > 0)",
+	},
 	[RETRY] = { /* notification_state; created_at begins its life anew */
 		.name = "notification_retry", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "UPDATE jitrca.notification n SET state = 'waiting', ended_at = NULL,"
@@ -167,7 +181,8 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[RETENTION] = { /* notification_ended */
 		.name = "retention_notifications", .params = 2, .columns = 0, .rows = ROWS_NONE,
 		.sql = "DELETE FROM jitrca.notification n USING (SELECT o.seq FROM jitrca.notification o"
-		       " WHERE o.state <> 'waiting' AND o.ended_at < " SQL_AT_S("$1")
+		       " WHERE o.state <> 'waiting' AND o.revocation_id IS NULL"
+		       " AND o.ended_at < " SQL_AT_S("$1")
 		       " ORDER BY o.ended_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED) old"
 		       " WHERE n.seq = old.seq",
 	},
@@ -273,6 +288,8 @@ read_row(const PGresult *rows, int r, struct db_notification *out, struct err *e
 	out->age_s = db_row_int64(&row);
 	out->seq = db_row_int64(&row);
 	out->lease = db_row_int64(&row);
+	db_row_text(&row, out->revocation_id, sizeof(out->revocation_id));
+	out->http_status = db_row_int32(&row);
 	db_row_text(&row, out->error_code, sizeof(out->error_code));
 	db_row_text(&row, out->error_text, sizeof(out->error_text));
 	db_row_text(&row, out->body, sizeof(out->body));
@@ -291,7 +308,7 @@ db_notification_put(struct db_tx *tx, const struct db_notification *notification
 	TRY(db_run(tx, &SQL[PUT], DB_PARAMS(db_text(notification->notification_id),
 		db_text(notification->channel), db_int64_or_null(notification->event_id),
 		db_text(notification->kind), db_text(notification->severity),
-		db_text(notification->body)), NULL, err));
+		db_text(notification->body), db_text(notification->revocation_id)), NULL, err));
 	return wake(tx, err);
 }
 
@@ -310,7 +327,7 @@ enum status
 db_notification_sent(struct db_tx *tx, const struct db_notification *notification, struct err *err)
 {
 	return db_run(tx, &SQL[SENT], DB_PARAMS(db_int64(notification->seq),
-		db_int64(notification->lease)), NULL, err);
+		db_int64(notification->lease), db_int64(notification->http_status)), NULL, err);
 }
 
 enum status
@@ -319,7 +336,7 @@ db_notification_fail(struct db_tx *tx, const struct db_notification *notificatio
 {
 	return db_run(tx, &SQL[FAIL], DB_PARAMS(db_int64(notification->seq),
 		db_int64(notification->lease), db_int64(wait_ms), db_bool(dead), db_text(why->code),
-		db_text(why->text)), NULL, err);
+		db_text(why->text), db_int64(notification->http_status)), NULL, err);
 }
 
 enum status
@@ -364,6 +381,24 @@ db_notification_find(struct db_tx *tx, const char *id, struct db_notification *o
 		return err_set(err, ERR_NOT_FOUND, "notification_unknown",
 			"id: there is no such notification");
 	return read_row(rows, 0, out, err);
+}
+
+enum status
+db_notification_of_receipt(struct db_tx *tx, const char *revocation_id, size_t max,
+	struct db_notification *out, size_t *count, bool *routing, struct err *err)
+{
+	own(PGresult) waiting = NULL;
+	own(PGresult) rows = NULL;
+
+	/* First this: what is routed in between shows among the rows. */
+	TRY(db_run(tx, &SQL[ROUTING], DB_PARAMS(db_text(revocation_id)), &waiting, err));
+	TRY(read_flag(waiting, routing, err));
+	TRY(db_run(tx, &SQL[OF_RECEIPT], DB_PARAMS(db_text(revocation_id), db_int64((int64_t)max)), &rows,
+		err));
+	*count = (size_t)db_rows(rows);
+	for (size_t i = 0; i < *count; i++)
+		TRY(read_row(rows, (int)i, &out[i], err));
+	return OK;
 }
 
 enum status

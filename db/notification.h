@@ -53,18 +53,23 @@ struct db_notification {
 	int64_t age_s; /* since created_at */
 	int64_t seq;
 	int64_t lease;
+	char revocation_id[33]; /* whose receipt shows it; "": none */
+	int64_t http_status;    /* of the last answer; 0: none */
 	char error_code[DB_NOTIFICATION_CODE_BYTES];
 	char error_text[DB_NOTIFICATION_TEXT_BYTES];
 	char body[DB_NOTIFICATION_BODY_BYTES]; /* only of db_notification_lease and _find */
 };
 
-/* Of out are taken: notification_id, channel, event_id, kind, severity, body. NOTIFY jitrca_notify. */
+/*
+ * Of out are taken: notification_id, channel, event_id, kind, severity, revocation_id, body. NOTIFY
+ * jitrca_notify.
+ */
 MUST_USE enum status db_notification_put(struct db_tx *tx, const struct db_notification *notification,
 	struct err *err);
 /* One of the channel that is due and that nobody has, for lease_ms. */
 MUST_USE enum status db_notification_lease(struct db_tx *tx, const char *channel, int64_t lease_ms,
 	struct db_notification *out, bool *found, struct err *err);
-/* Both leave alone what another has leased by now. */
+/* Both leave alone what another has leased by now; http_status is taken, too. */
 MUST_USE enum status db_notification_sent(struct db_tx *tx, const struct db_notification *notification,
 	struct err *err);
 MUST_USE enum status db_notification_fail(struct db_tx *tx, const struct db_notification *notification,
@@ -89,6 +94,13 @@ MUST_USE enum status db_notification_find(struct db_tx *tx, const char *id, stru
 MUST_USE enum status db_notification_retry(struct db_tx *tx, const char *id, const char *channel,
 	size_t max, size_t *count, struct err *err);
 
+/*
+ * Those of a receipt, by channel, without bodies. *routing: there may be more, for its event has not been
+ * routed yet.
+ */
+MUST_USE enum status db_notification_of_receipt(struct db_tx *tx, const char *revocation_id, size_t max,
+	struct db_notification *out, size_t *count, bool *routing, struct err *err);
+
 struct db_notification_depth {
 	char channel[DB_CHANNEL_BYTES];
 	int64_t waiting, dead;
@@ -99,8 +111,9 @@ MUST_USE enum status db_notification_depths(struct db_tx *tx, struct db_notifica
 	size_t max, size_t *count, struct err *err);
 
 /*
- * At most max of each: ended before before_s are deleted; waiting since before dead_before_s (their channel
- * is in nobody's file any more) become dead letters; what was told long ago is forgotten.
+ * At most max of each: ended before before_s are deleted, but for those of a receipt; waiting since before
+ * dead_before_s (their channel is in nobody's file any more) become dead letters; what was told long ago is
+ * forgotten.
  */
 MUST_USE enum status db_retention_notifications(struct db_tx *tx, int64_t before_s,
 	int64_t dead_before_s, size_t max, size_t *deleted, struct err *err);

@@ -38,10 +38,22 @@ enum {
 	LOOK_NEXT,
 	LOOK_SITES,
 	LOOK_SETTLE,
+	OLD_COUNT,
+	OLD_NEXT,
+	OLD_TARGETS,
+	OLD_LISTS,
+	OLD_SITES,
+	OLD_DELIVERIES,
+	OLD_RECEIPT,
 	RADIUS, /* and one for each lead */
 	FREEZE = RADIUS + SELECTION_LEADS,
 	STATEMENTS = FREEZE + SELECTION_LEADS,
 };
+
+/* What is settled, or never came to anything. */
+#define OLD_SQL                                                                                    \
+	"b.state IN ('done', 'rejected', 'expired') AND b.finished_at < " SQL_AT_S("$1")               \
+	" AND (b.state <> 'done' OR b.settled_at IS NOT NULL)"
 
 /* A selection of a million is read and written once; for this transaction only. */
 #define LONG "5min"
@@ -155,14 +167,14 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[BULK_FIND] = { /* bulk_revocation_pkey */
 		.name = "bulk_find", .params = 1, .columns = BULK_COLUMN_COUNT, .rows = ROWS_MAYBE,
 		.sql = "SELECT " BULK_COLUMNS " FROM jitrca.bulk_revocation b"
-		       " WHERE b.revocation_id = $1::text",
+		       " WHERE b.revocation_id = $1::text AND NOT b.dropped",
 	},
 	[BULK_LIST] = { /* bulk_revocation_created */
 		.name = "bulk_list", .params = 4, .columns = BULK_COLUMN_COUNT + 1, .rows = ROWS_ANY,
 		.sql = "SELECT " SQL_US("b.created_at") ", " BULK_COLUMNS_BUT("''")
 		       " FROM jitrca.bulk_revocation b"
 		       " WHERE (b.created_at, b.revocation_id) < (" SQL_AT_US("$1") ", $2::text)"
-		       " AND ($3::text IS NULL OR b.state = $3::text)"
+		       " AND ($3::text IS NULL OR b.state = $3::text) AND NOT b.dropped"
 		       " ORDER BY b.created_at DESC, b.revocation_id DESC LIMIT $4::bigint",
 	},
 	[BULK_NEXT] = {
@@ -304,6 +316,42 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " AND s.done < s.seen)"
 		       " AND (cardinality($2::text[]) = 0 OR NOT EXISTS (SELECT FROM jitrca.outbox o"
 		       " WHERE o.failed_at IS NULL AND o.priority = 0 AND o.created_at <= b.finished_at))",
+	},
+	[OLD_COUNT] = { /* bulk_revocation_finished */
+		.name = "retention_count_receipts", .params = 1, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT count(*) FROM jitrca.bulk_revocation b WHERE " OLD_SQL,
+	},
+	[OLD_NEXT] = { /* bulk_revocation_finished, bulk_revocation_pkey */
+		.name = "retention_receipt_next", .params = 1, .columns = 2, .rows = ROWS_ANY,
+		.sql = "UPDATE jitrca.bulk_revocation r SET dropped = true FROM"
+		       " (SELECT b.revocation_id FROM jitrca.bulk_revocation b WHERE " OLD_SQL
+		       " ORDER BY b.finished_at, b.revocation_id LIMIT 1 FOR UPDATE SKIP LOCKED) o"
+		       " WHERE r.revocation_id = o.revocation_id RETURNING r.revocation_id, r.matched",
+	},
+	[OLD_TARGETS] = { /* revocation_target_pkey, from its beginning */
+		.name = "retention_receipt_targets", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.revocation_target t USING (SELECT o.issuer_id, o.serial"
+		       " FROM jitrca.revocation_target o WHERE o.revocation_id = $1::text"
+		       " ORDER BY o.issuer_id, o.serial LIMIT $2::bigint) old"
+		       " WHERE t.revocation_id = $1::text AND t.issuer_id = old.issuer_id"
+		       " AND t.serial = old.serial",
+	},
+	[OLD_LISTS] = { /* revocation_list_pkey */
+		.name = "retention_receipt_lists", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.revocation_list l WHERE l.revocation_id = $1::text",
+	},
+	[OLD_SITES] = { /* revocation_site_pkey */
+		.name = "retention_receipt_sites", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.revocation_site s WHERE s.revocation_id = $1::text",
+	},
+	[OLD_DELIVERIES] = { /* notification_revocation; they go as others do */
+		.name = "retention_receipt_deliveries", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.notification n SET revocation_id = NULL"
+		       " WHERE n.revocation_id = $1::text",
+	},
+	[OLD_RECEIPT] = { /* bulk_revocation_pkey */
+		.name = "retention_receipt", .params = 1, .columns = 0, .rows = ROWS_NONE,
+		.sql = "DELETE FROM jitrca.bulk_revocation b WHERE b.revocation_id = $1::text",
 	},
 	SELECTION_ENTRIES(LEAD_ISSUED, "issued", LEAD_SQL_ISSUED),
 	SELECTION_ENTRIES(LEAD_DEVICE, "device", LEAD_SQL_DEVICE),
@@ -785,4 +833,45 @@ db_receipt_look(struct db_tx *tx, const char *const *targets, size_t target_coun
 	TRY(db_run(tx, &SQL[PATIENCE], DB_NO_PARAMS, NULL, err));
 	TRY(db_run(tx, &SQL[LOOK_SITES], DB_PARAMS(db_text(after), db_array(&names)), NULL, err));
 	return db_run(tx, &SQL[LOOK_SETTLE], DB_PARAMS(db_text(after), db_array(&names)), NULL, err);
+}
+
+/* ---- retention ---- */
+
+enum status
+db_retention_count_receipts(struct db_tx *tx, int64_t before_s, int64_t *count, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	TRY(db_run(tx, &SQL[OLD_COUNT], DB_PARAMS(db_int64(before_s)), &rows, err));
+	row = db_row(rows, 0);
+	*count = db_row_int64(&row);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_retention_receipt(struct db_tx *tx, int64_t before_s, size_t max, char revocation_id[33],
+	int64_t *certificates, bool *found, bool *gone, struct err *err)
+{
+	own(PGresult) rows = NULL;
+	own(PGresult) done = NULL;
+	struct db_row row;
+
+	*gone = false;
+	TRY(db_run(tx, &SQL[OLD_NEXT], DB_PARAMS(db_int64(before_s)), &rows, err));
+	*found = db_rows(rows) > 0;
+	if (!*found)
+		return OK;
+	row = db_row(rows, 0);
+	db_row_text(&row, revocation_id, 33);
+	*certificates = db_row_int64(&row);
+	TRY(db_row_end(&row, err));
+	TRY(db_run(tx, &SQL[OLD_TARGETS], DB_PARAMS(db_text(revocation_id), db_int64((int64_t)max)), &done,
+		err));
+	if ((size_t)db_affected(done) == max)
+		return OK;
+	for (size_t step = OLD_LISTS; step <= OLD_RECEIPT; step++)
+		TRY(db_run(tx, &SQL[step], DB_PARAMS(db_text(revocation_id)), NULL, err));
+	*gone = true;
+	return OK;
 }

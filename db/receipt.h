@@ -162,4 +162,16 @@ MUST_USE enum status db_receipt_sites(struct db_tx *tx, const char *revocation_i
 MUST_USE enum status db_receipt_look(struct db_tx *tx, const char *const *targets, size_t target_count,
 	char after[33], bool *found, struct err *err);
 
+/* ---- retention ---- */
+
+/* Receipts that were finished before that time and that nobody has to look at any more. */
+MUST_USE enum status db_retention_count_receipts(struct db_tx *tx, int64_t before_s, int64_t *count,
+	struct err *err);
+/*
+ * Up to max targets of the oldest of these; *found false: there is none. *gone: it is gone as a whole, and
+ * nobody saw it since its first target went.
+ */
+MUST_USE enum status db_retention_receipt(struct db_tx *tx, int64_t before_s, size_t max,
+	char revocation_id[33], int64_t *certificates, bool *found, bool *gone, struct err *err);
+
 #endif

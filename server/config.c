@@ -350,6 +350,15 @@ static const struct key KEYS[] = {
 		.or_never = true,
 		.about = "Audit records are dropped that a signed checkpoint of that age holds; "
 			 "the checkpoint stays." },
+	{ .name = "receipt_retention",
+		.kind = KIND_DURATION_S,
+		AT(receipt_retention_s),
+		.standard = "never",
+		.least = DAY,
+		.most = 36500 * DAY,
+		.or_never = true,
+		.about = "Receipts of revocations are dropped so long after they were finished, with what\n"
+			 "they prove; not before IoT Core has it all. Certificates stay revoked." },
 	{ .name = "token_validity_max",
 		.kind = KIND_DURATION_S,
 		AT(token_validity_max_s),

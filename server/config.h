@@ -64,6 +64,7 @@ struct config {
 	int64_t notification_retention_s;    /* 30 days */
 	int64_t certificate_retention_s;     /* 0: never dropped */
 	int64_t audit_retention_s;           /* 0: never dropped */
+	int64_t receipt_retention_s;         /* 0: never dropped */
 	int64_t token_validity_max_s;
 	int64_t plan_every_s;                /* 7 days; 0: none by schedule */
 	int64_t plan_threshold_s;            /* 30 days */

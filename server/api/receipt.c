@@ -9,6 +9,8 @@
 #include "server/app.h"
 #include "server/iot/forecast.h"
 #include "server/iot/room.h"
+#include "server/notify/event.h"
+#include "server/notify/notify.h"
 
 /* Each of our issuers has that many lists at most. */
 #define LISTS_MAX (CRL_SCOPES * APP_CAS_MAX)
@@ -295,6 +297,108 @@ render_iot(json_t **out, const struct app *app, struct db_tx *tx, const struct d
 	return *out != NULL ? OK : err_memory(err);
 }
 
+/* A single one raises no event: nobody is told by a webhook. */
+static bool
+is_told(const struct db_bulk *bulk)
+{
+	static const char SINGLE[] = "{\"certificate_id\":";
+
+	return strncmp(bulk->selector, SINGLE, sizeof(SINGLE) - 1) != 0;
+}
+
+/* running: it waits, for its time or for another try. failed: given up; `jitrca notify retry` tries again. */
+static const char *
+delivery_state(const struct db_notification *row, bool pending)
+{
+	if (row == NULL)
+		return pending ? "running" : "not_sent";
+	return strcmp(row->state, "sent") == 0 ? "done" :
+		strcmp(row->state, "dead") == 0 ? "failed" : "running";
+}
+
+static json_t *
+render_delivery(const char *channel, const struct db_notification *row, bool pending)
+{
+	bool sent = row != NULL && strcmp(row->state, "sent") == 0;
+
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:o}", "channel", channel, "state",
+		delivery_state(row, pending), "due_at", render_time(row != NULL ? row->created_at_s : 0),
+		"done_at", render_time(sent ? row->ended_at_s : 0), "delivery_id",
+		row != NULL ? json_string(row->notification_id) : json_null(), "http_status",
+		render_number(row != NULL ? row->http_status : 0), "attempts",
+		(json_int_t)(row != NULL ? row->attempts : 0), "error",
+		row != NULL && row->error_code[0] != '\0' ? json_string(row->error_code) : json_null());
+}
+
+struct deliveries {
+	struct db_notification rows[NOTIFY_CHANNELS_MAX];
+	size_t count;
+	bool pending; /* some may yet be put */
+};
+typedef struct deliveries deliveries_t;
+OWNER(deliveries_t, mem_free)
+
+static const struct db_notification *
+delivery_of(const struct deliveries *deliveries, const char *channel)
+{
+	for (size_t i = 0; i < deliveries->count; i++)
+		if (strcmp(deliveries->rows[i].channel, channel) == 0)
+			return &deliveries->rows[i];
+	return NULL;
+}
+
+/* What was delivered, also by channels that are no more; and those that are to be told, by the rules. */
+static enum status
+add_deliveries(json_t *list, const struct app *app, const struct deliveries *deliveries, struct err *err)
+{
+	const struct notify_config *config = app->notify != NULL ? notify_config(app->notify) : NULL;
+	int64_t repeat_after_s;
+
+	for (size_t i = 0; i < deliveries->count; i++)
+		TRY(api_append(list, render_delivery(deliveries->rows[i].channel, &deliveries->rows[i],
+			false), err));
+	for (size_t i = 0; config != NULL && i < config->channel_count; i++) {
+		const struct notify_channel *channel = &config->channels[i];
+
+		if (channel->type == NOTIFY_WEBHOOK && delivery_of(deliveries, channel->name) == NULL &&
+		    notify_config_wants(config, channel->name, NOTIFY_REVOCATION_DONE, SEVERITY_INFO,
+			    &repeat_after_s))
+			TRY(api_append(list, render_delivery(channel->name, NULL, deliveries->pending),
+				err));
+	}
+	return OK;
+}
+
+static enum status
+render_webhook(json_t **out, const struct app *app, struct db_tx *tx, const struct db_bulk *bulk,
+	struct err *err)
+{
+	own(deliveries_t) deliveries = mem_zalloc(sizeof(*deliveries));
+	own(json_t) list = json_array();
+	const char *state = "not_configured";
+	const json_t *one;
+	bool routing;
+	size_t i;
+
+	if (deliveries == NULL || list == NULL)
+		return err_memory(err);
+	if (is_told(bulk)) {
+		TRY(db_notification_of_receipt(tx, bulk->revocation_id, NOTIFY_CHANNELS_MAX,
+			deliveries->rows, &deliveries->count, &routing, err));
+		deliveries->pending = bulk->state != BULK_DONE || routing;
+		TRY(add_deliveries(list, app, deliveries, err));
+	}
+	json_array_foreach(list, i, one) {
+		const char *its = json_string_value(json_object_get(one, "state"));
+
+		if (i == 0 || strcmp(its, "running") == 0 ||
+		    (strcmp(its, "failed") == 0 && strcmp(state, "running") != 0))
+			state = its;
+	}
+	*out = json_pack("{s:s, s:O}", "state", state, "deliveries", list);
+	return *out != NULL ? OK : err_memory(err);
+}
+
 static struct progress
 progress_of(const struct app *app, const struct db_bulk *bulk, const struct db_receipt_list *lists,
 	size_t count)
@@ -318,8 +422,9 @@ render_targets(json_t **out, const struct app *app, struct db_tx *tx, const stru
 	own(json_t) crl = NULL;
 	own(json_t) full = NULL;
 	own(json_t) iot = NULL;
+	own(json_t) webhook = NULL;
 	struct progress progress;
-	const char *states[3];
+	const char *states[4];
 	size_t count;
 
 	if (lists == NULL)
@@ -329,15 +434,17 @@ render_targets(json_t **out, const struct app *app, struct db_tx *tx, const stru
 	TRY(render_crl(&crl, app, lists, count, false, &progress, err));
 	TRY(render_crl(&full, app, lists, count, true, &progress, err));
 	TRY(render_iot(&iot, app, tx, bulk, err));
+	TRY(render_webhook(&webhook, app, tx, bulk, err));
 	states[0] = json_string_value(json_object_get(crl, "state"));
 	states[1] = json_string_value(json_object_get(full, "state"));
 	states[2] = json_string_value(json_object_get(iot, "state"));
+	states[3] = json_string_value(json_object_get(webhook, "state"));
 	*complete = progress.followed;
 	for (size_t i = 0; i < COUNT_OF(states); i++)
 		*complete = *complete && strcmp(states[i], "running") != 0;
-	*out = json_pack("{s:O, s:O, s:o, s:o, s:o, s:O}", "crl", crl, "full", full, "ocsp",
+	*out = json_pack("{s:O, s:O, s:o, s:o, s:o, s:O, s:O}", "crl", crl, "full", full, "ocsp",
 		render_own(&progress), "rest", render_own(&progress), "session", render_own(&progress),
-		"iot", iot);
+		"iot", iot, "webhook", webhook);
 	return *out != NULL ? OK : err_memory(err);
 }
 

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "ca/checkpoint.h"
+#include "db/receipt.h"
 #include "db/retention.h"
 #include "server/api/api.h"
 #include "server/app.h"
@@ -94,26 +95,40 @@ add_events(json_t *answer, const struct app *app, struct db_tx *tx, struct err *
 }
 
 static enum status
+add_receipts(json_t *answer, const struct app *app, struct db_tx *tx, int64_t retention_s, struct err *err)
+{
+	int64_t count = 0;
+
+	if (retention_s != 0)
+		TRY(db_retention_count_receipts(tx, clock_wall_s(app->clock) - retention_s, &count, err));
+	return api_set(answer, "receipts", json_pack("{s:o, s:I}", "retention_s",
+		render_retention(retention_s), "count", (json_int_t)count), err);
+}
+
+static enum status
 preview(struct app *app, struct request *request, struct err *err)
 {
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) answer = json_object();
 	int64_t certificates_s = app->config.certificate_retention_s;
 	int64_t audit_s = app->config.audit_retention_s;
+	int64_t receipts_s = app->config.receipt_retention_s;
 
 	if (answer == NULL)
 		return err_memory(err);
 	TRY(query_retention(request, "certificates", &certificates_s, err));
 	TRY(query_retention(request, "audit", &audit_s, err));
+	TRY(query_retention(request, "receipts", &receipts_s, err));
 	TRY(db_tx_begin(&tx, app->pool, err));
 	TRY(add_months(answer, app, &tx, certificates_s, err));
 	TRY(add_lanes(answer, app, &tx, audit_s, err));
+	TRY(add_receipts(answer, app, &tx, receipts_s, err));
 	TRY(add_events(answer, app, &tx, err));
 	TRY(db_tx_commit(&tx, err));
 	return request_reply_json(request, 200, give(answer), err);
 }
 
-static const char *const PREVIEW_QUERY[] = { "certificates", "audit", NULL };
+static const char *const PREVIEW_QUERY[] = { "certificates", "audit", "receipts", NULL };
 
 const struct route RETENTION_ROUTES[] = {
 	{ .method = "GET", .path = "/v1/retention", .handle = preview, .roles = ROLE_AUDITOR | ROLE_ADMIN,

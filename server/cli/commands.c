@@ -415,7 +415,8 @@ static const struct admin_verb RETENTION_VERBS[] = {
 	{ .name = "preview", .summary = "what would be dropped by now, as configured or as asked for",
 	  .method = "GET", .path = "/v1/retention",
 	  .fields = { QUERY("certificates", "DURATION", "as if certificate_retention were that: 400d"),
-		  QUERY("audit", "DURATION", "as if audit_retention were that") } },
+		  QUERY("audit", "DURATION", "as if audit_retention were that"),
+		  QUERY("receipts", "DURATION", "as if receipt_retention were that") } },
 	{ .name = NULL },
 };
 

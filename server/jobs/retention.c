@@ -8,6 +8,7 @@
 #include "base/serial.h"
 #include "ca/checkpoint.h"
 #include "db/issuer.h"
+#include "db/receipt.h"
 #include "db/retention.h"
 #include "server/app.h"
 #include "server/audit.h"
@@ -125,6 +126,38 @@ drop_lanes(struct app *app, struct db_tx *tx, bool *dropped, struct err *err)
 	return OK;
 }
 
+/* ---- receipts ---- */
+
+static enum status
+drop_receipt(struct app *app, struct db_tx *tx, bool *dropped, struct err *err)
+{
+	int64_t before_s = clock_wall_s(app->clock) - app->config.receipt_retention_s;
+	char id[33], object[sizeof("revocation:") + 32];
+	struct audit_item item = { .object = object };
+	own(json_t) detail = NULL;
+	int64_t certificates;
+	bool gone;
+
+	*dropped = false;
+	if (app->config.receipt_retention_s == 0)
+		return OK;
+	TRY(db_retention_receipt(tx, before_s, RECORDS_PAGE, id, &certificates, dropped, &gone, err));
+	if (!*dropped)
+		return OK;
+	if (!gone)
+		return db_tx_commit(tx, err);
+	(void)snprintf(object, sizeof(object), "revocation:%s", id);
+	detail = json_pack("{s:I}", "certificates", (json_int_t)certificates);
+	if (detail == NULL)
+		return err_memory(err);
+	item.detail = detail;
+	TRY(note(app, tx, &item, 1, err));
+	TRY(db_tx_commit(tx, err));
+	log_event(LOG_INFO, "retention_receipt", NULL, LOG_STR("revocation", id),
+		LOG_INT("certificates", certificates));
+	return OK;
+}
+
 enum status
 retention_drop_step(struct app *app, bool *more, struct err *err)
 {
@@ -140,6 +173,8 @@ retention_drop_step(struct app *app, bool *more, struct err *err)
 	TRY(drop_month(app, &tx, more, err));
 	if (!*more)
 		TRY(drop_lanes(app, &tx, more, err));
+	if (!*more)
+		TRY(drop_receipt(app, &tx, more, err));
 	if (*more)
 		return OK;
 	/* What was dropped goes, whatever the configuration says by now. */

@@ -168,7 +168,7 @@ static enum status
 raise_done(struct db_tx *tx, const struct page *page, struct err *err)
 {
 	const struct db_bulk *bulk = &page->bulk;
-	struct db_event event = { .kind = "bulk_revocation_done", .severity = "info" };
+	struct db_event event = { .kind = NOTIFY_REVOCATION_DONE, .severity = "info" };
 
 	TRY(notify_event_detail(&event, json_pack("{s:s, s:s, s:s, s:I}", "revocation",
 		bulk->revocation_id, "reason", revocation_reason_name(bulk->reason), "actor",

@@ -17,6 +17,9 @@
 
 #include "db/event.h"
 
+/* Of which receipts have the deliveries; its detail names the revocation. */
+#define NOTIFY_REVOCATION_DONE "bulk_revocation_done"
+
 /* Takes detail, an object; NULL is memory that was short. What is too long becomes {"left_out": true}. */
 MUST_USE enum status notify_event_detail(struct db_event *event, json_t *detail, struct err *err);
 

@@ -190,7 +190,7 @@ post_one(struct post *post, bool *more, struct err *err)
 		return OK;
 	status = notify_message_read(&message, row->body, &why);
 	if (status == OK)
-		status = notify_send(&post->sender, &message, row->body, &why);
+		status = notify_send(&post->sender, &message, row->body, &row->http_status, &why);
 	if (status == OK)
 		return record_sent(post, row, err);
 	if (strcmp(why.code, "notify_stopped") == 0)

@@ -71,6 +71,21 @@ hold_back(struct routing *routing, int64_t *counter, const struct db_event *even
 	metric_count(METRIC_NOTIFICATIONS, routing->channel->name, "suppressed", 1);
 }
 
+/* The receipt of the revocation that is done shows the delivery, and what was answered. */
+static void
+note_receipt(struct db_notification *row, const struct db_event *event)
+{
+	own(json_t) detail = NULL;
+	const char *id;
+
+	if (strcmp(event->kind, NOTIFY_REVOCATION_DONE) != 0)
+		return;
+	detail = json_loads(event->detail, 0, NULL);
+	id = json_string_value(json_object_get(detail, "revocation"));
+	if (id != NULL && strlen(id) < sizeof(row->revocation_id))
+		(void)snprintf(row->revocation_id, sizeof(row->revocation_id), "%s", id);
+}
+
 static enum status
 put(struct routing *routing, const struct db_event *event, struct err *err)
 {
@@ -80,6 +95,8 @@ put(struct routing *routing, const struct db_event *event, struct err *err)
 		return err_memory(err);
 	TRY(notify_message_make(row, event, routing->app->config.public_url, &ENTROPY_SYSTEM, err));
 	(void)snprintf(row->channel, sizeof(row->channel), "%s", routing->channel->name);
+	if (routing->channel->type == NOTIFY_WEBHOOK)
+		note_receipt(row, event);
 	routing->meter.waiting++;
 	return db_notification_put(routing->tx, row, err);
 }

@@ -7,11 +7,12 @@
 
 enum status
 notify_send(const struct notify_sender *sender, const struct notify_message *message, const char *body,
-	struct err *err)
+	int64_t *http_status, struct err *err)
 {
+	*http_status = 0;
 	switch (sender->channel->type) {
 	case NOTIFY_EMAIL: return notify_send_email(sender, message, err);
-	case NOTIFY_WEBHOOK: return notify_send_webhook(sender, message, body, err);
+	case NOTIFY_WEBHOOK: return notify_send_webhook(sender, message, body, http_status, err);
 	case NOTIFY_SNS: return notify_send_sns(sender, message, body, err);
 	case NOTIFY_SYSLOG: return notify_send_syslog(sender, message, err);
 	case NOTIFY_UNSET: break;

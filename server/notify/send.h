@@ -24,16 +24,17 @@ struct notify_sender {
 };
 
 /*
+ * *http_status: what a webhook answered; 0: there was no answer, or it is no webhook.
  * OK: the receiver has it. ERR_UNAVAILABLE: it may have it another time. Otherwise it said that it does not
  * want it: notify_refused. notify_stopped: none of its fault.
  */
 MUST_USE enum status notify_send(const struct notify_sender *sender,
-	const struct notify_message *message, const char *body, struct err *err);
+	const struct notify_message *message, const char *body, int64_t *http_status, struct err *err);
 
 MUST_USE enum status notify_send_email(const struct notify_sender *sender,
 	const struct notify_message *message, struct err *err);
 MUST_USE enum status notify_send_webhook(const struct notify_sender *sender,
-	const struct notify_message *message, const char *body, struct err *err);
+	const struct notify_message *message, const char *body, int64_t *http_status, struct err *err);
 MUST_USE enum status notify_send_sns(const struct notify_sender *sender,
 	const struct notify_message *message, const char *body, struct err *err);
 MUST_USE enum status notify_send_syslog(const struct notify_sender *sender,

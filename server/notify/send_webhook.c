@@ -55,7 +55,7 @@ notify_webhook_sign(char out[NOTIFY_SIGNATURE_BYTES], struct view key, const cha
 
 enum status
 notify_send_webhook(const struct notify_sender *sender, const struct notify_message *message,
-	const char *body, struct err *err)
+	const char *body, int64_t *http_status, struct err *err)
 {
 	const struct notify_channel *channel = sender->channel;
 	own_struct(aws_answer) answer = { .http_status = 0 };
@@ -79,6 +79,7 @@ notify_send_webhook(const struct notify_sender *sender, const struct notify_mess
 	(void)snprintf(signature_line, sizeof(signature_line), "webhook-signature: %s", signature);
 	if (aws_transport_run(sender->transport, &transfer, &answer, err) != OK)
 		return notify_send_network(err);
+	*http_status = answer.http_status;
 	if (answer.http_status / 100 == 2)
 		return OK;
 	return notify_send_refused(answer.http_status, buf_view(&answer.body), err);

@@ -479,6 +479,40 @@ def test_a_bulk_revocation_says_that_it_is_done(site):
     _, _, body = site.hook.kept.wait(lambda item: b"bulk_revocation_done" in item[2])
     message = json.loads(body)
     assert message["detail"]["revoked"] == 1 and message["detail"]["reason"] == "superseded"
+    # The receipt has it as the receiver does, and keeps it though notifications grow old.
+    path = f"/v1/revocations/{answer.json()['revocation_id']}"
+    said = wait_until(lambda: (it := site.boss.get(path).json()["targets"]["webhook"])["state"] == "done" and it, "done")
+    (delivery,) = said["deliveries"]
+    assert (delivery["channel"], delivery["http_status"], delivery["error"]) == ("hook", 200, None), delivery
+    assert delivery["delivery_id"] == message["id"] and delivery["attempts"] == 1 and delivery["done_at"]
+    assert site.boss.get(path, headers={"Prefer": "wait=20"}).json()["complete"]
+    single = site.boss.issue("bulk-single").json()
+    alone = site.boss.post(f"/v1/certificates/{single['certificate_id']}/revoke", json={"reason": "superseded"}).json()
+    said = site.boss.get(f"/v1/revocations/{alone['revocation_id']}").json()["targets"]["webhook"]
+    assert said == {"state": "not_configured", "deliveries": []}
+
+
+def test_a_receipt_says_what_a_webhook_refused_and_held_back(site):
+    receipts = []
+    try:
+        site.hook.mode = "busy"
+        for n in range(2):
+            assert site.boss.issue(f"refused-{n}").status_code == 201
+            answer = site.boss.post("/v1/revocations", json={"selector": {"device_id": f"refused-{n}"}, "reason": "superseded"})
+            receipts.append(answer.json()["revocation_id"])
+
+        def said(number):
+            return site.boss.get(f"/v1/revocations/{receipts[number]}").json()["targets"]["webhook"]
+        wait_until(lambda: said(0)["deliveries"][0]["http_status"] == 503, "the refusal")
+        assert said(0)["state"] == "running" and said(0)["deliveries"][0]["error"] == "notify_refused"
+        site.sql("UPDATE jitrca.notification SET state = 'dead', ended_at = now() WHERE revocation_id = %s", receipts[0])
+        assert said(0)["state"] == "failed" and said(0)["deliveries"][0]["done_at"] is None
+        wait_until(lambda: said(1)["deliveries"][0]["delivery_id"], "the second's delivery")
+        site.sql("DELETE FROM jitrca.notification WHERE revocation_id = %s", receipts[1])  # as if there had been no room
+        assert said(1)["state"] == "not_sent"
+        assert site.boss.get(f"/v1/revocations/{receipts[1]}", headers={"Prefer": "wait=20"}).json()["complete"]
+    finally:
+        site.hook.mode = "ok"
 
 
 def test_the_command_line_tests_lists_and_retries(site):

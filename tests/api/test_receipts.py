@@ -127,7 +127,7 @@ def test_every_claim_of_a_receipt_is_true(stack, boss, tmp_path):
     assert receipt["state"] == "done" and receipt["revoked"] == receipt["matched"] == 7
     assert receipt["outcomes"] == {"open": 0, "revoked": 7, "held": 0, "already_revoked": 0, "expired": 0, "superseded": 0}
     assert {name: part["state"] for name, part in receipt["targets"].items()} == {
-        "crl": "done", "full": "done", "ocsp": "done", "rest": "done", "session": "done", "iot": "not_configured"}
+        "crl": "done", "full": "done", "ocsp": "done", "rest": "done", "session": "done", "iot": "not_configured", "webhook": "not_configured"}
     check_claims(stack, boss, receipt, [body for _, body in made], tmp_path)
     grown = len(requests.get(full, timeout=5).content) - before
     assert dry["crl"]["full_bytes"] <= grown <= dry["crl"]["full_bytes"] + 24  # lengths, and the number

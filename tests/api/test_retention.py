@@ -29,6 +29,23 @@ def old_notes(own):
                                     "UPDATE jitrca.audit_note SET at = at - interval '40 days'")
 
 
+def old_receipts(own, boss):
+    """Two that were finished forty days ago, and one of yesterday."""
+    made = [boss.post("/v1/revocations", json={"selector": {"device_id": f"gone-{n}"}, "reason": "superseded"}).json()
+            for n in range(3) if boss.issue(f"gone-{n}").status_code == 201]
+    wait_until(lambda: own.query("SELECT count(*) FROM jitrca.bulk_revocation WHERE settled_at IS NOT NULL") == [(3,)],
+               "the receipts")
+    with own.db() as connection:
+        cursor = connection.cursor()
+        for receipt, days in zip(made, (40, 40, 1)):
+            cursor.execute("UPDATE jitrca.bulk_revocation SET finished_at = now() - %s * interval '1 day'"
+                           " WHERE revocation_id = %s", (days, receipt["revocation_id"]))
+        # One of many targets: it goes page by page.
+        cursor.execute("INSERT INTO jitrca.revocation_target (revocation_id, issuer_id, serial)"
+                       " SELECT %s, 1, substring(sha256(n::text::bytea) FOR 16) FROM generate_series(1, 12000) n",
+                       (made[0]["revocation_id"],))
+
+
 @pytest.fixture(scope="module")
 def aged(cluster):
     """A server on which nothing is configured, with an old certificate and an old checkpoint."""
@@ -38,6 +55,7 @@ def aged(cluster):
         with it.db() as connection:
             connection.cursor().execute(OLD_CERTIFICATE, {"month": OLD_MONTH})
         old_notes(it)
+        old_receipts(it, boss)
         assert boss.issue("newer").status_code == 201
         yield it, note
 
@@ -52,6 +70,9 @@ def test_nothing_is_dropped_unless_configured_and_the_preview_says_what_would_be
         said = boss.get("/v1/retention").json()
         assert said["certificates"] == {"retention_s": None, "months": [], "count": 0}
         assert said["audit"] == {"retention_s": None, "lanes": [], "count": 0}
+        assert said["receipts"] == {"retention_s": None, "count": 0}
+        assert boss.get("/v1/retention?receipts=31d").json()["receipts"] == {"retention_s": 31 * 86400, "count": 2}
+        assert boss.get("/v1/retention?receipts=41d").json()["receipts"]["count"] == 0
         said = boss.get("/v1/retention?certificates=31d&audit=31d").json()
         assert said["certificates"]["months"] == [{"month": "2024-01", "certificates": 1}]
         wanted = [{"lane": lane, "from_seq": 1, "through_seq": seq} for lane, seq in sorted(lanes_of(note).items())]
@@ -73,7 +94,7 @@ def test_sql_itself_keeps_what_no_checkpoint_holds_and_what_is_not_over(aged):
 def test_what_is_configured_is_dropped_and_the_rest_holds(aged, tmp_path):
     own, note = aged
     own.stop()
-    own.settings.update(certificate_retention="31d", audit_retention="31d")
+    own.settings.update(certificate_retention="31d", audit_retention="31d", receipt_retention="31d")
     own.write_config()
     own.start()
     env = {**own.env, "JITRCA_URL": own.url, "JITRCA_CA_BUNDLE": own.ca_bundle, "JITRCA_ADMIN_TOKEN": own.admin_token}
@@ -93,9 +114,16 @@ def test_what_is_configured_is_dropped_and_the_rest_holds(aged, tmp_path):
                      " WHERE i.seq <= d.seq") == [(0,)]
     assert own.query("SELECT to_regclass(%s)", f"jitrca.certificate_{OLD_MONTH}") == [(None,)]
     assert own.query("SELECT count(*) FROM jitrca.device_slot WHERE successor_serial IS NOT NULL") == [(0,)]
+    wait_until(lambda: own.query("SELECT count(*) FROM jitrca.bulk_revocation") == [(1,)], "the receipts' end")
+    assert own.query("SELECT count(*) FROM jitrca.revocation_target") == [(1,)]
+    assert own.query("SELECT count(DISTINCT revocation_id) FROM jitrca.revocation_list") == [(1,)]
     with client.admin(own) as boss:
+        assert len(boss.get("/v1/revocations").json()["revocations"]) == 1
+        gone = [item["object"] for record in boss.get("/v1/audit?action=retention.drop&items=true").json()["records"]
+                for item in record["items"] if item["object"].startswith("revocation:")]
+        assert len(gone) == len(set(gone)) == 2
         kinds = [item["object"] for record in boss.get("/v1/audit?action=retention.drop&items=true").json()["records"]
-                 for item in record["items"]]
+                 for item in record["items"] if not item["object"].startswith("revocation:")]
         assert sorted(kinds) == sorted(["certificates:2024-01", *(f"audit:{lane}" for lane in lanes_of(note))])
         assert boss.get("/v1/retention").json()["certificates"]["count"] == 0
         # Housekeeping may have been quicker: the last one looks forty days old.
