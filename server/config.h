@@ -68,6 +68,10 @@ struct config {
 	int64_t token_validity_max_s;
 	int64_t plan_every_s;                /* 7 days; 0: none by schedule */
 	int64_t plan_threshold_s;            /* 30 days */
+	int64_t report_every_s;              /* 30 days; 0: none by schedule */
+	int64_t report_ca_expiring_s;        /* 180 days */
+	int64_t report_unconfirmed_after_s;  /* 7 days */
+	int64_t report_retention_s;          /* 3 650 days */
 
 	int64_t audit_checkpoint_interval_s; /* 1 h */
 	char audit_checkpoint_dir[CONFIG_TEXT_BYTES]; /* empty: they stay in the database alone */

@@ -27,6 +27,7 @@ extern const struct route CAMPAIGN_ROUTES[];
 extern const struct route SUCCESSION_ROUTES[];
 extern const struct route CLAIM_ROUTES[];
 extern const struct route PLAN_ROUTES[];
+extern const struct route REPORT_ROUTES[];
 extern const struct route RENEWAL_INFO_ROUTES[];
 extern const struct route CRL_BUNDLE_ROUTES[];
 extern const struct route IOT_ROUTES[];

@@ -319,6 +319,18 @@ static const struct admin_verb PLAN_VERBS[] = {
 	{ .name = NULL },
 };
 
+static const struct admin_verb REPORT_VERBS[] = {
+	{ .name = "make", .summary = "have one made now", .method = "POST", .path = "/v1/reports" },
+	{ .name = "list", .summary = "those that are kept, the newest first", .method = "GET",
+	  .path = "/v1/reports", .list = "reports",
+	  .columns = "report_id state created_at actor certificates findings worst_severity sha256",
+	  .fields = { PAGES } },
+	{ .name = "show", .summary = "one: inventory, expiries, findings, the audit log's state",
+	  .method = "GET", .path = "/v1/reports/{id}", .download = true,
+	  .fields = { PATH("id", "its id"), QUERY("format", "FORMAT", "json, csv, html") } },
+	{ .name = NULL },
+};
+
 static const struct admin_verb NOTIFY_VERBS[] = {
 	{ .name = "channels", .summary = "who is told, and what waits for them", .method = "GET",
 	  .path = "/v1/notifications/channels", .list = "channels",
@@ -433,6 +445,7 @@ const struct admin_group ADMIN_GROUPS[] = {
 	{ "blocked-key", "public keys that are never certified", BLOCKED_KEY_VERBS },
 	{ "campaign", "mass rotation in waves", CAMPAIGN_VERBS },
 	{ "plan", "rotation plans: what expires when", PLAN_VERBS },
+	{ "report", "compliance reports", REPORT_VERBS },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", IOT_VERBS },
 	{ "event", "security events", EVENT_VERBS },
 	{ "notify", "notifications: channels, deliveries, tests", NOTIFY_VERBS },
@@ -460,6 +473,7 @@ const struct cli_command CLI_ADMIN_COMMANDS[] = {
 	{ "blocked-key", "public keys that are never certified", run },
 	{ "campaign", "mass rotation in waves", run },
 	{ "plan", "rotation plans: what expires when", run },
+	{ "report", "compliance reports", run },
 	{ "iot", "AWS IoT Core: CAs, outbox, reconciliation", run },
 	{ "event", "security events", run },
 	{ "notify", "notifications: channels, deliveries, tests", notify_cli_main },

@@ -17,6 +17,7 @@
 #include "server/jobs/revoke.h"
 #include "server/metrics.h"
 #include "server/protocol/crl.h"
+#include "server/report/report.h"
 #include "server/rotation_plan.h"
 #include "server/succession.h"
 
@@ -29,6 +30,7 @@
 #define RETENTION_EVERY_MS (10 * 60 * 1000)
 /* Pages in a round: filling a large campaign keeps a bulk revocation waiting no longer than that. */
 #define CAMPAIGN_STEPS 20
+#define REPORT_TICK_MS 30000
 #define PLAN_EVERY_MS 60000 /* how often it is asked whether one is due */
 #define CHECKPOINT_EVERY_MS 2000 /* how often it is asked whether one is due, and shipped */
 
@@ -42,7 +44,7 @@ struct jobs {
 	struct app *app;
 	pthread_mutex_t lock;
 	bool stopping;
-	struct worker crl, crl_large, housekeeping;
+	struct worker crl, crl_large, housekeeping, report;
 	struct crl_round *soon, *large;
 };
 
@@ -243,6 +245,27 @@ housekeeping_main(void *arg)
 	return NULL;
 }
 
+/* A thread of its own: a report of a large fleet walks for an hour, and nobody else is to wait for it. */
+static void *
+report_main(void *arg)
+{
+	struct jobs *jobs = arg;
+
+	do {
+		bool more = true;
+		enum status status = OK;
+		struct err err;
+
+		while (more && status == OK && !jobs->app->stopping)
+			status = report_job_step(jobs->app, &more, &err);
+		if (status == OK)
+			continue;
+		metric_count(METRIC_JOB_FAILED, "report", NULL, 1);
+		log_error(LOG_ERROR, "report_job_failed", NULL, &err);
+	} while (wait_for(jobs, &jobs->report, REPORT_TICK_MS));
+	return NULL;
+}
+
 static enum status
 worker_start(struct jobs *jobs, struct worker *worker, void *(*run)(void *), struct err *err)
 {
@@ -276,6 +299,7 @@ jobs_start(struct jobs **out, struct app *app, struct err *err)
 	worker_init(&jobs->crl);
 	worker_init(&jobs->crl_large);
 	worker_init(&jobs->housekeeping);
+	worker_init(&jobs->report);
 	status = crl_round_new(&jobs->soon, app, err);
 	if (status == OK)
 		status = crl_round_new(&jobs->large, app, err);
@@ -285,6 +309,8 @@ jobs_start(struct jobs **out, struct app *app, struct err *err)
 		status = worker_start(jobs, &jobs->crl_large, crl_large_main, err);
 	if (status == OK)
 		status = worker_start(jobs, &jobs->housekeeping, housekeeping_main, err);
+	if (status == OK)
+		status = worker_start(jobs, &jobs->report, report_main, err);
 	if (status != OK) {
 		jobs_stop(jobs);
 		jobs_free(jobs);
@@ -304,6 +330,7 @@ jobs_stop(struct jobs *jobs)
 	(void)pthread_cond_broadcast(&jobs->crl.wake);
 	(void)pthread_cond_broadcast(&jobs->crl_large.wake);
 	(void)pthread_cond_broadcast(&jobs->housekeeping.wake);
+	(void)pthread_cond_broadcast(&jobs->report.wake);
 	(void)pthread_mutex_unlock(&jobs->lock);
 	if (jobs->crl.started)
 		(void)pthread_join(jobs->crl.thread, NULL);
@@ -311,7 +338,10 @@ jobs_stop(struct jobs *jobs)
 		(void)pthread_join(jobs->crl_large.thread, NULL);
 	if (jobs->housekeeping.started)
 		(void)pthread_join(jobs->housekeeping.thread, NULL);
+	if (jobs->report.started)
+		(void)pthread_join(jobs->report.thread, NULL);
 	jobs->crl.started = jobs->crl_large.started = jobs->housekeeping.started = false;
+	jobs->report.started = false;
 }
 
 void
@@ -324,6 +354,7 @@ jobs_free(struct jobs *jobs)
 	(void)pthread_cond_destroy(&jobs->crl.wake);
 	(void)pthread_cond_destroy(&jobs->crl_large.wake);
 	(void)pthread_cond_destroy(&jobs->housekeeping.wake);
+	(void)pthread_cond_destroy(&jobs->report.wake);
 	(void)pthread_mutex_destroy(&jobs->lock);
 	mem_free(jobs);
 }
@@ -332,7 +363,8 @@ void
 jobs_wake(struct jobs *jobs, const char *channel)
 {
 	struct worker *worker =
-		strcmp(channel, "jitrca_wake") == 0 ? &jobs->housekeeping : &jobs->crl;
+		strcmp(channel, "jitrca_wake") == 0 ? &jobs->housekeeping :
+		strcmp(channel, "jitrca_report") == 0 ? &jobs->report : &jobs->crl;
 
 	(void)pthread_mutex_lock(&jobs->lock);
 	worker->woken = true;

@@ -14,6 +14,7 @@ struct jobs;
 enum job_lock { JOB_CRL = 1, JOB_HOUSEKEEPING = 2, JOB_CRL_LARGE = 3, JOB_CHECKPOINT = 4 };
 #define JOB_CAMPAIGN 5 /* server/jobs/campaign.c */
 #define JOB_PLAN 6 /* server/rotation_plan.c */
+#define JOB_REPORT 7 /* server/report/report.c */
 #define JOB_WATCH 16 /* server/notify/watch.c */
 
 MUST_USE enum status jobs_start(struct jobs **out, struct app *app, struct err *err);

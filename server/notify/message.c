@@ -24,6 +24,7 @@ static const struct {
 	{ "campaign_halted", "A rotation campaign has halted" },
 	{ "campaign_done", "A rotation campaign is done" },
 	{ "rotation_plan", "What expires soon" },
+	{ "report_made", "A compliance report was made" },
 	{ "bulk_revocation_done", "A bulk revocation is done" },
 	{ "ca_succession", "A succession of CAs has taken a step" },
 	{ "ca_expired", "A CA certificate has expired" },

@@ -75,6 +75,7 @@ NOT_BY_A_CLIENT = {
                      "succession_ca_missing", "succession_order", "succession_changed", "succession_not_registered",
                      "succession_lists_missing", "succession_campaign", "succession_unseen", "succession_live",
                      "issuing_ca_missing"), "wants two CAs; tests/e2e/test_succession.py"),
+    **dict.fromkeys(("report_under_way", "report_failed"), "made in a moment; tests/api/test_report.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",
 }
 if not LONG:
@@ -240,7 +241,7 @@ class World:
         """Puts what exists where the description only says what it looks like."""
         rng, name, body, parameters = plan.rng, plan.name, plan.body, plan.parameters
         pool = {"devices": "devices", "certificates": "certificates", "stations": "stations", "principals": "principals",
-                "manifests": "manifests", "revocations": "revocations", "campaigns": "campaigns", "plans": "plans",
+                "manifests": "manifests", "revocations": "revocations", "campaigns": "campaigns", "plans": "plans", "reports": "reports",
                 "renewal-info": "renewals"}.get(name.split("/")[2] if name.count("/") > 1 else "")
         if pool and ("path", "id") in parameters and rng.random() < 0.92 and self.pools[pool]:
             parameters["path", "id"] = self.one(rng, pool)
@@ -330,6 +331,8 @@ class World:
             self.remember("campaigns", body["campaign_id"])
         elif name == "POST /v1/plans":
             self.remember("plans", body["plan_id"])
+        elif name == "POST /v1/reports" and answer.status_code == 202:
+            self.remember("reports", body["report_id"])
 
     def take(self, certificate):
         self.issued.add(certificate["certificate_id"])
@@ -584,7 +587,7 @@ def bodies(stack, boss):
           "expires_after_malformed", "expires_before_malformed", "since_malformed", "until_malformed", "items_malformed",
           "issued_malformed", "status_unknown", "role_unknown", "ca_unknown", "crl_unknown", "not_acceptable", "not_found",
           "method_not_allowed", "path_malformed", "uri_too_long", "certificate_unknown", "certificate_id_malformed",
-          "revocation_unknown", "campaign_unknown", "plan_unknown", "renewal_id_malformed", "device_unknown", "id_malformed", "late_malformed", "late_not_alone", "bundle_selection",
+          "revocation_unknown", "campaign_unknown", "plan_unknown", "report_unknown", "format_unknown", "renewal_id_malformed", "device_unknown", "id_malformed", "late_malformed", "late_not_alone", "bundle_selection",
           "thing_group_unknown")
 def paths(stack, boss):
     boss.post("/v1/manifests", json={"id": "sc-p", "station": "gen-st", "quantity": 1})
@@ -595,7 +598,8 @@ def paths(stack, boss):
             "/v1/audit?since=x", "/v1/audit?until=x", "/v1/audit?items=x", "/v1/manifests/sc-p/export?issued=x",
             "/v1/principals?role=x", "/v1/cas/none", "/v1/none", "/v1/" + "x" * 3000,
             f"/v1/certificates/{'0' * 64}", "/v1/certificates/x", f"/v1/revocations/{'0' * 32}", f"/v1/campaigns/{'0' * 32}",
-            "/acme/renewal-info/x", f"/v1/plans/{'0' * 32}", "/v1/devices/none",
+            "/acme/renewal-info/x", f"/v1/plans/{'0' * 32}", f"/v1/reports/{'0' * 32}",
+            f"/v1/reports/{'0' * 32}?format=x", "/v1/devices/none",
             *(f"/crl/{one}/zz.crl" for one in {ca, *(c["id"] for c in boss.get("/v1/cas").json()["cas"])}),
             "/v1/devices?status=x", "/v1/devices?late=x", "/v1/devices?late=true&status=active", "/v1/devices/a%20b",
             "/v1/stations/a%20b", "/v1/crl-bundle", "/v1/crl-bundle?profile=device&thing_group=x",

@@ -220,6 +220,7 @@ def test_campaigns_and_plans(boss):
     boss("POST", "/v1/campaigns", 200, json={**ask, "dry_run": True})
     boss("POST", "/v1/campaigns", 400, "selector_empty", json={"selector": {}})
     path = f"/v1/campaigns/{boss('POST', '/v1/campaigns', 202, json=ask).json()['campaign_id']}"
+    wait_until(lambda: boss("GET", path, 200).json()["state"] != "filling", "its members")
     for call in ("pause", "resume", "abort"):
         boss("POST", f"{path}/{call}", 200, json={"reason": "tried"})
     boss("GET", path, 200)
@@ -228,6 +229,11 @@ def test_campaigns_and_plans(boss):
     plan = boss("POST", "/v1/plans", 201).json()
     boss("GET", f"/v1/plans/{plan['plan_id']}", 200)
     boss("GET", "/v1/plans", 200)
+    path = f"/v1/reports/{boss('POST', '/v1/reports', 202).json()['report_id']}"
+    wait_until(lambda: boss("GET", "/v1/reports", 200).json()["reports"][0]["state"] == "done", "the report")
+    for form in ("json", "csv", "html"):
+        boss("GET", f"{path}?format={form}", 200)
+    boss("GET", "/v1/reports", 200)
 
 
 def test_coming_back_and_being_told(stack, boss):

@@ -10,6 +10,7 @@
 #include "db/conn.h"
 #include "db/manifest.h"
 #include "db/principal.h"
+#include "db/report.h"
 
 #define FLEET_DEFAULT 20000
 #define PAGE 20
@@ -248,6 +249,35 @@ a_page_of_anything_else_costs_a_page(void **state)
 	}
 }
 
+static enum status
+looked_at(void *arg, const struct db_report_row *row, struct err *err)
+{
+	struct db_report_place *place = arg;
+
+	(void)err;
+	*place = row->place;
+	return OK;
+}
+
+/* From the beginning, and from within: what is before a place is not read again. */
+static void
+a_page_of_a_report_costs_a_page(void **state)
+{
+	struct db_report_place place = { .begun = false };
+	struct db_report_place middle = { .begun = false };
+	struct plans plans;
+	size_t n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		plans_begin(&plans);
+		MUST(db_report_page(&plans.tx, &place, PAGE, looked_at, &middle, &n, err));
+		plans_end(&plans, "report", n);
+		place = middle;
+		place.month += (int32_t)i * 10;
+	}
+}
+
 static void
 a_page_of_people_and_work_orders_costs_a_page(void **state)
 {
@@ -285,6 +315,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_page_of_certificates_costs_a_page),
 		cmocka_unit_test(a_page_of_anything_else_costs_a_page),
+		cmocka_unit_test(a_page_of_a_report_costs_a_page),
 		cmocka_unit_test(a_page_of_people_and_work_orders_costs_a_page),
 	};
 
