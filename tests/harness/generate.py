@@ -15,7 +15,8 @@ SAFE = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\u
 # How often each operation is asked; the rest once. What walks a whole table is asked seldom.
 WEIGHTS = {"POST /v1/certificates": 14, "POST /v1/certificates/batch": 3, "POST /v1/rotation": 4, "GET /v1/rotation": 3,
            "POST /v1/rotation/confirm": 3, "POST /v1/certificates/{id}/revoke": 3, "POST /v1/manifests": 2,
-           "GET /v1/certificates": 3, "GET /v1/audit": 2, "POST /v1/certificates/{id}/unhold": 2}
+           "GET /v1/certificates": 3, "GET /v1/audit": 2, "POST /v1/certificates/{id}/unhold": 2,
+           "DELETE /v1/stations/{id}/tokens/{token_id}": 2}
 SELDOM = {"GET /v1/audit/verify", "POST /v1/audit/verify", "GET /v1/manifests/{id}/export"}
 OPERATIONS = {f"{method.upper()} {path}": operation for path, item in DOCUMENT["paths"].items()
               for method, operation in item.items() if "iot" not in operation["tags"]}  # those: test_jitr.py
