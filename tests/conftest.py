@@ -1,6 +1,7 @@
 """Fixtures for tests against the running program. JITRCA_TEST_BIN names the program under test."""
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from harness.stack import Cluster, Stack  # noqa: E402
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
+# A test that hangs fails, and the others still run.
+TEST_S = 3600 if LONG else 600
 
 
 def pytest_configure(config):
@@ -20,6 +23,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not LONG and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="runs in make long"))
+
+
+def out_of_time(_signal, _frame):
+    raise TimeoutError(f"the test has not ended in {TEST_S} s")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.alarm(TEST_S)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,9 @@ UNIT_ENV_plugin := sh tests/unit/db/cluster.sh
 UNIT_PKGS_plugin := cmocka libpq jansson libssl libcrypto
 UNIT_PKGS_server := cmocka $(PACKAGES)
 
+# One that hangs ends here, under a sanitizer and on a busy machine too.
+UNIT_S := 600
+
 define unit_room
 UNIT_TESTS_$(1) := $$(patsubst %.c,$$(BUILD)/%,$$(wildcard tests/unit/$(1)/test_*.c))
 $$(UNIT_TESTS_$(1)): $$(BUILD)/%: $$(BUILD)/%.o $$(UNIT_LIBS_$(1))
@@ -26,7 +29,7 @@ $$(UNIT_TESTS_$(1)): $$(BUILD)/%: $$(BUILD)/%.o $$(UNIT_LIBS_$(1))
 	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$^ $$$$(pkg-config --libs $$(UNIT_PKGS_$(1))) -lpthread
 .PHONY: unit-$(1)
 unit-$(1): $$(UNIT_TESTS_$(1)) ## run the unit tests of $(1)
-	$$(Q)$$(UNIT_ENV_$(1)) sh -ec 'for t in $$^; do echo "  TEST $$$$t"; $$$$t; done'
+	$$(Q)$$(UNIT_ENV_$(1)) sh -ec 'for t in $$^; do echo "  TEST $$$$t"; timeout $(UNIT_S) $$$$t; done'
 endef
 $(foreach room,base ca db policy plugin server,$(eval $(call unit_room,$(room))))
 

@@ -329,7 +329,7 @@ each_ca(struct crl_round *round, enum job_lock job,
 
 	*published = 0;
 	TRY(db_tx_begin(&lead, app->pool, err));
-	TRY(db_job_lead(&lead, job, &leader, err));
+	TRY(db_job_lead(&lead, (int32_t)job, &leader, err));
 	if (job == JOB_CRL)
 		metric_set(METRIC_LEADER, leader);
 	else if (leader)

@@ -179,7 +179,7 @@ class Device:
 
 # What needs a channel, or a device whose certificate has run out: test_notify.py, test_recovery.py.
 ELSEWHERE_TRIED = {"GET /v1/notifications/{id}", "POST /v1/notifications/test", "POST /v1/recovery",
-                   "POST /v1/devices/{id}/claim-codes"}
+                   "POST /v1/devices/{id}/claim-codes", "POST /v1/campaigns/{id}/resume"}
 
 
 class World:

@@ -268,6 +268,7 @@ fixture_authority(struct fixture *f)
 	}
 	assert_int_equal(f->app.ca_count, 1);
 	f->app.issuing = &f->app.cas[0];
+	(void)snprintf(f->app.config.issuing_ca, sizeof(f->app.config.issuing_ca), "%s", f->app.cas[0].ca_id);
 }
 
 static void
