@@ -202,6 +202,8 @@ def test_invariant_15_a_restored_database_does_not_take_crl_numbers_back(own):
     own.start()
     with client.admin(own) as boss:
         assert number() >= newest, "what the world has seen is still served"
+        wait_until(lambda: own.query("SELECT min(last_number) FROM jitrca.crl_scope WHERE scope = -1")[0][0] >= newest,
+                   "the number that the world has seen in the database again", 10)
         boss.post(f"/v1/certificates/{third['serial']}/revoke", json={"reason": "superseded"})
         wait_until(lambda: lists(third), "the revocation on the list", 20)
         assert number() > newest and lists(first) and lists(second)

@@ -388,6 +388,10 @@ def test_every_answer_is_as_described(deaf):
     boss("POST", ca, 200, json={"target": "local"})
     boss("GET", ca, 200)
     boss("GET", "/v1/cas/none/iot-registration", 404, "ca_unknown")
+    # A whole succession is in tests/e2e/test_succession.py.
+    boss("POST", "/v1/cas/issuing-1/successor", 404, "successor_unknown", json={"successor": "nobody"})
+    boss("GET", "/v1/cas/issuing-1/succession", 404, "succession_unknown")
+    boss("POST", "/v1/cas/issuing-1/succession", 404, "succession_unknown", json={"to": "registered"})
     assert WITH_IOT <= set(Described.calls), WITH_IOT - set(Described.calls)
     pages, query = [], {"limit": 1}
     while True:

@@ -8,6 +8,7 @@ from cryptography import x509
 
 from harness import client
 from harness.client import code, csr_pem, new_key
+from harness.described import Described
 from harness.loop import Issued, Loop
 from harness.stack import Stack, wait_until
 
@@ -88,8 +89,7 @@ def step(loop, *words, state):
 
 
 def refused(loop, to, want, of=OLD, **body):
-    answer = loop.boss.post(f"/v1/cas/{of}/succession", json={"to": to, **body})
-    assert code(answer) == want, answer.text
+    Described(loop.boss)("POST", f"/v1/cas/{of}/succession", 409, want, json={"to": to, **body})
 
 
 def there(loop, ca_id):
@@ -145,6 +145,9 @@ def half_way_and_back(loop, fleet, other):
     assert code(loop.boss.post(f"/v1/cas/{NEW}/successor", json={"successor": OLD})) == "succession_not_issuing"
     assert code(loop.boss.post(f"/v1/cas/{OLD}/successor", json={"successor": "root"})) == "succession_no_key"
     assert step(loop, "start", OLD, "--successor", NEW, state="prepared")["next"]["to"] == "registered"
+    described = Described(loop.boss)
+    described("GET", f"/v1/cas/{NEW}/succession", 200)
+    described("POST", f"/v1/cas/{OLD}/succession", 200, json={"to": "prepared"})  # where it is already
     assert code(loop.boss.post(f"/v1/cas/{OLD}/successor", json={"successor": NEW})) == "succession_open"
     refused(loop, "issuing", "succession_order")
     refused(loop, "nowhere", "succession_order")
