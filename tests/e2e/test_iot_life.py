@@ -68,6 +68,7 @@ def test_first_connection_is_refused_and_registered_the_second_let_in(loop):
 def test_the_event_does_not_wait_for_the_device_to_come_again(loop):
     """One CONNECT is enough; the device hears of nothing and is ACTIVE when it next comes."""
     issued = loop.issue("once-1")
+    loop.wait_settled()  # what its issuance put into the outbox is done
     assert not loop.device(issued).try_connect()
     loop.wait_status(issued, "ACTIVE")
     with loop.device(issued) as device:
