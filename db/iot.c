@@ -23,6 +23,7 @@ enum {
 	CA_PUT,
 	CA_FIND,
 	CA_LIST,
+	TARGETS_SERVE,
 	QUOTA_TAKE,
 	QUOTA_WAIT,
 	QUOTA_RESERVE,
@@ -32,6 +33,9 @@ enum {
 	LEAD,
 	STATEMENTS,
 };
+
+/* The row of a target that is no bucket: bucket_at says when a server last had the target. */
+#define SERVED "'served'"
 
 #define CERTIFICATE_COLUMNS                                                                        \
 	"coalesce(x.sha256, c.sha256), coalesce(x.status, ''),"                                        \
@@ -190,6 +194,19 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "iot_ca_list", .params = 1, .columns = CA_COLUMN_COUNT, .rows = ROWS_ANY,
 		.sql = "SELECT " CA_COLUMNS " FROM jitrca.iot_ca a ORDER BY a.target, a.issuer_id"
 		       " LIMIT $1::bigint",
+	},
+	[TARGETS_SERVE] = {
+		/* iot_quota_pkey; read whole: some operations of at most eight targets. In one order, so that
+		 * two servers do not wait for each other. */
+		.name = "iot_targets_serve", .params = 2, .columns = 1, .rows = ROWS_ONE,
+		.sql = "WITH t AS (INSERT INTO jitrca.iot_quota AS q (target, operation, bucket)"
+		       " SELECT a.target, " SERVED ", 0 FROM unnest($1::text[]) AS a(target)"
+		       " ORDER BY a.target COLLATE \"C\""
+		       " ON CONFLICT (target, operation) DO UPDATE SET bucket_at = now())"
+		       " SELECT left(coalesce(string_agg(q.target, ', ' ORDER BY q.target), ''), 250)"
+		       " FROM jitrca.iot_quota q WHERE q.operation = " SERVED
+		       " AND q.bucket_at > now() - $2::int * interval '1 day'"
+		       " AND q.target <> ALL ($1::text[])",
 	},
 	[QUOTA_TAKE] = {
 		/* iot_quota_pkey. All servers wait for the row until it is committed: not for the disk as
@@ -595,6 +612,23 @@ db_iot_ca_list(struct db_tx *tx, struct db_iot_ca *out, size_t max, size_t *coun
 	for (int r = 0; r < db_rows(rows); r++)
 		TRY(read_ca(rows, r, &out[r], err));
 	return OK;
+}
+
+enum status
+db_iot_targets_serve(struct db_tx *tx, const char *const *targets, size_t count,
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES], struct err *err)
+{
+	own_struct(db_array) names = DB_ARRAY(ARRAY_TEXT);
+	own(PGresult) rows = NULL;
+	struct db_row row;
+
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_text(&names, targets[i], err));
+	TRY(db_run(tx, &SQL[TARGETS_SERVE], DB_PARAMS(db_array(&names), db_int64(DB_IOT_SERVED_DAYS)),
+		&rows, err));
+	row = db_row(rows, 0);
+	db_row_text(&row, elsewhere, DB_IOT_ELSEWHERE_BYTES);
+	return db_row_end(&row, err);
 }
 
 enum status

@@ -129,6 +129,18 @@ MUST_USE enum status db_iot_ca_find(struct db_tx *tx, const char *target, int32_
 MUST_USE enum status db_iot_ca_list(struct db_tx *tx, struct db_iot_ca *out, size_t max, size_t *count,
 	struct err *err);
 
+/* ---- who serves which target ---- */
+
+/* So long after the last server that had it, a target is remembered as one that is to be served. */
+#define DB_IOT_SERVED_DAYS 7
+#define DB_IOT_ELSEWHERE_BYTES 272 /* eight names */
+/*
+ * Says that a server of these targets lives. elsewhere: the targets, by name, that other servers of this
+ * database have and that are not among them; "": none, so that what is done here is all that is wanted.
+ */
+MUST_USE enum status db_iot_targets_serve(struct db_tx *tx, const char *const *targets, size_t count,
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES], struct err *err);
+
 /* ---- quotas ---- */
 
 /*

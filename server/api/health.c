@@ -123,7 +123,8 @@ readyz(struct app *app, struct request *request, struct err *err)
 				len > 0 ? "; " : "", CHECKS[i].name, why);
 	}
 	/* IoT Core being away keeps nobody from asking us: it is told, and we are ready all the same. */
-	if (app->issuance != NULL && app->iot != NULL && app->iot->site_count > 0) {
+	if (app->issuance != NULL && app->iot != NULL &&
+	    (app->iot->site_count > 0 || iot_room_elsewhere(app->iot))) {
 		char why[WHY_BYTES] = "";
 
 		iot_room_trouble(app->iot, why, sizeof(why));

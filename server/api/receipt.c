@@ -39,7 +39,7 @@ render_lines(const char *name, const struct db_blast_line *lines, size_t count)
 static bool
 has_targets(const struct app *app)
 {
-	return app->iot != NULL && app->iot->site_count > 0;
+	return app->iot != NULL && (app->iot->site_count > 0 || iot_room_elsewhere(app->iot));
 }
 
 /* At each target; NULL: memory. */

@@ -48,9 +48,10 @@ live_of(const struct walk *walk, const struct app_ca *ca, int64_t *live, int64_t
 static enum status
 check_registered(const struct walk *walk, const struct app_ca *ca, struct err *err)
 {
-	const struct iot_room *room = walk->app->iot;
+	struct iot_room *room = walk->app->iot;
 	own_struct(db_tx) tx = { NULL, NULL };
 
+	TRY(iot_room_has_all(room, err));
 	TRY(db_tx_begin(&tx, walk->app->pool, err));
 	for (size_t i = 0; i < room->site_count; i++) {
 		struct db_iot_ca there;
@@ -84,6 +85,7 @@ on_each_site(const struct walk *walk, const struct app_ca *ca,
 {
 	struct iot_room *room = walk->app->iot;
 
+	TRY(iot_room_has_all(room, err));
 	for (size_t i = 0; i < room->site_count; i++) {
 		struct iot_ca_change change = { .site = &room->sites[i], .ca = ca,
 			.actor = request_identity(walk->request)->actor,
@@ -172,6 +174,7 @@ to_retiring(struct walk *walk, struct err *err)
 {
 	int64_t live, unseen;
 
+	TRY(iot_room_has_all(walk->app->iot, err));
 	if (walk->app->iot->site_count > 0) {
 		TRY(live_of(walk, walk->old, &live, &unseen, err));
 		if (unseen > 0)

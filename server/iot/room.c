@@ -22,6 +22,8 @@
 /* While nothing answers, one call as often finds out when that ends. */
 #define PROBE_MS 1000
 #define DISCARD_MS 5000
+/* So late it is seen at most that another server has a target that is new to the database. */
+#define SERVE_MS 5000
 #define SHARE_LEAST 4
 #define POLICY_MAX_BYTES (256 * 1024)
 
@@ -197,12 +199,35 @@ iot_room_site(struct iot_room *room, const char *name)
 	return NULL;
 }
 
+bool
+iot_room_elsewhere(const struct iot_room *room)
+{
+	return room->others;
+}
+
+enum status
+iot_room_has_all(struct iot_room *room, struct err *err)
+{
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES];
+
+	(void)pthread_mutex_lock(&room->lock);
+	memcpy(elsewhere, room->elsewhere, sizeof(elsewhere));
+	(void)pthread_mutex_unlock(&room->lock);
+	return elsewhere[0] == '\0' ? OK : err_set(err, ERR_CONFLICT, "iot_target_elsewhere",
+		"iot_targets_file: this server has not %s, which another has; ask that one", elsewhere);
+}
+
 void
 iot_room_trouble(struct iot_room *room, char *out, size_t size)
 {
 	size_t len = 0;
 
 	out[0] = '\0';
+	(void)pthread_mutex_lock(&room->lock);
+	if (room->elsewhere[0] != '\0')
+		len = (size_t)snprintf(out, size, "the outbox is left to servers that have %s as well",
+			room->elsewhere);
+	(void)pthread_mutex_unlock(&room->lock);
 	for (size_t i = 0; i < room->site_count && len < size; i++) {
 		struct aws_health health;
 
@@ -428,12 +453,44 @@ probe(struct iot_room *room, struct err *err)
 	return status;
 }
 
+/* Says which targets are served here, and sees which others there are. */
+static enum status
+serve(struct iot_room *room, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	const char *names[IOT_TARGETS_MAX];
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES];
+	bool changed;
+
+	for (size_t i = 0; i < room->targets.count; i++)
+		names[i] = room->targets.at[i].name;
+	TRY(db_tx_begin(&tx, room->app->pool, err));
+	TRY(db_iot_targets_serve(&tx, names, room->targets.count, elsewhere, err));
+	TRY(db_tx_commit(&tx, err));
+	room->serve_ms = clock_mono_ms(room->app->clock) + SERVE_MS;
+	(void)pthread_mutex_lock(&room->lock);
+	changed = strcmp(room->elsewhere, elsewhere) != 0;
+	memcpy(room->elsewhere, elsewhere, sizeof(room->elsewhere));
+	(void)pthread_mutex_unlock(&room->lock);
+	room->others = elsewhere[0] != '\0';
+	if (changed)
+		log_event(room->others ? LOG_WARN : LOG_INFO, "iot_targets_elsewhere", NULL,
+			LOG_STR("targets", elsewhere));
+	return OK;
+}
+
 static enum status
 work_once(struct iot_thread *thread, size_t *found, struct err *err)
 {
 	struct iot_room *room = thread->room;
 
 	*found = 0;
+	if (thread == &room->workers[0] && clock_mono_ms(room->app->clock) >= room->serve_ms)
+		TRY(serve(room, err));
+	if (room->others) {
+		iot_room_looked(room, iot_room_wakes(room), false); /* nothing is urgent here */
+		return OK;
+	}
 	if (room->site_count == 0)
 		return thread == &room->workers[0] ? iot_outbox_discard(room, found, err) : OK;
 	if (all_away(room))
@@ -518,6 +575,7 @@ iot_room_start(struct iot_room *room, struct err *err)
 
 	for (size_t i = 0; i < room->targets.count; i++)
 		TRY(start_site(&room->sites[i], room, &room->targets.at[i], err));
+	room->others = true; /* until it is known, nothing is anybody's but another's */
 	for (size_t i = 0; i < workers; i++)
 		TRY(start_thread(&room->workers[i], room,
 			i < IOT_URGENT_WORKERS ? OUTBOX_TAKES : OUTBOX_UPKEEP, worker_main, err));

@@ -63,6 +63,9 @@ struct iot_room {
 	unsigned idle;   /* so many wait for their turn */
 	int64_t look_ms; /* then one looks in any case */
 	struct iot_urgency urgency; /* urgent_due, and each batch in hand that takes something away */
+	int64_t serve_ms; /* of the first worker: then it says again which targets are served here */
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES]; /* with lock; see iot_room_elsewhere */
+	_Atomic bool others;                    /* there are some */
 	_Atomic bool stopping;
 	struct iot_thread workers[IOT_WORKERS];
 	struct iot_thread walker;
@@ -91,7 +94,14 @@ bool iot_room_pause(struct iot_room *room, int64_t wait_ms);
 
 /* NULL: none of that name; name NULL: the only one there is. */
 struct iot_site *iot_room_site(struct iot_room *room, const char *name);
-/* "" if all targets are called as usual; else whose calls are held back, for people. */
+/*
+ * Whether the database knows targets that are not ours: a row of the outbox is done when every target has
+ * what is wanted, so those who have them all see to it, and we leave it alone.
+ */
+bool iot_room_elsewhere(const struct iot_room *room);
+/* For what must be done in every target at once. ERR_CONFLICT iot_target_elsewhere: some we have not. */
+MUST_USE enum status iot_room_has_all(struct iot_room *room, struct err *err);
+/* "" if all targets are called as usual; else whose calls are held back, or left to others, for people. */
 void iot_room_trouble(struct iot_room *room, char *out, size_t size);
 /* A client's handle for one thread. */
 struct iot iot_site_calls(struct iot_site *site, enum aws_priority priority);

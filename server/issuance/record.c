@@ -287,7 +287,8 @@ record_plain(struct app *app, struct db_tx *tx, struct round *round, const size_
 	TRY(link_audit(app, &links, &p, &tail, now_s, &all, err));
 	if (all)
 		TRY(db_issuance_record_plain(tx, round->record, count, links.follows, links.count,
-			app->iot == NULL || app->iot->site_count > 0, plain, err));
+			app->iot == NULL || app->iot->site_count > 0 || iot_room_elsewhere(app->iot),
+			plain, err));
 	if (!*plain)
 		return OK;
 	FAILPOINT("during_record_commit");

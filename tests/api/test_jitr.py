@@ -10,10 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from harness.broker import ACCOUNT, REGION
-from harness.client import code, csr_pem, device as tls_device, new_key
+from harness.client import admin, code, csr_pem, device as tls_device, new_key
 from harness.described import WITH_IOT, Described
 from harness.loop import WEBHOOK_SECRET, Issued, Loop
-from harness.stack import BIN, wait_until
+from harness.stack import BIN, Stack, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -359,6 +359,30 @@ def test_reconciliation_tells_drift_and_repairs_it_when_asked(deaf):
     deaf.wait_status(off, "ACTIVE")
     deaf.wait_settled()
     assert walked()["drift"] == {}
+
+
+def test_a_server_without_the_target_leaves_its_rows_to_those_that_have_it(deaf):
+    identity = knock(deaf, "elsewhere-1")
+    assert deliver(deaf, event_of(identity)).status_code == 200
+    deaf.wait_status(identity, "ACTIVE")
+    deaf.wait_settled()
+    deaf.stack.stop()
+    with Stack(deaf.cluster, share=deaf.stack) as other, admin(other) as boss:
+        left = "the outbox is left to servers that have local as well"
+        wait_until(lambda: requests.get(f"http://{other.settings['http']}/readyz", timeout=10).json()["checks"].get("iot") == left,
+                   "the target to be seen")
+        answer = boss.post("/v1/revocations", json={"selector": {"device_id": "elsewhere-1"}, "reason": "keyCompromise"})
+        assert answer.status_code == 202, answer.text
+        path = f"/v1/revocations/{answer.json()['revocation_id']}"
+        wait_until(lambda: boss.get(path).json()["state"] == "done", "the revocation")
+        # It was told at once, and has looked into the outbox when its receipt is read: a round of its jobs ago.
+        time.sleep(1)
+        assert boss.get(path).json()["targets"]["iot"]["state"] == "running"
+        assert boss.get("/v1/iot/outbox").json()["rows"][0]["key"] == "elsewhere-1"
+    deaf.stack.start()
+    deaf.wait_status(identity, "REVOKED")
+    deaf.wait_settled()
+    wait_until(lambda: deaf.boss.get(path).json()["targets"]["iot"]["state"] == "done", "the receipt")
 
 
 def test_every_answer_is_as_described(deaf):

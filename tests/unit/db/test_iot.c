@@ -427,6 +427,32 @@ events_are_listed_newest_first(void **state)
 	assert_int_equal(n, 0);
 }
 
+static void
+a_target_that_others_have_is_remembered_for_a_week(void **state)
+{
+	own_struct(db_tx) tx = { 0 };
+	own_struct(db_tx) later = { 0 };
+	const char *const both[] = { "north", "south" };
+	char elsewhere[DB_IOT_ELSEWHERE_BYTES];
+
+	(void)state;
+	MUST(db_tx_begin(&tx, world_pool, err));
+	MUST(db_iot_targets_serve(&tx, NULL, 0, elsewhere, err));
+	assert_string_equal(elsewhere, "");
+	MUST(db_iot_targets_serve(&tx, both, 2, elsewhere, err));
+	assert_string_equal(elsewhere, "");
+	MUST(db_iot_targets_serve(&tx, both, 1, elsewhere, err));
+	assert_string_equal(elsewhere, "south");
+	MUST(db_iot_targets_serve(&tx, NULL, 0, elsewhere, err));
+	assert_string_equal(elsewhere, "north, south");
+	MUST(db_tx_commit(&tx, err));
+	(void)sql("UPDATE jitrca.iot_quota SET bucket_at = now() - interval '8 days'"
+		" WHERE target = 'south'");
+	MUST(db_tx_begin(&later, world_pool, err));
+	MUST(db_iot_targets_serve(&later, NULL, 0, elsewhere, err));
+	assert_string_equal(elsewhere, "north");
+}
+
 int
 main(void)
 {
@@ -440,6 +466,7 @@ main(void)
 		cmocka_unit_test(idle_devices_are_those_nobody_saw),
 		cmocka_unit_test(a_shared_bucket_pays_back_what_it_lent),
 		cmocka_unit_test(what_is_reserved_comes_before_what_is_asked_later),
+		cmocka_unit_test(a_target_that_others_have_is_remembered_for_a_week),
 		cmocka_unit_test(walks_and_cas_are_kept),
 		cmocka_unit_test(a_walk_that_is_asked_for_is_not_answered_by_the_one_under_way),
 		cmocka_unit_test(what_is_no_devices_has_an_outbox_key_of_its_own),
