@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/mem.h"
 #include "db/conn.h"
 #include "db/issuer.h"
@@ -44,7 +45,6 @@ enum status
 db_pool_new(struct db_pool **out, const char *conninfo, unsigned max_connections, struct err *err)
 {
 	struct db_pool *pool;
-	pthread_condattr_t attr;
 
 	assert(max_connections > 0);
 	pool = mem_zalloc(sizeof(*pool));
@@ -61,10 +61,7 @@ db_pool_new(struct db_pool **out, const char *conninfo, unsigned max_connections
 		return err_memory(err);
 	}
 	(void)pthread_mutex_init(&pool->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&pool->freed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	cond_init(&pool->freed);
 	*out = pool;
 	return OK;
 }

@@ -359,22 +359,19 @@ list(struct app *app, struct request *request, struct err *err)
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) items = json_array();
 	own(db_campaign) rows = NULL;
-	char place[64 + DB_CAMPAIGN_ID_BYTES] = "";
-	char id[DB_CAMPAIGN_ID_BYTES] = "";
-	long long at_us = 0;
+	char next[PLACE_TEXT_BYTES];
+	struct list_place place;
 	int64_t last_us;
 	size_t limit;
 	size_t count;
 
 	TRY(query_limit(request, &limit, err));
-	TRY(query_cursor_text(request, "campaigns", place, sizeof(place), err));
-	if (place[0] != '\0' && sscanf(place, "%lld:%32[0-9a-f]", &at_us, id) != 2)
-		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of this list");
+	TRY(query_list_place(request, "campaigns", &place, err));
 	rows = mem_array(limit, sizeof(*rows));
 	if (rows == NULL || items == NULL)
 		return err_memory(err);
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_campaign_list(&tx, at_us, id, limit, rows, &count, &last_us, err));
+	TRY(db_campaign_list(&tx, place.at_us, place.id, limit, rows, &count, &last_us, err));
 	TRY(db_tx_commit(&tx, err));
 	for (size_t i = 0; i < count; i++) {
 		json_t *one;
@@ -383,10 +380,9 @@ list(struct app *app, struct request *request, struct err *err)
 		TRY(api_append(items, one, err));
 	}
 	if (count == limit)
-		(void)snprintf(place, sizeof(place), "%lld:%s", (long long)last_us,
-			rows[count - 1].campaign_id);
-	return api_reply_page(request, "campaigns", give(items), "campaigns",
-		count == limit ? place : NULL, err);
+		list_place_text(next, last_us, rows[count - 1].campaign_id);
+	return api_reply_page(request, "campaigns", give(items), "campaigns", count == limit ? next : NULL,
+		err);
 }
 
 static enum status

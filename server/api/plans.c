@@ -1,7 +1,6 @@
 /* server/api/plans.c - /v1/plans: rotation plans (server/rotation_plan.h), kept and on demand. */
 #include "db/plan.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -64,28 +63,24 @@ list(struct app *app, struct request *request, struct err *err)
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) items = json_array();
 	own(db_plan) rows = NULL;
-	char place[64 + DB_PLAN_ID_BYTES] = "";
-	char id[DB_PLAN_ID_BYTES] = "";
-	long long before_us = 0;
+	char next[PLACE_TEXT_BYTES];
+	struct list_place place;
 	size_t limit;
 	size_t count;
 
 	TRY(query_limit(request, &limit, err));
-	TRY(query_cursor_text(request, "plans", place, sizeof(place), err));
-	if (place[0] != '\0' && sscanf(place, "%lld:%32[0-9a-f]", &before_us, id) != 2)
-		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of this list");
+	TRY(query_list_place(request, "plans", &place, err));
 	rows = mem_array(limit, sizeof(*rows));
 	if (rows == NULL || items == NULL)
 		return err_memory(err);
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_plan_list(&tx, before_us, id, limit, rows, &count, err));
+	TRY(db_plan_list(&tx, place.at_us, place.id, limit, rows, &count, err));
 	TRY(db_tx_commit(&tx, err));
 	for (size_t i = 0; i < count; i++)
 		TRY(api_append(items, render_plan(&rows[i]), err));
 	if (count == limit)
-		(void)snprintf(place, sizeof(place), "%lld:%s",
-			(long long)rows[count - 1].created_at_us, rows[count - 1].plan_id);
-	return api_reply_page(request, "plans", give(items), "plans", count == limit ? place : NULL, err);
+		list_place_text(next, rows[count - 1].created_at_us, rows[count - 1].plan_id);
+	return api_reply_page(request, "plans", give(items), "plans", count == limit ? next : NULL, err);
 }
 
 static enum status

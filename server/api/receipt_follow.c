@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "db/receipt.h"
@@ -221,15 +222,8 @@ tell_first(struct receipt_follow *follow, size_t *done, bool stopping)
 static bool
 let_in(struct receipt_follow *follow, int64_t wait_ms, bool *stopping)
 {
-	struct timespec until;
+	struct timespec until = cond_in_ms(wait_ms);
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += wait_ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	(void)pthread_mutex_lock(&follow->lock);
 	while (!follow->stopping) {
 		if (follow->count > 0) {
@@ -427,17 +421,13 @@ enum status
 receipt_follow_start(struct receipt_follow **out, struct app *app, struct err *err)
 {
 	struct receipt_follow *follow = mem_zalloc(sizeof(*follow));
-	pthread_condattr_t attributes;
 
 	if (follow == NULL)
 		return err_memory(err);
 	follow->app = app;
 	follow->max = (size_t)app->config.receipt_followers_max;
 	(void)pthread_mutex_init(&follow->lock, NULL);
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&follow->wake, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
+	cond_init(&follow->wake);
 	follow->arrived = mem_array(follow->max + 1, sizeof(*follow->arrived));
 	follow->followers = mem_array(follow->max + 1, sizeof(*follow->followers));
 	follow->started = follow->arrived != NULL && follow->followers != NULL &&

@@ -57,28 +57,24 @@ list(struct app *app, struct request *request, struct err *err)
 	own_struct(db_tx) tx = { NULL, NULL };
 	own(json_t) items = json_array();
 	own(db_report) rows = NULL;
-	char place[64 + DB_REPORT_ID_BYTES] = "";
-	char id[DB_REPORT_ID_BYTES] = "";
-	long long before_us = 0;
+	char next[PLACE_TEXT_BYTES];
+	struct list_place place;
 	size_t limit;
 	size_t count;
 
 	TRY(query_limit(request, &limit, err));
-	TRY(query_cursor_text(request, "reports", place, sizeof(place), err));
-	if (place[0] != '\0' && sscanf(place, "%lld:%32[0-9a-f]", &before_us, id) != 2)
-		return err_set(err, ERR_ARGUMENT, "cursor_malformed", "cursor: not one of this list");
+	TRY(query_list_place(request, "reports", &place, err));
 	rows = mem_array(limit, sizeof(*rows));
 	if (rows == NULL || items == NULL)
 		return err_memory(err);
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_report_list(&tx, before_us, id, limit, rows, &count, err));
+	TRY(db_report_list(&tx, place.at_us, place.id, limit, rows, &count, err));
 	TRY(db_tx_commit(&tx, err));
 	for (size_t i = 0; i < count; i++)
 		TRY(api_append(items, render_report(&rows[i]), err));
 	if (count == limit)
-		(void)snprintf(place, sizeof(place), "%lld:%s",
-			(long long)rows[count - 1].created_at_us, rows[count - 1].report_id);
-	return api_reply_page(request, "reports", give(items), "reports", count == limit ? place : NULL,
+		list_place_text(next, rows[count - 1].created_at_us, rows[count - 1].report_id);
+	return api_reply_page(request, "reports", give(items), "reports", count == limit ? next : NULL,
 		err);
 }
 

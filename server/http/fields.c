@@ -521,3 +521,22 @@ query_cursor_text(
 	out[len] = '\0';
 	return OK;
 }
+
+enum status
+query_list_place(const struct request *request, const char *scope, struct list_place *out,
+	struct err *err)
+{
+	char text[PLACE_TEXT_BYTES];
+
+	*out = (struct list_place){ .at_us = 0 };
+	TRY(query_cursor_text(request, scope, text, sizeof(text), err));
+	if (text[0] != '\0' && sscanf(text, "%lld:%32[0-9a-f]", &out->at_us, out->id) != 2)
+		return bad_cursor(err);
+	return OK;
+}
+
+void
+list_place_text(char out[PLACE_TEXT_BYTES], int64_t at_us, const char *id)
+{
+	(void)snprintf(out, PLACE_TEXT_BYTES, "%lld:%s", (long long)at_us, id);
+}

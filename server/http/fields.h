@@ -101,5 +101,17 @@ MUST_USE enum status query_cursor_exact(const struct request *request, const cha
 /* A cursor that is a text (the last id of the page); "" when absent. out holds size octets with NUL. */
 MUST_USE enum status query_cursor_text(const struct request *request, const char *scope, char *out,
 	size_t size, struct err *err);
+/* A place in a list by time and then by id, 32 hexadecimal digits; 0 and "": its beginning. */
+#define PLACE_ID_BYTES 33
+#define PLACE_TEXT_BYTES (PLACE_ID_BYTES + 24)
+struct list_place {
+	long long at_us;
+	char id[PLACE_ID_BYTES];
+};
+/* The cursor of such a list. ERR_ARGUMENT cursor_malformed. */
+MUST_USE enum status query_list_place(const struct request *request, const char *scope,
+	struct list_place *out, struct err *err);
+/* The same as the text that api_reply_page takes. */
+void list_place_text(char out[PLACE_TEXT_BYTES], int64_t at_us, const char *id);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/entropy.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -170,7 +171,7 @@ http_start(struct http **out, const struct http_setup *setup, struct err *err)
 	pthread_mutex_init(&http->tls_lock, NULL);
 	pthread_mutex_init(&http->pace.lock, NULL);
 	pthread_mutex_init(&http->flight_lock, NULL);
-	pthread_cond_init(&http->landed, NULL);
+	cond_init(&http->landed);
 	pthread_mutex_init(&http->gate.lock, NULL);
 	add_listener(http, LISTENER_HTTPS, "https", setup->https_fd);
 	add_listener(http, LISTENER_STATIONS, "stations", setup->stations_fd);
@@ -198,14 +199,8 @@ wait_landed(struct http *http, int64_t until_ms)
 
 	pthread_mutex_lock(&http->flight_lock);
 	while (!(landed = atomic_load(&http->in_flight) == 0) && http_now_ms() < until_ms) {
-		struct timespec turn;
+		struct timespec turn = cond_in_ms(STOP_TURN_MS);
 
-		clock_gettime(CLOCK_REALTIME, &turn);
-		turn.tv_nsec += STOP_TURN_MS * 1000000L;
-		if (turn.tv_nsec >= 1000000000L) {
-			turn.tv_sec++;
-			turn.tv_nsec -= 1000000000L;
-		}
 		(void)pthread_cond_timedwait(&http->landed, &http->flight_lock, &turn);
 	}
 	pthread_mutex_unlock(&http->flight_lock);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/mem.h"
 
 #define IDLE_POLL_MS 10000
@@ -174,17 +175,6 @@ run(void *arg)
 /* ---- its life ---- */
 
 static void
-condition_init(pthread_cond_t *condition)
-{
-	pthread_condattr_t attributes;
-
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(condition, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
-}
-
-static void
 release(struct aws_transport *transport)
 {
 	if (transport->multi != NULL)
@@ -208,7 +198,7 @@ aws_transport_new(struct aws_transport **out, unsigned connections_max, struct e
 	if (transport == NULL)
 		return err_memory(err);
 	(void)pthread_mutex_init(&transport->lock, NULL);
-	condition_init(&transport->changed);
+	cond_init(&transport->changed);
 	transport->places_max = connections_max;
 	transport->multi = curl_multi_init();
 	if (transport->multi == NULL ||
@@ -244,25 +234,10 @@ aws_transport_free(struct aws_transport *transport)
 	release(transport);
 }
 
-static struct timespec
-moment_after(int64_t ms)
-{
-	struct timespec moment;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &moment);
-	moment.tv_sec += (time_t)(ms / 1000);
-	moment.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (moment.tv_nsec >= 1000000000) {
-		moment.tv_sec++;
-		moment.tv_nsec -= 1000000000;
-	}
-	return moment;
-}
-
 bool
 aws_transport_sleep(struct aws_transport *transport, int64_t ms)
 {
-	struct timespec until = moment_after(ms);
+	struct timespec until = cond_in_ms(ms);
 	bool stopping;
 
 	(void)pthread_mutex_lock(&transport->lock);
@@ -407,7 +382,7 @@ static enum status
 wait_for_place(
 	struct aws_transport *transport, const struct aws_transfer *transfer, struct err *err)
 {
-	struct timespec until = moment_after(transfer->place_timeout_ms);
+	struct timespec until = cond_in_ms(transfer->place_timeout_ms);
 	bool late = false;
 
 	if (transfer->urgent)
@@ -488,7 +463,7 @@ aws_transport_run(struct aws_transport *transport, const struct aws_transfer *tr
 	exchange.curl = curl;
 	set_options(curl, transfer, &exchange);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-	condition_init(&exchange.finished);
+	cond_init(&exchange.finished);
 	status = exchange_run(transport, transfer, &exchange, &stopped, err);
 	(void)pthread_cond_destroy(&exchange.finished);
 	if (status != OK)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "ca/file.h"
@@ -106,21 +107,6 @@ iot_room_more(struct iot_room *room)
 	(void)pthread_mutex_unlock(&room->lock);
 }
 
-static struct timespec
-in_ms(int64_t wait_ms)
-{
-	struct timespec until;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += wait_ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return until;
-}
-
 /* Until it is somebody's turn to look into the outbox, and this worker has it. */
 static void
 wait_turn(struct iot_room *room)
@@ -132,7 +118,7 @@ wait_turn(struct iot_room *room)
 	room->idle++;
 	while (room->turns == 0 && !room->stopping &&
 		(left_ms = room->look_ms - clock_mono_ms(clock)) > 0) {
-		struct timespec until = in_ms(left_ms);
+		struct timespec until = cond_in_ms(left_ms);
 
 		(void)pthread_cond_timedwait(&room->turn, &room->lock, &until);
 	}
@@ -162,7 +148,7 @@ share(struct iot_room *room)
 bool
 iot_room_wait(struct iot_room *room, uint64_t *seen, int64_t wait_ms)
 {
-	struct timespec until = in_ms(wait_ms);
+	struct timespec until = cond_in_ms(wait_ms);
 
 	(void)pthread_mutex_lock(&room->lock);
 	while (room->wakes == *seen && !room->stopping)
@@ -547,18 +533,14 @@ enum status
 iot_room_new(struct iot_room **out, struct app *app, struct err *err)
 {
 	struct iot_room *room = mem_zalloc(sizeof(*room));
-	pthread_condattr_t attributes;
 	enum status status;
 
 	if (room == NULL)
 		return err_memory(err);
 	room->app = app;
 	(void)pthread_mutex_init(&room->lock, NULL);
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&room->wake, &attributes);
-	(void)pthread_cond_init(&room->turn, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
+	cond_init(&room->wake);
+	cond_init(&room->turn);
 	status = iot_targets_read(&room->targets, &app->config, err);
 	if (status != OK) {
 		iot_room_free(room);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/issuance/internal.h"
@@ -88,15 +89,8 @@ wake_waiting(struct issuance *issuance, int64_t now_ms)
 static void
 wait_ms(struct issuance *issuance, int64_t ms)
 {
-	struct timespec until;
+	struct timespec until = cond_in_ms(ms);
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	(void)pthread_cond_timedwait(&issuance->wake, &issuance->lock, &until);
 }
 
@@ -195,17 +189,13 @@ commit_batches(void *arg)
 static enum status
 set_up(struct issuance *issuance, struct err *err)
 {
-	pthread_condattr_t monotonic;
 
 	item_list_init(&issuance->ready);
 	item_list_init(&issuance->waiting);
 	if (pthread_mutex_init(&issuance->lock, NULL) != 0 ||
-	    pthread_mutex_init(&issuance->verifiers_lock, NULL) != 0 ||
-	    pthread_condattr_init(&monotonic) != 0 ||
-	    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) != 0 ||
-	    pthread_cond_init(&issuance->wake, &monotonic) != 0)
+	    pthread_mutex_init(&issuance->verifiers_lock, NULL) != 0)
 		return err_memory(err);
-	(void)pthread_condattr_destroy(&monotonic);
+	cond_init(&issuance->wake);
 	return OK;
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/app.h"
@@ -52,16 +53,9 @@ struct jobs {
 static bool
 wait_for(struct jobs *jobs, struct worker *worker, int64_t wait_ms)
 {
-	struct timespec until;
+	struct timespec until = cond_in_ms(wait_ms);
 	bool go_on;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += wait_ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	(void)pthread_mutex_lock(&jobs->lock);
 	while (!worker->woken && !jobs->stopping)
 		if (pthread_cond_timedwait(&worker->wake, &jobs->lock, &until) != 0)
@@ -275,17 +269,6 @@ worker_start(struct jobs *jobs, struct worker *worker, void *(*run)(void *), str
 	return OK;
 }
 
-static void
-worker_init(struct worker *worker)
-{
-	pthread_condattr_t attributes;
-
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&worker->wake, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
-}
-
 enum status
 jobs_start(struct jobs **out, struct app *app, struct err *err)
 {
@@ -296,10 +279,10 @@ jobs_start(struct jobs **out, struct app *app, struct err *err)
 		return err_memory(err);
 	jobs->app = app;
 	(void)pthread_mutex_init(&jobs->lock, NULL);
-	worker_init(&jobs->crl);
-	worker_init(&jobs->crl_large);
-	worker_init(&jobs->housekeeping);
-	worker_init(&jobs->report);
+	cond_init(&jobs->crl.wake);
+	cond_init(&jobs->crl_large.wake);
+	cond_init(&jobs->housekeeping.wake);
+	cond_init(&jobs->report.wake);
 	status = crl_round_new(&jobs->soon, app, err);
 	if (status == OK)
 		status = crl_round_new(&jobs->large, app, err);

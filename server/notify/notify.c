@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/metrics.h"
@@ -73,15 +74,8 @@ notify_wake(struct notify *notify)
 static bool
 wait_for(struct notify *notify, uint64_t *seen, int64_t wait_ms)
 {
-	struct timespec until;
+	struct timespec until = cond_in_ms(wait_ms);
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += wait_ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	(void)pthread_mutex_lock(&notify->lock);
 	while (notify->wakes == *seen && !notify->stopping)
 		if (pthread_cond_timedwait(&notify->wake, &notify->lock, &until) != 0)
@@ -312,17 +306,13 @@ enum status
 notify_new(struct notify **out, struct app *app, struct err *err)
 {
 	struct notify *notify = mem_zalloc(sizeof(*notify));
-	pthread_condattr_t attributes;
 	enum status status;
 
 	if (notify == NULL)
 		return err_memory(err);
 	notify->app = app;
 	(void)pthread_mutex_init(&notify->lock, NULL);
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&notify->wake, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
+	cond_init(&notify->wake);
 	status = notify_config_read(&notify->config, &app->config, err);
 	if (status == OK)
 		status = check_keys(&notify->config, err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/protocol/ocsp_internal.h"
@@ -332,7 +333,6 @@ enum status
 ocsp_start(struct ocsp **out, struct app *app, struct err *err)
 {
 	struct ocsp *ocsp = mem_zalloc(sizeof(*ocsp));
-	pthread_condattr_t attributes;
 	enum status status;
 
 	if (ocsp == NULL)
@@ -340,10 +340,7 @@ ocsp_start(struct ocsp **out, struct app *app, struct err *err)
 	ocsp->app = app;
 	ocsp->last = &ocsp->first;
 	(void)pthread_mutex_init(&ocsp->lock, NULL);
-	(void)pthread_condattr_init(&attributes);
-	(void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&ocsp->wake, &attributes);
-	(void)pthread_condattr_destroy(&attributes);
+	cond_init(&ocsp->wake);
 	status = start(ocsp, err);
 	if (status != OK) {
 		ocsp_free(ocsp);

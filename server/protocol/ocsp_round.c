@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/cond.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "ca/digest.h"
@@ -416,10 +417,8 @@ run_round(struct round *round)
 static void
 wait_for_some(struct ocsp *ocsp)
 {
-	struct timespec until;
+	struct timespec until = cond_in_ms(IDLE_MS);
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += IDLE_MS / 1000;
 	while (ocsp->first == NULL && !ocsp->stopping)
 		if (pthread_cond_timedwait(&ocsp->wake, &ocsp->lock, &until) != 0)
 			return;
