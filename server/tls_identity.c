@@ -20,7 +20,8 @@
 #define PEM_MAX_BYTES (128 * 1024)
 #define PROFILE "server"
 #define IDENTITY "jitrca-server" /* CN; the names that count are in the SAN */
-#define CHECK_EVERY_MS 60000
+/* How long a revoked one may be shown. */
+#define CHECK_EVERY_MS 5000
 #define RETRY_MS 5000
 
 struct pair {
@@ -34,6 +35,7 @@ struct tls_identity {
 	bool own;     /* issued by ourselves */
 	bool applied; /* the listeners have it */
 	int64_t not_before_s, not_after_s;
+	uint8_t sha256[32]; /* of the leaf, if own */
 };
 
 /* ---- from files ---- */
@@ -203,15 +205,13 @@ check_kept(const struct app *app, const struct parts *parts, struct ca_cert_view
 
 /* A certificate that was revoked, or that this database does not know, is not shown again. */
 static enum status
-check_row(struct app *app, struct view leaf, struct err *err)
+check_row(struct app *app, const uint8_t sha256[32], struct err *err)
 {
 	own_struct(db_certificate) row = { .issued_at_s = 0 };
 	own_struct(db_tx) tx = { NULL, NULL };
-	uint8_t id[32];
 
-	ca_sha256(id, leaf);
 	TRY(db_tx_begin(&tx, app->pool, err));
-	TRY(db_certificate_by_sha256(&tx, id, &row, err));
+	TRY(db_certificate_by_sha256(&tx, sha256, &row, err));
 	if (row.status != CERT_ACTIVE)
 		return err_set(err, ERR_CONFLICT, "tls_certificate",
 			"server.pem: the certificate is %s", cert_status_name(row.status));
@@ -234,6 +234,7 @@ take_parts(struct tls_identity *identity, struct parts *parts, const struct ca_c
 	TRY(status);
 	pair->certificate_pem = buf_give(&parts->chain);
 	identity->count = 1;
+	ca_sha256(identity->sha256, view_of(&parts->leaf));
 	identity->not_before_s = view->not_before_s;
 	identity->not_after_s = view->not_after_s;
 	return OK;
@@ -256,7 +257,8 @@ read_kept(struct tls_identity *identity, struct app *app, struct err *err)
 			err, ERR_CONFLICT, "tls_certificate", "%s: made for other names", path);
 	TRY(ca_pem_each((struct view){ whole.data, whole.len }, take_block, &parts, err));
 	TRY(check_kept(app, &parts, &view, err));
-	TRY(check_row(app, view_of(&parts.leaf), err));
+	ca_sha256(identity->sha256, view_of(&parts.leaf));
+	TRY(check_row(app, identity->sha256, err));
 	return take_parts(identity, &parts, &view, err);
 }
 
@@ -364,6 +366,7 @@ issue(struct tls_identity *identity, struct app *app, struct err *err)
 	TRY(ca_key_to_pkcs8(key, &parts.key, err));
 	TRY(ask(app, key, &certificate, err));
 	TRY(ca_cert_parse(&view, view_of(&certificate.der), err));
+	TRY(bytes_copy(&parts.leaf, view_of(&certificate.der), err));
 	TRY(ca_pem_encode(&parts.chain, "CERTIFICATE", view_of(&certificate.der), err));
 	/* Of the CA that it came from: another may issue by now. */
 	ca = app_ca_by_issuer(app, certificate.ref.issuer_id);
@@ -431,6 +434,19 @@ first_end_s(const struct tls_identity *identity)
 	return end_s;
 }
 
+/* Clients that ask would refuse it. While the database is away, or has forgotten it, it stays. */
+static bool
+is_revoked(const struct tls_identity *identity, struct app *app)
+{
+	struct err why;
+
+	if (identity->count == 0 || check_row(app, identity->sha256, &why) == OK ||
+	    why.status != ERR_CONFLICT)
+		return false;
+	log_error(LOG_WARN, "tls_certificate_unfit", NULL, &why);
+	return true;
+}
+
 enum status
 tls_identity_apply(
 	struct tls_identity *identity, struct app *app, int64_t *next_check_ms, struct err *err)
@@ -450,7 +466,7 @@ tls_identity_apply(
 		why.status != ERR_NOT_FOUND)
 		log_error(LOG_INFO, "tls_certificate_unfit", NULL, &why);
 	*next_check_ms = RETRY_MS;
-	if (identity->count == 0 || now_s >= renew_at_s(identity)) {
+	if (identity->count == 0 || now_s >= renew_at_s(identity) || is_revoked(identity, app)) {
 		status = issue(identity, app, err);
 		app->tls_trouble = status != OK;
 		if (status != OK && identity->count > 0 && now_s < identity->not_after_s) {
