@@ -56,6 +56,19 @@ is_field_value(const char *text, size_t len)
 	return true;
 }
 
+/*
+ * RFC 9110 5.5: white space behind a value is none of it, but libmicrohttpd leaves it there. The text lies in
+ * the connection's own read buffer, which may be written to.
+ */
+static void
+trim(const char *value, size_t size)
+{
+	char *text = (char *)(uintptr_t)value;
+
+	while (size > 0 && (text[size - 1] == ' ' || text[size - 1] == '\t'))
+		text[--size] = '\0';
+}
+
 static enum MHD_Result
 survey_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_size,
 	const char *value, size_t value_size)
@@ -66,6 +79,8 @@ survey_header(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_si
 	survey->count++;
 	if (!is_token(key, key_size) || (value != NULL && !is_field_value(value, value_size)))
 		survey->malformed = true;
+	else if (value != NULL)
+		trim(value, value_size);
 	for (size_t i = 0; i < COUNT_OF(SINGLETONS); i++)
 		if (strlen(SINGLETONS[i]) == key_size &&
 			strncasecmp(SINGLETONS[i], key, key_size) == 0)
@@ -127,6 +142,19 @@ check_framing(struct request *request, struct err *err)
 				request->body_expected * 10 + (uint64_t)(*at - '0');
 		request->has_body = request->body_expected > 0;
 	}
+	return OK;
+}
+
+/* RFC 9110 8.4: what is packed would be read as if it were not. */
+static enum status
+check_content_coding(const struct request *request, struct err *err)
+{
+	const char *coding = request_header(request, "Content-Encoding");
+
+	if (request->has_body && coding != NULL && coding[0] != '\0' &&
+	    strcasecmp(coding, "identity") != 0)
+		return err_set(err, ERR_ARGUMENT, "unsupported_media_type",
+			"Content-Encoding: none wanted");
 	return OK;
 }
 
@@ -394,6 +422,7 @@ read_head(struct request *request, const char *version, char allow[ALLOW_BYTES],
 	cut_query(request);
 	TRY(status);
 	TRY(check_body_limit(request, err));
+	TRY(check_content_coding(request, err));
 	TRY(take_content_type(request, err));
 	if (request->connection->listener->tls)
 		TRY(take_peer_certificate(request, err));
