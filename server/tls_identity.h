@@ -1,8 +1,8 @@
 /*
  * server/tls_identity.h - the certificates that the TLS listeners show: from files, or one that this
  * server issues to itself (profile `server`) and renews when a third of its life is left, or when it was
- * revoked, without a restart. Its key lies in data_dir/tls/server.pem, mode 0600: the frontend has no other key to seal
- * it with, and it opens nothing but this server's own listeners.
+ * revoked, without a restart. Its key lies in data_dir/tls/server.pem, mode 0600: the frontend has no
+ * other key to seal it with, and it opens nothing but this server's own listeners.
  */
 #ifndef SERVER_TLS_IDENTITY_H
 #define SERVER_TLS_IDENTITY_H
