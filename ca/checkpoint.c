@@ -394,7 +394,7 @@ check_signature(struct view text, struct view lines, const char *origin,
 	key_id(id, origin, public_key);
 	while (lines.len > 0) { /* each takes a line */
 		struct view line;
-		struct view name = { lines.data, 0 };
+		struct view name;
 
 		if (lines.len <= strlen(DASH) || memcmp(lines.data, DASH, strlen(DASH)) != 0 ||
 			!take_line(&lines, "\xe2\x80\x94", &line))

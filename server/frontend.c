@@ -24,7 +24,7 @@
 #include "server/cas.h"
 #include "server/http/http.h"
 #include "server/http/request.h"
-#include "server/iot/room.h"
+#include "server/iot/workers.h"
 #include "server/issuance/issuance.h"
 #include "server/jobs/jobs.h"
 #include "server/listen.h"

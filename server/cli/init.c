@@ -122,18 +122,18 @@ make_new_root(struct init *init, struct err *err)
 {
 	const char *organization = init->choice.organization;
 	const char *id = init->choice.new_root;
+	struct ca_ceremony ceremony = init->ceremony;
 	char name[128];
 
 	(void)snprintf(name, sizeof(name), "%s Root CA %s",
 		organization != NULL ? organization : "jitrca", id);
-	init->ceremony.ca_id = id;
-	init->ceremony.common_name = name;
-	init->ceremony.validity_s = ROOT_VALIDITY_S;
+	ceremony.ca_id = id;
+	ceremony.common_name = name;
+	ceremony.validity_s = ROOT_VALIDITY_S;
 	if (!have(init, id, ".crt"))
-		TRY(ca_keystore_make_root(&init->ceremony, init->choice.new_root_key, err));
+		TRY(ca_keystore_make_root(&ceremony, init->choice.new_root_key, err));
 	if (!have(init, id, ".cross.pem"))
-		TRY(ca_keystore_make_cross(&init->ceremony, ROOT_ID, init->choice.root_key, err));
-	init->ceremony.common_name = init->common_name;
+		TRY(ca_keystore_make_cross(&ceremony, ROOT_ID, init->choice.root_key, err));
 	printf("new root CA: %s/%s.crt, certified by the old one in %s.cross.pem\n", init->keys_dir, id, id);
 	return OK;
 }

@@ -6,6 +6,7 @@
 #include "ca/pem.h"
 #include "db/certificate.h"
 #include "server/http/request.h"
+#include "server/iot/ensure.h"
 #include "server/iot/groups.h"
 
 /* AWS: so many attributes without a thing type, IOT_ATTRIBUTES_MAX with one. */

@@ -1,9 +1,6 @@
 /*
- * server/iot/room.h - the frontend's side of IoT Core: its targets with a client each, the threads that
- * work off the outbox, the subscriptions and the sweep. Made before privileges are dropped, started once
- * database and signer are there.
- *
- * Threads: everything but new, start, stop and free may be called from any thread.
+ * server/iot/room.h - the frontend's side of IoT Core: its targets with a client each, and how its threads
+ * (server/iot/workers.h) are woken and wait. Any of it may be called from any thread.
  */
 #ifndef SERVER_IOT_ROOM_H
 #define SERVER_IOT_ROOM_H
@@ -72,12 +69,6 @@ struct iot_room {
 	struct iot_prereg *prereg;
 };
 
-/* Reads the targets' file (root's, perhaps). */
-MUST_USE enum status iot_room_new(struct iot_room **out, struct app *app, struct err *err);
-MUST_USE enum status iot_room_start(struct iot_room *room, struct err *err);
-void iot_room_stop(struct iot_room *room); /* NULL is welcome, as below */
-void iot_room_free(struct iot_room *room);
-
 /* A notification: there may be something in the outbox; urgent: that takes something away. */
 void iot_room_wake(struct iot_room *room, bool urgent);
 /* There was more in the outbox than one worker took: another has its turn. */
@@ -105,17 +96,5 @@ MUST_USE enum status iot_room_has_all(struct iot_room *room, struct err *err);
 void iot_room_trouble(struct iot_room *room, char *out, size_t size);
 /* A client's handle for one thread. */
 struct iot iot_site_calls(struct iot_site *site, enum aws_priority priority);
-
-/* Makes policy, thing type or group unless that is known to be done. ERR_ARGUMENT iot_policy_missing. */
-MUST_USE enum status iot_ensure_policy(struct iot_site *site, struct iot *iot, const char *name,
-	struct err *err);
-MUST_USE enum status iot_ensure_type(struct iot_site *site, struct iot *iot, const char *name,
-	struct err *err);
-/* With its policy attached. */
-MUST_USE enum status iot_ensure_group(struct iot_site *site, struct iot *iot, const char *name,
-	struct err *err);
-MUST_USE enum status iot_ensure_quarantine(struct iot_site *site, struct iot *iot, struct err *err);
-/* It was said not to be there after all. */
-void iot_forget_ensured(struct iot_site *site);
 
 #endif

@@ -318,6 +318,17 @@ null_holds(const struct policy_condition *condition, bool present)
 	return false;
 }
 
+void
+policy_missing(struct policy_decision *out, struct view name)
+{
+	for (size_t i = 0; i < out->missing_count; i++) {
+		if (view_equal(out->missing[i], name))
+			return;
+	}
+	if (out->missing_count < POLICY_MISSING_MAX)
+		out->missing[out->missing_count++] = name;
+}
+
 bool
 policy_condition_holds(const struct policy_condition *condition, struct policy_question *question)
 {

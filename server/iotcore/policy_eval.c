@@ -1,17 +1,4 @@
-#include <string.h>
-
 #include "server/iotcore/policy_internal.h"
-
-void
-policy_missing(struct policy_decision *out, struct view name)
-{
-	for (size_t i = 0; i < out->missing_count; i++) {
-		if (view_equal(out->missing[i], name))
-			return;
-	}
-	if (out->missing_count < POLICY_MISSING_MAX)
-		out->missing[out->missing_count++] = name;
-}
 
 /* AWS: a variable that is not there is not substituted, "and authorization fails": no match. */
 static bool
