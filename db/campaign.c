@@ -10,6 +10,7 @@ enum {
 	FIND,
 	LOCK,
 	SELECTOR,
+	FIND_OPEN,
 	LIST,
 	WORKING,
 	SAVE,
@@ -69,6 +70,12 @@ static const struct db_statement SQL[STATEMENTS] = {
 		.name = "campaign_selector", .params = 1, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT convert_to(k.selector, 'UTF8') FROM jitrca.campaign k"
 		       " WHERE k.campaign_id = $1::text",
+	},
+	[FIND_OPEN] = { /* campaign_open: a handful */
+		.name = "campaign_find_open", .params = 2, .columns = 1, .rows = ROWS_MAYBE,
+		.sql = "SELECT k.campaign_id FROM jitrca.campaign k"
+		       " WHERE k.state NOT IN ('aborted', 'done') AND k.created_at >= " SQL_AT_S("$2")
+		       " AND k.selector::jsonb = $1::jsonb ORDER BY k.created_at DESC LIMIT 1",
 	},
 	[LIST] = { /* campaign_created */
 		.name = "campaign_list", .params = 3, .columns = COLUMN_COUNT + 1, .rows = ROWS_ANY,
@@ -302,6 +309,21 @@ db_campaign_selector(struct db_tx *tx, const char *campaign_id, struct bytes *ou
 	struct db_row row = db_row(rows, 0);
 
 	db_row_bytes(&row, out);
+	return db_row_end(&row, err);
+}
+
+enum status
+db_campaign_find_open(struct db_tx *tx, const char *selector, int64_t since_s,
+	char id[DB_CAMPAIGN_ID_BYTES], struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	id[0] = '\0';
+	TRY(db_run(tx, &SQL[FIND_OPEN], DB_PARAMS(db_text(selector), db_int64(since_s)), &rows, err));
+	if (db_rows(rows) == 0)
+		return OK;
+	struct db_row row = db_row(rows, 0);
+	db_row_text(&row, id, DB_CAMPAIGN_ID_BYTES);
 	return db_row_end(&row, err);
 }
 

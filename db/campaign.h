@@ -45,6 +45,12 @@ MUST_USE enum status db_campaign_lock(struct db_tx *tx, const char *campaign_id,
 /* The selector as it was asked; the caller frees out. */
 MUST_USE enum status db_campaign_selector(struct db_tx *tx, const char *campaign_id, struct bytes *out,
 	struct err *err);
+/*
+ * The open one of exactly this selector (JSON) that was begun at since_s or later, the latest of several;
+ * id "": there is none.
+ */
+MUST_USE enum status db_campaign_find_open(struct db_tx *tx, const char *selector, int64_t since_s,
+	char id[DB_CAMPAIGN_ID_BYTES], struct err *err);
 /* In order of their making, behind (after_us, after_id); *last_us is that of the last of them. */
 MUST_USE enum status db_campaign_list(struct db_tx *tx, int64_t after_us, const char *after_id,
 	size_t limit, struct db_campaign *out, size_t *count, int64_t *last_us, struct err *err);

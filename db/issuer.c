@@ -18,6 +18,8 @@ enum {
 	ISSUER_CHAIN,
 	INSTANCE_BEGIN,
 	INSTANCE_LOCK,
+	INSTANCE_KEYS,
+	INSTANCE_WITHOUT,
 	JOB_LEAD,
 	RETENTION_REVOCATIONS,
 	RETENTION_INSTANCES,
@@ -64,6 +66,22 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[INSTANCE_LOCK] = { /* held by the session: it outlives the transaction */
 		.name = "instance_lock", .params = 2, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT pg_try_advisory_lock($1::int, $2::int)",
+	},
+	[INSTANCE_KEYS] = { /* instance_pkey */
+		.name = "instance_keys", .params = 2, .columns = 0, .rows = ROWS_NONE,
+		.sql = "UPDATE jitrca.instance SET issuers = $2::int[] WHERE instance_id = $1::int",
+	},
+	[INSTANCE_WITHOUT] = {
+		/* Servers of the last hour and all locks, for a person's call. Trying to take each lock
+		 * would stand in the way of a server that begins. */
+		.name = "instance_without", .params = 2, .columns = 2, .rows = ROWS_MAYBE,
+		.sql = "SELECT i.instance_id, i.host FROM jitrca.instance i"
+		       " WHERE NOT i.issuers @> ARRAY[$2::int] AND EXISTS (SELECT"
+		       " FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted"
+		       " AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d"
+		       " WHERE d.datname = current_database()) AND l.classid = $1::int::oid"
+		       " AND l.objid = i.instance_id::oid AND l.objsubid = 2)"
+		       " ORDER BY i.instance_id LIMIT 1",
 	},
 	[JOB_LEAD] = {
 		.name = "job_lead", .params = 2, .columns = 1, .rows = ROWS_ONE,
@@ -249,7 +267,7 @@ session_register(struct db_session *session, struct err *err)
 	struct db_tx tx = { NULL, session->conn };
 	own(PGresult) began = NULL;
 	own(PGresult) locked = NULL;
-	char host[256] = "";
+	char host[DB_HOST_BYTES] = "";
 	bool alone = false;
 
 	(void)gethostname(host, sizeof(host) - 1);
@@ -291,6 +309,35 @@ int32_t
 db_session_instance_id(const struct db_session *session)
 {
 	return session->instance_id;
+}
+
+enum status
+db_session_keys(struct db_session *session, const int32_t *issuers, size_t count, struct err *err)
+{
+	struct db_tx tx = { NULL, session->conn };
+	own_struct(db_array) held = DB_ARRAY(ARRAY_INT4);
+
+	for (size_t i = 0; i < count; i++)
+		TRY(db_array_add_int(&held, issuers[i], err));
+	return db_run(&tx, &SQL[INSTANCE_KEYS],
+		DB_PARAMS(db_int64(session->instance_id), db_array(&held)), NULL, err);
+}
+
+enum status
+db_instance_without(struct db_tx *tx, int32_t issuer_id, int32_t *instance_id,
+	char host[DB_HOST_BYTES], struct err *err)
+{
+	own(PGresult) rows = NULL;
+
+	*instance_id = 0;
+	TRY(db_run(tx, &SQL[INSTANCE_WITHOUT],
+		DB_PARAMS(db_int64(LOCK_INSTANCE), db_int64(issuer_id)), &rows, err));
+	if (db_rows(rows) == 0)
+		return OK;
+	struct db_row row = db_row(rows, 0);
+	*instance_id = db_row_int32(&row);
+	db_row_text(&row, host, DB_HOST_BYTES);
+	return db_row_end(&row, err);
 }
 
 /* How many notifications were handed over. */

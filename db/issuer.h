@@ -40,6 +40,16 @@ MUST_USE enum status db_issuer_list(struct db_tx *tx, struct db_issuer *out, siz
 struct db_session;
 MUST_USE enum status db_session_begin(struct db_session **out, const char *conninfo, struct err *err);
 int32_t db_session_instance_id(const struct db_session *session);
+/* Says which issuers this server can sign with. */
+MUST_USE enum status db_session_keys(struct db_session *session, const int32_t *issuers, size_t count,
+	struct err *err);
+#define DB_HOST_BYTES 256
+/*
+ * A server whose session lives and who has not said that it can sign with this issuer; *instance_id 0: there
+ * is none. One that has just lost its session is not seen.
+ */
+MUST_USE enum status db_instance_without(struct db_tx *tx, int32_t issuer_id, int32_t *instance_id,
+	char host[DB_HOST_BYTES], struct err *err);
 /*
  * Waits up to wait_ms for notifications; calls notified(channel, payload) for each. ERR_UNAVAILABLE:
  * the link is gone. wake_fd (-1: none) becoming readable ends the wait too.

@@ -44,13 +44,16 @@ static const struct db_statement SQL[STATEMENTS] = {
 		       " actor = $5::text, changed_at = now() WHERE succession_id = $1::int"
 		       " AND state = $2::text",
 	},
-	[LIVE] = { /* all partitions that are not over; iot_certificate_serial for each that is found */
-		.name = "succession_live", .params = 3, .columns = 2, .rows = ROWS_ONE,
+	[LIVE] = {
+		/* certificate_of_issuer in each month that is not over, iot_certificate_serial for each that
+		 * is found: $3 of them at most, and none that is over. */
+		.name = "succession_live", .params = 4, .columns = 2, .rows = ROWS_ONE,
 		.sql = "SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (SELECT"
 		       " FROM jitrca.iot_certificate i WHERE i.issuer_id = $1::int"
 		       " AND i.serial = l.serial AND i.status <> 'DELETED'))"
 		       " FROM (SELECT c.serial FROM jitrca.certificate c WHERE c.issuer_id = $1::int"
-		       " AND c.of_device AND c.status IN ('active', 'pending_confirmation', 'held')"
+		       " AND c.expiry_month >= $4::int AND c.of_device"
+		       " AND c.status IN ('active', 'pending_confirmation', 'held')"
 		       " AND c.not_after > " SQL_AT_S("$2") " LIMIT $3::bigint) l",
 	},
 };
@@ -135,8 +138,8 @@ db_succession_live(struct db_tx *tx, int32_t issuer_id, int64_t now_s, int64_t m
 {
 	own(PGresult) rows = NULL;
 
-	TRY(db_run(tx, &SQL[LIVE], DB_PARAMS(db_int64(issuer_id), db_int64(now_s), db_int64(max)),
-		&rows, err));
+	TRY(db_run(tx, &SQL[LIVE], DB_PARAMS(db_int64(issuer_id), db_int64(now_s), db_int64(max),
+		db_int64(expiry_month(now_s))), &rows, err));
 	struct db_row row = db_row(rows, 0);
 	*live = db_row_int64(&row);
 	*unseen = db_row_int64(&row);

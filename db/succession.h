@@ -38,8 +38,8 @@ MUST_USE enum status db_succession_move(struct db_tx *tx, const struct db_succes
 	const char *campaign_id, const char *actor, struct err *err);
 
 /*
- * How many certificates of devices a CA has that may still be used, and how many of those no IoT Core has
- * seen; each at most max. Reads all live certificates: for people, not for each request.
+ * Counts certificates of devices that a CA has and that may still be used, up to max; and how many of those
+ * that were counted no IoT Core has seen. Reads as many rows: for people, not for each request.
  */
 MUST_USE enum status db_succession_live(struct db_tx *tx, int32_t issuer_id, int64_t now_s, int64_t max,
 	int64_t *live, int64_t *unseen, struct err *err);

@@ -443,6 +443,26 @@ follow_session(struct frontend *it, struct db_session *session)
 	return true;
 }
 
+/* Before the session stands for this server: who moves issuance to another CA looks at it. */
+static enum status
+begin_session(struct app *app, struct db_session **out, struct err *err)
+{
+	int32_t issuers[COUNT_OF(app->cas)];
+	enum status status;
+	size_t count = 0;
+
+	for (size_t i = 0; i < app->ca_count; i++)
+		if (app->cas[i].can_sign)
+			issuers[count++] = app->cas[i].issuer_id;
+	TRY(db_session_begin(out, app->config.database_url, err));
+	status = db_session_keys(*out, issuers, count, err);
+	if (status != OK) {
+		db_session_end(*out);
+		*out = NULL;
+	}
+	return status;
+}
+
 static void *
 session_main(void *arg)
 {
@@ -455,7 +475,7 @@ session_main(void *arg)
 		struct db_session *session = NULL;
 		struct err err;
 
-		if (db_session_begin(&session, app->config.database_url, &err) != OK) {
+		if (begin_session(app, &session, &err) != OK) {
 			if (!failing)
 				log_error(LOG_WARN, "session_failed", NULL, &err);
 			failing = true;

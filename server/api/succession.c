@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "ca/cert.h"
+#include "db/issuer.h"
 #include "server/api/api.h"
 #include "server/api/campaigns.h"
 #include "server/api/render.h"
 #include "server/auth.h"
+#include "server/failpoint.h"
 #include "server/http/fields.h"
 #include "server/iot/register_ca.h"
 #include "server/iot/room.h"
@@ -65,6 +67,23 @@ check_registered(const struct walk *walk, const struct app_ca *ca, struct err *e
 	return OK;
 }
 
+/* A server without the key could not issue any more. */
+static enum status
+check_keys(const struct walk *walk, const struct app_ca *ca, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	char host[DB_HOST_BYTES] = "";
+	int32_t instance;
+
+	TRY(db_tx_begin(&tx, walk->app->pool, err));
+	TRY(db_instance_without(&tx, ca->issuer_id, &instance, host, err));
+	if (instance != 0)
+		return err_set(err, ERR_CONFLICT, "succession_key_missing",
+			"the server on %s (instance %d) has no key of %s: copy it there and reload that"
+			" server", host, instance, ca->ca_id);
+	return OK;
+}
+
 /* Certificates point to its lists from the first on. */
 static enum status
 check_lists(const struct walk *walk, const struct app_ca *ca, struct err *err)
@@ -109,6 +128,7 @@ static enum status
 to_issuing(struct walk *walk, struct err *err)
 {
 	TRY(check_registered(walk, walk->new, err));
+	TRY(check_keys(walk, walk->new, err));
 	return check_lists(walk, walk->new, err);
 }
 
@@ -154,6 +174,22 @@ check_campaign(const struct walk *walk, struct err *err)
 	return OK;
 }
 
+/* What a step has begun that was interrupted before the row moved: another would only meet it. */
+static enum status
+find_begun(struct walk *walk, const json_t *body, struct err *err)
+{
+	own_struct(db_tx) tx = { NULL, NULL };
+	char selector[64 + DB_ID_BYTES];
+	size_t len = json_dumpb(json_object_get(body, "selector"), selector, sizeof(selector) - 1,
+		JSON_COMPACT | JSON_SORT_KEYS);
+
+	if (len == 0 || len > sizeof(selector) - 1)
+		return err_memory(err);
+	selector[len] = '\0';
+	TRY(db_tx_begin(&tx, walk->app->pool, err));
+	return db_campaign_find_open(&tx, selector, walk->row.changed_at_s, walk->campaign_id, err);
+}
+
 static enum status
 to_campaign(struct walk *walk, struct err *err)
 {
@@ -163,6 +199,9 @@ to_campaign(struct walk *walk, struct err *err)
 	if (walk->campaign_id[0] != '\0')
 		return check_campaign(walk, err);
 	TRY(campaign_body(walk, &body, err));
+	TRY(find_begun(walk, body, err));
+	if (walk->campaign_id[0] != '\0')
+		return OK;
 	status = campaigns_begin(walk->app, walk->request, body, walk->campaign_id, err);
 	/* A CA without devices needs none. */
 	return status == ERR_CONFLICT && strcmp(err->code, "campaign_empty") == 0 ? OK : status;
@@ -177,6 +216,10 @@ to_retiring(struct walk *walk, struct err *err)
 	TRY(iot_room_has_all(walk->app->iot, err));
 	if (walk->app->iot->site_count > 0) {
 		TRY(live_of(walk, walk->old, &live, &unseen, err));
+		if (live == COUNT_MOST)
+			return err_set(err, ERR_CONFLICT, "succession_uncounted",
+				"%s has %lld live certificates or more, and whether IoT Core has seen"
+				" each is not known: fewer wanted", walk->old->ca_id, (long long)live);
 		if (unseen > 0)
 			return err_set(err, ERR_CONFLICT, "succession_unseen",
 				"%lld live certificates of %s were never seen by IoT Core and could"
@@ -212,19 +255,21 @@ back_to_campaign(struct walk *walk, struct err *err)
 	return on_each_site(walk, walk->old, iot_ca_register, err);
 }
 
-/* The campaign's end is written with the row: see move(). */
+/*
+ * The campaign's end is written with the row: see move(). A step forward that was interrupted may have
+ * switched auto-registration off in some targets.
+ */
 static enum status
 back_to_issuing(struct walk *walk, struct err *err)
 {
-	(void)walk;
-	(void)err;
-	return OK;
+	return on_each_site(walk, walk->old, iot_ca_register, err);
 }
 
 static enum status
 back_to_registered(struct walk *walk, struct err *err)
 {
 	TRY(check_registered(walk, walk->old, err));
+	TRY(check_keys(walk, walk->old, err));
 	return check_lists(walk, walk->old, err);
 }
 
@@ -235,12 +280,15 @@ back_to_prepared(struct walk *walk, struct err *err)
 	return on_each_site(walk, walk->new, iot_ca_deactivate, err);
 }
 
+/* A registration that was interrupted may have reached some targets. */
 static enum status
 to_cancelled(struct walk *walk, struct err *err)
 {
-	(void)walk;
-	(void)err;
-	return OK;
+	int64_t live, unseen;
+
+	TRY(live_of(walk, walk->new, &live, &unseen, err));
+	/* Devices have certificates of it, whose doing ever that was: it is not ours to take away. */
+	return live > 0 ? OK : on_each_site(walk, walk->new, iot_ca_withdraw, err);
 }
 
 struct step {
@@ -447,6 +495,7 @@ take_step(struct app *app, struct request *request, struct err *err)
 	if (campaign_id != NULL)
 		(void)snprintf(walk.campaign_id, sizeof(walk.campaign_id), "%s", campaign_id);
 	TRY(step->run(&walk, err));
+	FAILPOINT("succession_step");
 	TRY(move(&walk, step, err));
 	TRY(load(&walk, err));
 	return reply(&walk, 200, err);

@@ -174,21 +174,29 @@ register_there(const struct iot_ca_change *change, struct iot *iot, struct db_io
 	return OK;
 }
 
-enum status
-iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out, struct err *err)
+/* As far as it is known without asking. */
+static void
+begin_state(const struct iot_ca_change *change, struct db_iot_ca *out)
 {
 	const struct iot_target *target = change->site->target;
-	struct iot iot = iot_site_calls(change->site, AWS_PRIORITY_URGENT);
-	char id[IOT_ID_BYTES];
-	enum status status;
-	bool has_template;
 
 	*out = (struct db_iot_ca){ .issuer_id = change->ca->issuer_id };
 	(void)snprintf(out->target, sizeof(out->target), "%s", target->name);
 	(void)snprintf(out->account, sizeof(out->account), "%s", target->account);
 	(void)snprintf(out->region, sizeof(out->region), "%s", target->region);
+	id_of_ca(out->ca_certificate_id, change->ca);
+}
+
+enum status
+iot_ca_register(const struct iot_ca_change *change, struct db_iot_ca *out, struct err *err)
+{
+	struct iot iot = iot_site_calls(change->site, AWS_PRIORITY_URGENT);
+	char id[IOT_ID_BYTES];
+	enum status status;
+	bool has_template;
+
+	begin_state(change, out);
 	id_of_ca(id, change->ca);
-	(void)snprintf(out->ca_certificate_id, sizeof(out->ca_certificate_id), "%s", id);
 	/* Look first: a proof is a certificate of our CA, and those are not made for nothing. */
 	status = describe(&iot, id, out, &has_template, err);
 	if (status == ERR_NOT_FOUND)
@@ -221,6 +229,27 @@ iot_ca_deactivate(const struct iot_ca_change *change, struct db_iot_ca *out, str
 		IOT_SWITCH_DISABLE, err));
 	(void)snprintf(out->status, sizeof(out->status), "INACTIVE");
 	out->auto_registration = false;
+	return keep(change, out, "iot.deactivate_ca", err);
+}
+
+enum status
+iot_ca_withdraw(const struct iot_ca_change *change, struct db_iot_ca *out, struct err *err)
+{
+	struct iot iot = iot_site_calls(change->site, AWS_PRIORITY_URGENT);
+	char id[IOT_ID_BYTES];
+	bool has_template;
+	enum status status;
+
+	begin_state(change, out);
+	id_of_ca(id, change->ca);
+	status = describe(&iot, id, out, &has_template, err);
+	if (status == ERR_NOT_FOUND)
+		return OK;
+	TRY(status);
+	if (strcmp(out->status, "INACTIVE") == 0 && !out->auto_registration)
+		return OK;
+	TRY(iot_update_ca_certificate(&iot, id, IOT_STATUS_INACTIVE, IOT_SWITCH_DISABLE, err));
+	TRY(describe(&iot, id, out, &has_template, err));
 	return keep(change, out, "iot.deactivate_ca", err);
 }
 

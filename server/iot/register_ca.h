@@ -27,6 +27,9 @@ MUST_USE enum status iot_ca_stop_auto(const struct iot_ca_change *change, struct
 /* No new device gets in by it; those that are registered stay. ERR_NOT_FOUND iot_ca_not_registered. */
 MUST_USE enum status iot_ca_deactivate(const struct iot_ca_change *change, struct db_iot_ca *out,
 	struct err *err);
+/* The same, where it may never have been, or by a call whose outcome was not recorded. */
+MUST_USE enum status iot_ca_withdraw(const struct iot_ca_change *change, struct db_iot_ca *out,
+	struct err *err);
 /* Deactivates and deletes it there. */
 MUST_USE enum status iot_ca_delete(const struct iot_ca_change *change, struct db_iot_ca *out,
 	struct err *err);

@@ -11,6 +11,7 @@
 #include "db/manifest.h"
 #include "db/principal.h"
 #include "db/report.h"
+#include "db/succession.h"
 
 #define FLEET_DEFAULT 20000
 #define PAGE 20
@@ -278,6 +279,23 @@ a_page_of_a_report_costs_a_page(void **state)
 	}
 }
 
+/* Of the old CA nearly all has been superseded or is over: that is not read to count the rest. */
+static void
+counting_what_lives_of_a_ca_costs_what_is_counted(void **state)
+{
+	struct plans plans;
+	int64_t live, unseen;
+
+	(void)state;
+	for (int32_t issuer = 1; issuer <= 2; issuer++) {
+		plans_begin(&plans);
+		MUST(db_succession_live(&plans.tx, issuer, world_now, PAGE, &live, &unseen, err));
+		plans_end(&plans, issuer == 1 ? "live of the old CA" : "live of the new CA", (size_t)live);
+		assert_int_equal(live, PAGE);
+		assert_int_equal(unseen, PAGE);
+	}
+}
+
 static void
 a_page_of_people_and_work_orders_costs_a_page(void **state)
 {
@@ -316,6 +334,7 @@ main(void)
 		cmocka_unit_test(a_page_of_certificates_costs_a_page),
 		cmocka_unit_test(a_page_of_anything_else_costs_a_page),
 		cmocka_unit_test(a_page_of_a_report_costs_a_page),
+		cmocka_unit_test(counting_what_lives_of_a_ca_costs_what_is_counted),
 		cmocka_unit_test(a_page_of_people_and_work_orders_costs_a_page),
 	};
 
