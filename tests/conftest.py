@@ -19,10 +19,18 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: the same is tried shorter elsewhere; this runs in `make long` alone")
 
 
-def pytest_collection_modifyitems(items):
+def has_long_form(item):
+    return item.get_closest_marker("long") or "long_form" in item.fixturenames or hasattr(item.module, "LONG")
+
+
+def pytest_collection_modifyitems(config, items):
+    """The long run has what is longer there; the rest is in `make test`."""
     for item in items:
         if not LONG and item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason="runs in make long"))
+    if LONG:
+        config.hook.pytest_deselected(items=[item for item in items if not has_long_form(item)])
+        items[:] = filter(has_long_form, items)
 
 
 def out_of_time(_signal, _frame):
