@@ -41,6 +41,15 @@ role_of_principal(const char *role)
 	return 0;
 }
 
+static const char *
+role_name(unsigned role)
+{
+	for (size_t i = 0; i < COUNT_OF(PRINCIPAL_ROLES); i++)
+		if (PRINCIPAL_ROLES[i].role == role)
+			return PRINCIPAL_ROLES[i].name;
+	return (role & (ROLE_DEVICE | ROLE_DEVICE_GRACE)) != 0 ? "device" : "none";
+}
+
 static unsigned
 role_of_profile(const struct ca_profile *profile)
 {
@@ -342,6 +351,7 @@ auth_authorize(struct app *app, struct request *request, unsigned roles, struct 
 	request_set_identity(request, identity);
 	if ((identity->role & roles) == 0)
 		return err_set(err, ERR_DENIED, "role_not_allowed",
-			"this call is not for the role of %s", identity->actor);
+			"this call is not for the role of %s: %s", identity->actor,
+			role_name(identity->role));
 	return OK;
 }

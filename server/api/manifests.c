@@ -309,7 +309,10 @@ struct export {
 	bool issued_only;
 };
 
-/* No field needs quoting: ids, hex, names of ours, times. */
+/*
+ * No field needs quoting: ids, hex, names of ours, times. But a spreadsheet would take an id that begins
+ * with a minus for a formula: it begins with an apostrophe, as in reports.
+ */
 static enum status
 export_line(void *arg, const char *device_id, const struct serial *serial, const uint8_t *sha256,
 	const char *status, int64_t used_at_s, struct err *err)
@@ -329,7 +332,8 @@ export_line(void *arg, const char *device_id, const struct serial *serial, const
 		if (used_at_s != 0)
 			time_format(used_at, used_at_s);
 	}
-	(void)snprintf(line, sizeof(line), "%s,%s,%s,%s,%s\r\n", device_id, serial_text, certificate_id,
+	(void)snprintf(line, sizeof(line), "%s%s,%s,%s,%s,%s\r\n", device_id[0] == '-' ? "'" : "",
+		device_id, serial_text, certificate_id,
 		sha256 != NULL && status != NULL ? status : "", used_at);
 	return spool_write(&export->spool, line, err);
 }
