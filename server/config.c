@@ -894,19 +894,38 @@ file_close(FILE *stream)
 }
 OWNER(file, file_close)
 
+/* Reads a line, as fgets; *whole false: it has a NUL, behind which nothing would be seen. */
+static bool
+next_line(FILE *stream, char line[LINE_MAX_BYTES], bool *whole)
+{
+	size_t len = LINE_MAX_BYTES;
+
+	memset(line, 1, LINE_MAX_BYTES);
+	if (fgets(line, LINE_MAX_BYTES, stream) == NULL)
+		return false;
+	while (line[len - 1] != '\0')
+		len--; /* ends at the NUL that fgets wrote */
+	*whole = strlen(line) == len - 1;
+	return true;
+}
+
 static enum status
 read_file(struct config *config, const char *path, struct err *err)
 {
 	own(file) stream = fopen(path, "re");
 	bool seen[KEY_COUNT] = { false };
 	char line[LINE_MAX_BYTES];
+	bool whole;
 
 	if (stream == NULL)
 		return err_set(err, ERR_ARGUMENT, "config_file", "%s: %s", path, strerror(errno));
-	for (unsigned number = 1; fgets(line, sizeof(line), stream) != NULL; number++) {
+	for (unsigned number = 1; next_line(stream, line, &whole); number++) {
 		char where[CONFIG_TEXT_BYTES];
 
 		(void)snprintf(where, sizeof(where), "%s:%u", path, number);
+		/* What a crash of the machine leaves of a file may be nothing but NULs. */
+		if (!whole)
+			return err_set(err, ERR_ARGUMENT, "config_line", "%s: a NUL in it", where);
 		if (strchr(line, '\n') == NULL && strlen(line) == sizeof(line) - 1)
 			return err_set(err, ERR_ARGUMENT, "config_line",
 				"%s: a line of over %d octets", where, LINE_MAX_BYTES - 2);

@@ -16,6 +16,7 @@
 #include "db/principal.h"
 #include "server/app.h"
 #include "server/audit.h"
+#include "server/http/fields.h"
 #include "server/supervisor.h"
 
 #define OPTIONS_MAX 16
@@ -422,6 +423,10 @@ local_admin(int argc, char **argv)
 		return exit_status;
 	if (!recover) {
 		fprintf(stderr, "Usage: %s\n", USAGE);
+		return EXIT_MISUSED;
+	}
+	if (!fields_is_id(principal)) {
+		fprintf(stderr, "jitrca admin recover: --principal: [A-Za-z0-9:_-]{1,64} wanted\n");
 		return EXIT_MISUSED;
 	}
 	if (config_load(&config, local_config_path(path), &err) != OK || ca_init(&err) != OK)

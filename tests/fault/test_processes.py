@@ -264,6 +264,8 @@ def test_admin_recover_gives_a_new_token_and_is_audited(stack):
     bodies = [json.loads(bytes(row[0])) for row in stack.query(
         "SELECT body FROM jitrca.audit_record WHERE action = 'admin.recover'")]
     assert bodies and bodies[-1]["actor"] == "local"
+    odd = stack.run("admin", "recover", "--principal", "a b", "--config", stack.config, check=False)
+    assert odd.returncode == 2 and "--principal" in odd.stderr
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(stack):

@@ -173,6 +173,30 @@ an_absent_file_and_a_line_without_end_are_refused(void **state)
 }
 
 static void
+a_nul_hides_nothing(void **state)
+{
+	static const struct {
+		const char *octets;
+		size_t len;
+	} CASES[] = {
+		{ "\0", 1 }, { "\0\0\0\n", 4 }, { "https = off\0 # x\n", 17 }, { "# x\n\0https = off\n", 17 },
+	};
+	struct config config;
+	struct err err;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(CASES); i++) {
+		FILE *file = fopen(path, "we");
+
+		assert_non_null(file);
+		assert_int_equal(fwrite(CASES[i].octets, 1, CASES[i].len, file), CASES[i].len);
+		assert_int_equal(fclose(file), 0);
+		assert_int_equal(config_load(&config, path, &err), ERR_ARGUMENT);
+		assert_string_equal(err.code, "config_line");
+	}
+}
+
+static void
 a_text_that_does_not_fit_is_refused(void **state)
 {
 	char text[CONFIG_TEXT_BYTES + 32];
@@ -265,6 +289,7 @@ main(void)
 		cmocka_unit_test(bad_files_are_refused_with_their_line),
 		cmocka_unit_test(an_absent_file_and_a_line_without_end_are_refused),
 		cmocka_unit_test(a_text_that_does_not_fit_is_refused),
+		cmocka_unit_test(a_nul_hides_nothing),
 		cmocka_unit_test(the_environment_wins_over_the_file),
 		cmocka_unit_test(variables_that_look_like_ours_are_refused),
 		cmocka_unit_test(a_secret_value_is_not_repeated),
