@@ -20,8 +20,8 @@
 /* What may be prepared and neither signed nor dropped, on one signer: sixteen batches. */
 #define PREPARED_MAX 4096
 #define PREPARED_MAX_AGE_MS 60000
-/* 32 MiB of compromised keys; past that the operator must act. */
-#define BLOCKED_MAX ((size_t)1 << 19)
+/* Two million compromised keys, in 128 MiB; past that the operator must act. */
+#define BLOCKED_MAX ((size_t)1 << 21)
 #define BLOCKED_LEAST 1024
 #define HOUR_MINUTES 60
 

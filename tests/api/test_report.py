@@ -105,19 +105,34 @@ def test_keys_that_are_not_ones_own(fleet):
     with client.admin(fleet) as boss:
         for name in ("shared", "blocked", "orphan", "two"):
             issue(boss, f"key-{name}")
+        # Blocked as well, but revoked: that is as it should be.
+        dead = issue(boss, "key-dead")
+        assert boss.post(f"/v1/certificates/{dead['certificate_id']}/revoke", json={"reason": "keyCompromise"}).status_code == 200
         spki = of("spki_sha256")
         sql(fleet, (f"UPDATE jitrca.key_claim SET identity = 'another' WHERE spki_sha256 = {spki}", "key-shared"),
             (f"UPDATE jitrca.key_claim SET blocked_at = now() WHERE spki_sha256 = {spki}", "key-blocked"),
             (f"DELETE FROM jitrca.key_claim WHERE spki_sha256 = {spki}", "key-orphan"),
             ("UPDATE jitrca.key_claim SET issuer_id = (SELECT issuer_id FROM jitrca.issuer WHERE kind = 'root')"
              f" WHERE spki_sha256 = {spki}", "key-two"))
-        found = findings(report(boss).json())
+        document = report(boss).json()
+        assert document["worst_severity"] == "critical" and document["finding_count"] == 4
+        found = findings(document)
         for name, device in (("key_shared", "key-shared"), ("key_blocked_live", "key-blocked"),
                              ("key_orphaned", "key-orphan"), ("key_under_two_cas", "key-two")):
             assert found[name]["count"] == 1 and found[name]["examples"][0]["device_id"] == device, name
             assert set(found[name]["examples"][0]) == LIVE
         assert found["key_shared"]["examples"][0]["detail"] == "another"
         assert found["key_shared"]["severity"] == "critical" and found["key_shared"]["advice"]
+
+
+# One that was revoked and ran out years ago.
+OVER = """
+INSERT INTO jitrca.certificate (expiry_month, issuer_id, serial, status, profile, device_id, subject, principal_id,
+	not_before, not_after, issued_at, sha256, spki_sha256, status_at, der)
+SELECT 24288, issuer_id, set_byte(set_byte(serial, 2, 24288 / 256), 3, 24288 %% 256), 'revoked', profile, %s, subject,
+	principal_id, '2023-01-01Z', '2024-01-15Z', '2023-01-01Z', sha256(der || 'x'), spki_sha256, '2023-01-01Z', der
+FROM jitrca.certificate WHERE device_id = 'sound'
+"""
 
 
 def test_what_iot_core_says_otherwise(fleet):
@@ -130,15 +145,20 @@ def test_what_iot_core_says_otherwise(fleet):
                 " SELECT 'far', sha256, issuer_id, serial, device_id, %s FROM jitrca.certificate WHERE device_id = %s")
         sql(fleet, (seen, "ACTIVE", "iot-revoked"), (seen, "ACTIVE", "iot-held"), (seen, "REVOKED", "iot-there"),
             (seen, "REVOKED", "iot-same"),
-            ("INSERT INTO jitrca.iot_certificate (target, sha256, issuer_id, status) SELECT 'far', sha256('x'::bytea),"
-             " issuer_id, 'ACTIVE' FROM jitrca.issuer WHERE kind = 'issuing'",))
+            ("INSERT INTO jitrca.iot_certificate (target, sha256, issuer_id, status) SELECT 'far', sha256(n::text::bytea),"
+             " issuer_id, CASE n WHEN 0 THEN 'INACTIVE' ELSE 'ACTIVE' END FROM jitrca.issuer, generate_series(0, 101) n"
+             " WHERE kind = 'issuing'",),
+            # What has run out is refused there by itself.
+            ("SELECT jitrca.ensure_month(24288)",), (OVER, "iot-over"), (seen, "ACTIVE", "iot-over"))
         found = findings(report(boss).json())
         for name, device in (("revoked_active_in_iot", "iot-revoked"), ("ended_active_in_iot", "iot-held"),
                              ("live_revoked_in_iot", "iot-there")):
             assert [e["device_id"] for e in found[name]["examples"]] == [device], name
             assert found[name]["examples"][0]["detail"] == "far"
-        stranger = found["stranger_active_in_iot"]["examples"]
-        assert [e["certificate_id"] for e in stranger] == [hashlib.sha256(b"x").hexdigest()]
+        stranger = found["stranger_active_in_iot"]
+        assert stranger["count"] == 101 and stranger["examples_more"] and len(stranger["examples"]) == 100
+        assert {e["certificate_id"] for e in stranger["examples"]} < {
+            hashlib.sha256(str(n).encode()).hexdigest() for n in range(1, 102)}
 
 
 def test_policies_that_allow_more_than_their_own(fleet):
@@ -168,10 +188,12 @@ def test_what_is_late_too_long_and_all_at_once(fleet):
         with client.device(fleet, key, body) as device:
             assert device.post("/v1/rotation", json={"csr": csr_pem(new_key())}).status_code == 201
         issue(boss, "long")
+        gone = issue(boss, "long-gone")
+        assert boss.post(f"/v1/certificates/{gone['certificate_id']}/revoke", json={"reason": "superseded"}).status_code == 200
         assert "rotation_unconfirmed" not in counts(boss)
         sql(fleet, ("UPDATE jitrca.certificate SET issued_at = now() - interval '8 days'"
                     " WHERE status = 'pending_confirmation'",),
-            ("UPDATE jitrca.certificate SET issued_at = now() - interval '2000 days' WHERE device_id = 'long'",))
+            ("UPDATE jitrca.certificate SET issued_at = now() - interval '2000 days' WHERE device_id IN ('long', 'long-gone')",))
         for n in range(20):
             issue(boss, f"cliff-{n}")
         sql(fleet, ("ALTER TABLE jitrca.certificate DISABLE TRIGGER USER",),
@@ -221,17 +243,22 @@ def test_no_form_lets_a_foreign_text_act(fleet):
                     " ('=cmd|x', 1, 1, 'g')", EVIL),
             ("INSERT INTO iotcore.policy_version (policy, version, document) VALUES (%s, 1, '{'), ('=cmd|x', 1, '{')", EVIL),
             ("UPDATE jitrca.key_claim SET identity = '-1+1' WHERE identity = 'another'",))
+        leads = ["=1", "+1", "@1", "\r1", "\n1"]
+        for number, lead in enumerate(leads):
+            issue(boss, f"lead-{number}")
+            sql(fleet, (f"UPDATE jitrca.key_claim SET identity = %s WHERE spki_sha256 = {of('spki_sha256')}", lead,
+                        f"lead-{number}"))
         issue(boss, "-2-3")
         spki = of("spki_sha256")
         sql(fleet, (f"UPDATE jitrca.key_claim SET identity = E'\\t=1' WHERE spki_sha256 = {spki}", "-2-3"))
         path = f"/v1/reports/{report(boss).json()['report_id']}"
         table = boss.get(path, headers={"Accept": "text/csv"})
         assert table.headers["Content-Type"].startswith("text/csv") and "attachment" in table.headers["Content-Disposition"]
-        assert table.text.replace("\r\n", "").count("\n") == 0 and table.text.endswith("\r\n")
+        assert table.text.endswith("\r\n")
         rows = list(csv.reader(io.StringIO(table.text, newline=""), strict=True))
         assert all(len(row) == len(rows[0]) for row in rows)
         assert not [c for row in rows for c in row if c[:1] in tuple("=+-@\t\r\n")]
-        assert {"'-2-3", "'-1+1", "'\t=1"} <= {c for row in rows for c in row}
+        assert {"'-2-3", "'-1+1", "'\t=1", *(f"'{lead}" for lead in leads)} <= {c for row in rows for c in row}
         assert any(c.startswith("'=cmd|x") for row in rows for c in row) and any(EVIL in c for row in rows for c in row)
         page = boss.get(path + "?format=html")
         policy = page.headers["Content-Security-Policy"]
@@ -295,10 +322,25 @@ def test_what_is_refused_and_the_command_line(fleet):
     assert "report_id" in jitrca("make") or os.environ.get("JITRCA_TEST_SANITIZER")
 
 
+BREAK = ("UPDATE jitrca.audit_record SET body = body || ' '::bytea WHERE (lane, seq) ="
+         " (SELECT lane, seq FROM jitrca.audit_record ORDER BY {} LIMIT 1)")
+MEND = ("UPDATE jitrca.audit_record SET body = substring(body FOR length(body) - 1)"
+        " WHERE substring(body FROM length(body)) = ' '::bytea")
+
+
 def test_by_schedule_after_a_kill_and_with_what_changed_in_the_configuration(fleet):
     """Half a walk is on record; another server, with other rules and without the key of checkpoints, goes on from there."""
     with client.admin(fleet) as boss:
         wait_until(lambda: not fleet.query("SELECT 1 FROM jitrca.report WHERE state = 'running'"), "rest")
+        # While no checkpoint can be signed, the last one grows old: two intervals are too much.
+        issue(boss, "unsigned")
+        sql(fleet, ("ALTER TABLE jitrca.audit_record DISABLE TRIGGER USER",),
+            ("ALTER TABLE jitrca.audit_note DISABLE TRIGGER USER",), (BREAK.format("at DESC, seq DESC"),),
+            ("UPDATE jitrca.audit_note SET at = at - interval '40 days'",))
+        found = findings(report(boss).json())
+        assert found["audit_broken"]["count"] == 1
+        assert found["audit_unsigned"]["examples"][0]["detail"] == "the last checkpoint is older than two intervals"
+        sql(fleet, (MEND,), ("UPDATE jitrca.audit_note SET at = at + interval '40 days'",))
         fleet.stop()
         before = {r[0] for r in fleet.query("SELECT report_id FROM jitrca.report")}
         half = fleet.query("SELECT expiry_month, issuer_id, serial FROM jitrca.certificate ORDER BY 1, 2, 3 LIMIT 5")
@@ -327,9 +369,7 @@ def test_by_schedule_after_a_kill_and_with_what_changed_in_the_configuration(fle
                                         if r["report_id"] not in before and r["actor"] == "server"], "one by schedule", 60)
         assert len(scheduled) == 1
         wait_until(lambda: not fleet.query("SELECT 1 FROM jitrca.report WHERE state = 'running'"), "its end")
-        sql(fleet, ("ALTER TABLE jitrca.audit_record DISABLE TRIGGER USER",),
-            ("UPDATE jitrca.audit_record SET body = body || ' '::bytea WHERE (lane, seq) ="
-             " (SELECT lane, seq FROM jitrca.audit_record ORDER BY lane, seq LIMIT 1)",))
+        sql(fleet, (BREAK.format("lane, seq"),))
         broken = report(boss).json()
         assert findings(broken)["audit_broken"]["count"] == 1 and broken["worst_severity"] == "critical"
         assert not broken["audit"]["verification"]["ok"]

@@ -23,11 +23,13 @@ from bench_iot import bench_iot
 from bench_issue import bench_issue
 from bench_ocsp import bench_ocsp
 from bench_peers import bench_peers
+from bench_receipt import bench_blocked, bench_receipt
 from bench_size import bench_size, bench_ten_million
 from bench_tls import bench_tls
 
 TOPICS = {"core": bench_core, "issue": bench_issue, "tls": bench_tls, "crowd": bench_crowd, "crl": bench_crl,
-          "ocsp": bench_ocsp, "size": bench_size, "house": bench_house, "iot": bench_iot}
+          "ocsp": bench_ocsp, "size": bench_size, "house": bench_house, "iot": bench_iot,
+          "receipt": bench_receipt, "blocked": bench_blocked}
 # Only when they are asked for by name: they take long, or want what is not everywhere.
 APART = {"peers": bench_peers, "size10m": bench_ten_million}
 
