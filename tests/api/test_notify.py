@@ -523,7 +523,7 @@ def test_the_command_line_tests_lists_and_retries(site):
     before = len(site.hook.kept.all())
     result = run("test", "hook")
     assert "sent" in result.stdout
-    assert b"notification_test" in site.hook.kept.all()[before][2]
+    assert any(b"notification_test" in one[2] for one in site.hook.kept.all()[before:])
     site.bad.mode = "gone"
     result = run("test", "bad", check=False)
     assert result.returncode == 1 and "answered 410" in result.stderr

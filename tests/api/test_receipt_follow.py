@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import subprocess
-import threading
 import time
 
 import pytest
@@ -178,9 +177,11 @@ def test_followers_are_few_and_keep_nobody_waiting(stack, boss):
 
 
 def test_the_command_line_follows(stack, boss, second):
+    env = {**os.environ, "JITRCA_URL": stack.url, "JITRCA_CA_BUNDLE": str(stack.ca_bundle),
+           "JITRCA_ADMIN_TOKEN": stack.admin_token}
+
     def run(*arguments, want=0):
-        done = subprocess.run([str(BIN), *arguments], capture_output=True, text=True, timeout=60, check=False, env={
-            **os.environ, "JITRCA_URL": stack.url, "JITRCA_CA_BUNDLE": str(stack.ca_bundle), "JITRCA_ADMIN_TOKEN": stack.admin_token})
+        done = subprocess.run([str(BIN), *arguments], capture_output=True, text=True, timeout=60, check=False, env=env)
         assert done.returncode == want, (arguments, done.stdout, done.stderr)
         return done
 
@@ -189,9 +190,12 @@ def test_the_command_line_follows(stack, boss, second):
     assert json.loads(done.stdout)["complete"] and "crl done" in done.stderr.splitlines()[-1]
     assert "revocation_id" in run("receipt", "follow", json.loads(done.stdout)["revocation_id"]).stdout
     path = waiting(boss, "cli")
-    threading.Timer(0.5, lambda: second.post(f"{path}/approve", json={})).start()
-    done = run("revocation", "follow", path.rsplit("/", 1)[1])
-    lines = done.stderr.splitlines()
+    with subprocess.Popen([str(BIN), "revocation", "follow", path.rsplit("/", 1)[1]], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, env=env) as follower:
+        lines = [follower.stderr.readline()]
+        assert second.post(f"{path}/approve", json={}).status_code < 300
+        lines += follower.communicate(timeout=60)[1].splitlines()
+        assert follower.returncode == 0
     assert lines[0].startswith("waiting: 0 of 3 revoked") and lines[-1].startswith("done: 3 of 3 revoked"), lines
     assert len(lines) == len(set(lines))
     path = waiting(boss, "cli-no")
