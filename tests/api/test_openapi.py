@@ -51,7 +51,7 @@ OPERATION = {"type": "object", "properties": {
 OPENAPI = {"type": "object", "properties": {
     "openapi": {"type": "string", "pattern": r"^3\.1\.\d+$"},
     "info": {"type": "object", "required": ["title", "version"], "properties": {
-        "license": {"type": "object", "required": ["name"]}}},
+        "license": {"type": "object", "required": ["name", "identifier"]}}},
     "jsonSchemaDialect": {"type": "string"},
     "servers": {"type": "array", "items": {"type": "object", "required": ["url"]}},
     "security": {"type": "array"},
