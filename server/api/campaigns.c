@@ -128,13 +128,18 @@ pace_most(const struct app *app)
 	return most;
 }
 
-/* Half of what the quotas allow unless said: new devices, revocations and repairs need theirs. */
+/*
+ * Half of what the quotas allow unless said: new devices, revocations and repairs need theirs. Who has not
+ * all targets does not know all quotas.
+ */
 static enum status
 read_pace(struct ask *ask, const struct app *app, const json_t *body, struct err *err)
 {
 	int64_t most = pace_most(app);
 	int64_t *pace = &ask->campaign.pace_per_hour;
 
+	if (app->iot != NULL)
+		TRY(iot_room_has_all(app->iot, err));
 	*pace = most == 0 ? PACE_DEFAULT : most / 2 > 0 ? most / 2 : 1;
 	TRY(fields_int(body, "pace_per_hour", FIELD_OPTIONAL, 1, PACE_MOST, pace, err));
 	if (most > 0 && *pace > most)

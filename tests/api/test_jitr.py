@@ -373,6 +373,8 @@ def test_a_server_without_the_target_leaves_its_rows_to_those_that_have_it(deaf)
         left = "the outbox is left to servers that have local as well"
         wait_until(lambda: requests.get(f"http://{other.settings['http']}/readyz", timeout=10).json()["checks"].get("iot") == left,
                    "the target to be seen")
+        # By whose quotas would it go?
+        assert code(boss.post("/v1/campaigns", json={"selector": {"device_ids": ["elsewhere-1"]}})) == "iot_target_elsewhere"
         answer = boss.post("/v1/revocations", json={"selector": {"device_id": "elsewhere-1"}, "reason": "keyCompromise"})
         assert answer.status_code == 202, answer.text
         path = f"/v1/revocations/{answer.json()['revocation_id']}"
