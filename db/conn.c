@@ -36,19 +36,19 @@ ignore_notice(void *arg, const PGresult *result)
 }
 
 static enum status
-connect_to(struct db_conn *conn, const char *conninfo, struct err *err)
+connect_to(struct db_conn *conn, const char *conninfo, bool any, struct err *err)
 {
 	/* What stands before dbname is overridden by what the connection string says, what stands
 	 * behind overrides it. Without the keepalives, a server that lost power holds a lease for the
 	 * two hours of the kernel's default. */
-	static const char *const KEYS[] = { "connect_timeout", "keepalives", "keepalives_idle",
+	const char *const keys[] = { "connect_timeout", "keepalives", "keepalives_idle",
 		"keepalives_interval", "keepalives_count", "tcp_user_timeout",
 		"target_session_attrs", "fallback_application_name", "dbname", "client_encoding",
-		NULL };
+		any ? "target_session_attrs" : NULL, NULL };
 	const char *const values[] = { "5", "1", "10", "5", "3", "20000", "read-write", "jitrca",
-		conninfo, "UTF8", NULL };
+		conninfo, "UTF8", "any", NULL };
 
-	conn->pg = PQconnectdbParams(KEYS, values, 1);
+	conn->pg = PQconnectdbParams(keys, values, 1);
 	if (conn->pg == NULL)
 		return err_memory(err);
 	if (PQstatus(conn->pg) != CONNECTION_OK) {
@@ -62,8 +62,8 @@ connect_to(struct db_conn *conn, const char *conninfo, struct err *err)
 	return db_conn_exec(conn, "settings", SETTINGS, NULL, err);
 }
 
-enum status
-db_conn_open(struct db_conn **out, const char *conninfo, struct err *err)
+static enum status
+open_conn(struct db_conn **out, const char *conninfo, bool any, struct err *err)
 {
 	struct db_conn *conn = mem_zalloc(sizeof(*conn));
 	size_t statements = 0;
@@ -76,13 +76,25 @@ db_conn_open(struct db_conn **out, const char *conninfo, struct err *err)
 		return err_memory(err);
 	}
 	conn->socket_fd = -1;
-	status = connect_to(conn, conninfo, err);
+	status = connect_to(conn, conninfo, any, err);
 	if (status != OK) {
 		db_conn_close(conn);
 		return status;
 	}
 	*out = conn;
 	return OK;
+}
+
+enum status
+db_conn_open(struct db_conn **out, const char *conninfo, struct err *err)
+{
+	return open_conn(out, conninfo, false, err);
+}
+
+enum status
+db_conn_open_any(struct db_conn **out, const char *conninfo, struct err *err)
+{
+	return open_conn(out, conninfo, true, err);
 }
 
 void

@@ -42,6 +42,8 @@ struct db_conn {
  * statements, locks and idle transactions are set. ERR_UNAVAILABLE database_away.
  */
 MUST_USE enum status db_conn_open(struct db_conn **out, const char *conninfo, struct err *err);
+/* The same to whatever server answers, a standby too, whatever conninfo says of that. */
+MUST_USE enum status db_conn_open_any(struct db_conn **out, const char *conninfo, struct err *err);
 void db_conn_close(struct db_conn *conn); /* NULL is welcome */
 typedef struct db_conn db_conn; /* for own(db_conn) */
 OWNER(db_conn, db_conn_close)

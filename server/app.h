@@ -75,6 +75,7 @@ struct app {
 	struct notify *notify;
 	struct receipt_follow *receipts;
 	_Atomic int64_t tls_not_after_s; /* of config.tls_certificates the first to end; 0: none */
+	_Atomic int64_t tls_own_not_after_s; /* of the listeners' own certificate; 0: it has none */
 	_Atomic bool tls_trouble;        /* the listeners' own certificate cannot be renewed */
 	_Atomic bool stopping;
 	int64_t started_ms;

@@ -5,6 +5,7 @@
 
 #include "base/attr.h"
 #include "server/cli/cli.h"
+#include "server/cli/doctor.h"
 #include "server/cli/local.h"
 #include "server/frontend.h"
 #include "server/iotcore/main.h"
@@ -21,6 +22,7 @@ static const struct cli_command LOCAL_COMMANDS[] = {
 	{ "config", "check the configuration and print it, documented", local_config },
 	{ "admin", "recover: a new administrator's token, by access to the database", local_admin },
 	{ "dev", "a whole stack for development: database, CA, server", local_dev },
+	{ "doctor", "what is wrong, or will be, and what to do", local_doctor },
 	{ "health", "ask a server on this machine whether it is ready", local_health },
 	{ "version", "print the version", local_version },
 	{ NULL, NULL, NULL },

@@ -397,6 +397,7 @@ set(struct tls_identity *identity, struct app *app, struct err *err)
 		};
 	TRY(http_set_certificates(app->http, certificates, identity->count, err));
 	identity->applied = true;
+	app->tls_own_not_after_s = identity->own ? identity->not_after_s : 0;
 	return OK;
 }
 

@@ -33,6 +33,7 @@ extern const struct route CRL_BUNDLE_ROUTES[];
 extern const struct route IOT_ROUTES[];
 extern const struct route IOT_WEBHOOK_ROUTES[];
 extern const struct route NOTIFICATION_ROUTES[];
+extern const struct route DOCTOR_ROUTES[];
 extern const struct route OPENAPI_ROUTES[];
 
 /* Who may read what is not secret. */

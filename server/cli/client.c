@@ -201,6 +201,7 @@ client_run(const struct client_setup *setup, const struct client_call *call,
 #endif
 	(void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
 	(void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+	(void)curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, setup->timeout_ms);
 	(void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	(void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, SILENCE_MAX_S);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);

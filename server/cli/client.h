@@ -14,6 +14,7 @@ struct client_setup {
 	const char *url;        /* "https://ca.example.com:8443"; a trailing / is dropped */
 	const char *ca_bundle;  /* PEM file; NULL: the system's */
 	const char *token_file; /* NULL: JITRCA_ADMIN_TOKEN, or none */
+	long timeout_ms;        /* for a whole call; 0: as long as something comes */
 };
 
 struct client_call {

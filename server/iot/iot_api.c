@@ -85,6 +85,7 @@ static const struct {
 	[OP_REPLACE_TOPIC_RULE] = { "ReplaceTopicRule", "PATCH", "/rules/{}", false },
 	[OP_DELETE_TOPIC_RULE] = { "DeleteTopicRule", "DELETE", "/rules/{}", false },
 	[OP_GET_TOPIC_RULE] = { "GetTopicRule", "GET", "/rules/{}", false },
+	[OP_LIST_TOPIC_RULES] = { "ListTopicRules", "GET", "/rules", false },
 	[OP_UPDATE_EVENT_CONFIGURATIONS] = { "UpdateEventConfigurations", "PATCH",
 		"/event-configurations", false },
 };

@@ -316,6 +316,13 @@ MUST_USE enum status iot_delete_topic_rule(struct iot *iot, const char *name, st
  * says. */
 MUST_USE enum status iot_get_topic_rule(struct iot *iot, const char *name, json_t **rule,
 	struct err *err);
+struct iot_rule {
+	char name[IOT_NAME_BYTES];
+	char topic[IOT_TEXT_BYTES]; /* what its SQL selects from; cut */
+	bool disabled;
+};
+MUST_USE enum status iot_list_topic_rules(struct iot *iot, struct iot_cursor *cursor,
+	struct iot_rule *items, size_t max, size_t *count, struct err *err);
 
 /* types: "THING", "CERTIFICATE" …; all are switched on or off. */
 MUST_USE enum status iot_update_event_configurations(struct iot *iot, const char *const *types,

@@ -163,6 +163,26 @@ iot_get_topic_rule(struct iot *iot, const char *name, json_t **rule, struct err 
 	return OK;
 }
 
+static enum status
+read_rule(struct iot *iot, const json_t *item, void *arg, struct err *err)
+{
+	struct iot_rule *out = arg;
+
+	*out = (struct iot_rule){ .disabled = json_is_true(json_object_get(item, "ruleDisabled")) };
+	iot_text_cut(item, "topicPattern", out->topic, sizeof(out->topic));
+	return iot_text(iot, item, "ruleName", out->name, sizeof(out->name), err);
+}
+
+enum status
+iot_list_topic_rules(struct iot *iot, struct iot_cursor *cursor, struct iot_rule *items, size_t max,
+	size_t *count, struct err *err)
+{
+	static const struct iot_list LIST = { PAGING_TOKEN, "rules", read_rule, sizeof(*items) };
+	own_struct(iot_request) request = { .op = OP_LIST_TOPIC_RULES };
+
+	return iot_list(iot, &request, &LIST, cursor, items, max, count, err);
+}
+
 /* ---- events ---- */
 
 enum status

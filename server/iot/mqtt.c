@@ -42,6 +42,7 @@ struct iot_mqtt {
 	size_t heard_count;
 	int64_t backoff_ms;
 	uint64_t wakes;
+	_Atomic int64_t turned_ms; /* monotonic: subscribed by then, and read from; 0: never */
 	pthread_mutex_t lock; /* for state */
 	char state[STATE_BYTES];
 };
@@ -69,6 +70,14 @@ iot_mqtt_state(struct iot_mqtt *mqtt, char *out, size_t size)
 	(void)pthread_mutex_lock(&mqtt->lock);
 	(void)snprintf(out, size, "%s", mqtt->state);
 	(void)pthread_mutex_unlock(&mqtt->lock);
+}
+
+int64_t
+iot_mqtt_silent_ms(struct iot_mqtt *mqtt)
+{
+	int64_t turned_ms = mqtt != NULL ? mqtt->turned_ms : 0;
+
+	return turned_ms == 0 ? -1 : clock_mono_ms(mqtt->site->room->app->clock) - turned_ms;
 }
 
 /* Not the room's wait alone: our own stop ends it too. */
@@ -302,6 +311,8 @@ converse(struct iot_mqtt *mqtt, bool (*refresh)(struct iot_mqtt *mqtt, void *arg
 				set_state(mqtt, mosquitto_strerror(rc));
 			return;
 		}
+		if (mqtt->subscribed)
+			mqtt->turned_ms = clock_mono_ms(clock);
 		if (clock_mono_ms(clock) < refresh_ms)
 			continue;
 		if (!refresh(mqtt, arg))

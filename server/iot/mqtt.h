@@ -8,6 +8,7 @@
 #define SERVER_IOT_MQTT_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -20,5 +21,10 @@ void iot_mqtt_stop(struct iot_mqtt *mqtt);
 void iot_mqtt_free(struct iot_mqtt *mqtt);
 /* For people: "connected", "elsewhere" (another server has it), or what is wrong; "" if there is none. */
 void iot_mqtt_state(struct iot_mqtt *mqtt, char *out, size_t size);
+/*
+ * For how long nobody has listened (while another server does, none is wanted): since the connection's last
+ * turn, which the library lets pass only while the broker answers its pings (every minute). -1: it never did.
+ */
+int64_t iot_mqtt_silent_ms(struct iot_mqtt *mqtt);
 
 #endif

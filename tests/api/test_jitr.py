@@ -198,6 +198,82 @@ def test_iot_core_away_the_outbox_grows_then_drains(loop):
     assert loop.iot_status()["targets"][0]["breaker"] == "closed"
 
 
+# ---- what `jitrca doctor` makes of it ----------------------------------------------------------------
+
+
+def doctor(loop):
+    """{(check, severity): texts} of GET /v1/doctor, of what is about IoT Core."""
+    found = {}
+    for one in loop.boss.get("/v1/doctor").json()["findings"]:
+        if one["check"].startswith("iot"):
+            assert (one["what_to_do"] is None) == (one["severity"] == "ok"), one
+            found.setdefault((one["check"], one["severity"]), []).append(one["finding"])
+    return found
+
+
+def test_the_doctor_finds_all_well(loop):
+    loop.wait_settled()
+    found = doctor(loop)
+    assert {check for check, severity in found if severity == "ok"} >= {
+        "iot_registration", "iot_calls", "iot_quotas", "iot_outbox", "iot_broker"}, found
+    assert found["iot_registration", "ok"] == [f"local: {loop.ca_id} is ACTIVE there, with auto-registration"]
+    assert all("webhook is configured" in text for text in found["iot_rule", "warning"])
+    assert not [one for one in found if one[1] in ("error", "unknown")], found
+
+
+def test_the_doctor_asks_iot_core_itself(loop):
+    ca, = loop.api.list_ca_certificates()["certificates"]
+    loop.api.update_ca_certificate(certificateId=ca["certificateId"], newAutoRegistrationStatus="DISABLE")
+    assert "auto-registration off" in doctor(loop)["iot_registration", "error"][0]
+    loop.api.update_ca_certificate(certificateId=ca["certificateId"], newAutoRegistrationStatus="ENABLE")
+    with loop.stack.db() as connection:
+        cursor = connection.cursor()
+        cursor.execute("UPDATE jitrca.iot_ca SET status = 'INACTIVE'")
+        assert "is INACTIVE: no new device" in doctor(loop)["iot_registration", "error"][0]
+        cursor.execute("UPDATE jitrca.iot_ca SET status = 'ACTIVE'")
+    assert ("iot_registration", "ok") in doctor(loop)
+
+
+def test_the_doctor_finds_the_rule_and_its_destination(loop):
+    loop.api.create_topic_rule(ruleName="doctor", topicRulePayload={
+        "sql": "SELECT * FROM '$aws/events/certificates/registered/+'", "ruleDisabled": True,
+        "actions": [{"http": {"url": "https://127.0.0.1:9/v1/iot/jitr-events"}}]})
+    # Its destination was made with it, and nobody answers there.
+    wait_until(lambda: loop.core.query("SELECT 1 FROM iotcore.topic_rule_destination WHERE NOT confirmation_due"),
+               "the try to confirm it")
+    destination, rule = doctor(loop)["iot_rule", "error"]
+    assert "the destination is not " in destination and "the rule doctor is disabled" in rule
+    loop.api.enable_topic_rule(ruleName="doctor")
+    loop.core.query("UPDATE iotcore.topic_rule_destination SET status = 'ENABLED'")
+    assert len(doctor(loop)["iot_rule", "ok"]) == 2
+    loop.api.delete_topic_rule(ruleName="doctor")
+    loop.core.query("DELETE FROM iotcore.topic_rule_destination")
+
+
+def test_the_doctor_sees_what_waits_too_long(loop):
+    with loop.stack.db() as connection:
+        cursor = connection.cursor()
+        # Nobody leases what is not due yet.
+        cursor.execute("INSERT INTO jitrca.outbox (device_id, cause, priority, created_at, due_at, failed_at) VALUES"
+                       " ('doctor-1', 'revoke', 0, now() - interval '61 seconds', now() + interval '1 hour', NULL),"
+                       " ('doctor-2', 'issue', 1, now() - interval '61 seconds', now() + interval '1 hour', NULL),"
+                       " ('doctor-3', 'issue', 1, now(), now() + interval '1 hour', now())")
+        found = doctor(loop)
+        cursor.execute("DELETE FROM jitrca.outbox WHERE device_id LIKE 'doctor-%'")
+    assert found["iot_outbox", "error"][0].startswith("1 revocations and quarantines wait, the oldest for 6")
+    assert found["iot_outbox", "warning"] == ["1 dead letters wait for somebody"]
+
+
+def test_the_doctor_reads_the_last_comparison(loop):
+    loop.post("/v1/iot/reconcile")
+    wait_until(lambda: all(one["state"] == "done" for one in loop.boss.get("/v1/iot/reconcile").json()["walks"]),
+               "the comparison")
+    assert ("iot_compared", "ok") in doctor(loop)
+    loop.core.query("UPDATE jitrca.iot_walk SET drift = '{\"a\": 2, \"b\": 1}' WHERE kind = 'reconcile'")
+    assert "found 3 differences" in doctor(loop)["iot_compared", "warning"][0]
+    loop.core.query("UPDATE jitrca.iot_walk SET drift = '{}' WHERE kind = 'reconcile'")
+
+
 # ---- the other ways of hearing -----------------------------------------------------------------------
 
 
@@ -308,6 +384,10 @@ def test_a_confirmation_is_answered_for_our_account_alone(deaf):
     # Asked of IoT Core itself, which does not know the token.
     answer = deliver(deaf, good, **confirming)
     assert code(answer).startswith("iot_"), answer.text
+
+
+def test_the_doctor_says_that_nobody_subscribes(deaf):
+    assert "nobody subscribes" in doctor(deaf)["iot_broker", "note"][0]
 
 
 def test_the_sweep_finds_what_nobody_told(deaf):

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "db/audit.h"
 #include "db/conn.h"
+#include "db/doctor.h"
 #include "db/manifest.h"
 #include "db/principal.h"
 #include "db/report.h"
@@ -327,6 +328,54 @@ a_page_of_people_and_work_orders_costs_a_page(void **state)
 	plans_end(&plans, "principals: role", n);
 }
 
+static void
+a_doctor_reads_samples_and_no_table_as_a_whole(void **state)
+{
+	static struct db_doctor_fleet fleet;
+	struct db_doctor_revoked revoked;
+	struct db_doctor_outbox outbox;
+	struct db_doctor_server server;
+	struct plans plans;
+	int64_t now_s = world_now;
+
+	(void)state;
+	sql("INSERT INTO jitrca.outbox (device_id, cause, priority, created_at, due_at, failed_at)"
+	    " SELECT 'out-' || n, 'x', n %% 2, now() - n * interval '1 minute', now(),"
+	    " CASE WHEN n %% 10 = 0 THEN now() END FROM generate_series(1, 100) n");
+	plans_begin(&plans);
+	MUST(db_doctor_outbox(&plans.tx, &outbox, err));
+	plans_end(&plans, "doctor: outbox", (size_t)outbox.dead);
+	assert_int_equal(outbox.waiting[0], 40);
+	assert_int_equal(outbox.waiting[1], 50);
+	assert_int_equal(outbox.waiting[2], 0);
+	assert_int_equal(outbox.dead, 10);
+	assert_in_range(outbox.oldest_s[1], 99 * 60, 99 * 60 + 600);
+
+	plans_begin(&plans);
+	MUST(db_doctor_revoked(&plans.tx, 1, now_s, now_s - DAY, now_s + 90 * DAY, &revoked, err));
+	plans_end(&plans, "doctor: revoked", (size_t)revoked.looked);
+	assert_int_equal(revoked.looked, count("revocation WHERE issuer_id = 1"
+		" AND not_after > to_timestamp(%lld)", (long long)now_s));
+	assert_int_equal(revoked.recent, revoked.looked); /* all of them today */
+	assert_int_equal(revoked.ending, count("revocation WHERE issuer_id = 1 AND not_after >"
+		" to_timestamp(%lld) AND not_after < to_timestamp(%lld)", (long long)now_s,
+		(long long)now_s + 90 * DAY));
+
+	MUST(db_tx_begin(&plans.tx, world_pool, err));
+	MUST(db_doctor_patience(&plans.tx, err));
+	MUST(db_doctor_server(&plans.tx, &server, err));
+	MUST(db_doctor_fleet(&plans.tx, now_s, &fleet, err));
+	db_tx_end(&plans.tx);
+	assert_false(server.standby);
+	assert_in_range(server.now_s, now_s, now_s + 3600);
+	if (fleet.percent >= 100) /* a fleet of this size is read whole: nothing is guessed */
+		assert_int_equal(fleet.sampled, count("certificate WHERE status = 'active' AND"
+			" of_device AND not_after > to_timestamp(%lld)", (long long)now_s));
+	assert_true(fleet.week_count > 10);
+	assert_true(fleet.weeks[0].count >= fleet.weeks[1].count);
+	sql("DELETE FROM jitrca.outbox WHERE device_id LIKE 'out-%%'");
+}
+
 int
 main(void)
 {
@@ -336,6 +385,7 @@ main(void)
 		cmocka_unit_test(a_page_of_a_report_costs_a_page),
 		cmocka_unit_test(counting_what_lives_of_a_ca_costs_what_is_counted),
 		cmocka_unit_test(a_page_of_people_and_work_orders_costs_a_page),
+		cmocka_unit_test(a_doctor_reads_samples_and_no_table_as_a_whole),
 	};
 
 	return cmocka_run_group_tests(tests, fleet_setup, world_teardown);
