@@ -355,7 +355,7 @@ def test_a_station_has_no_business_there(loop):
     issued = Issued(key, answer.json())
     assert not loop.device(issued).try_connect()
     loop.wait_status(issued, "INACTIVE")
-    assert loop.security_events("iot_not_a_device")
+    wait_until(lambda: loop.security_events("iot_not_a_device"), "the event")
 
 
 # -- as anybody types it ------------------------------------------------------------------------------

@@ -179,8 +179,8 @@ def test_a_million_that_live_are_counted_and_no_more(cluster, tmp_path):
         assert boss.issue("seed").status_code == 201
         assert stack.query(MILLION) == [(2000100,)]
         stack.run("init", "--config", stack.config, "--successor", NEW, "--insecure-fast-seal")
-        stack.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: boss.get(f"/v1/cas/{NEW}").status_code == 200, "the successor's key to be loaded")
+        stack.reload()
+        assert boss.get(f"/v1/cas/{NEW}").status_code == 200
         begin = time.monotonic()
         said = boss.post(f"/v1/cas/{OLD}/successor", json={"successor": NEW}).json()
         print("to count a million:", round(time.monotonic() - begin, 2), "s")
@@ -197,8 +197,8 @@ def test_what_was_killed_in_the_middle_is_repeated_in_all_accounts(cluster):
         world = World(cluster, parts)
         boss, stack = world.boss, world.stack
         stack.run("init", "--config", stack.config, "--successor", NEW, "--insecure-fast-seal")
-        stack.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: boss.get(f"/v1/cas/{NEW}").status_code == 200, "the successor's key to be loaded")
+        stack.reload()
+        assert boss.get(f"/v1/cas/{NEW}").status_code == 200
 
         # A registration that reached one account of two, and then is given up: it is taken back there.
         assert boss.post(f"/v1/cas/{OLD}/successor", json={"successor": NEW}).status_code == 201

@@ -280,6 +280,13 @@ class Stack:
         if wait:
             self.wait_ready()
 
+    def reload(self):
+        """SIGHUP, until the old processes have ended and close no link under anybody any more."""
+        before = self.pids()
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not any(alive(before[one]) for one in ("frontend", "signer")), "the old processes' end")
+        self.wait_ready()
+
     def wait_ready(self, deadline_s=DEADLINE_S):
         def ready():
             if self.process.poll() is not None:
