@@ -273,5 +273,6 @@ def test_the_rest_is_as_described(stack, boss):
     boss("POST", "/ocsp", 200, data=asked, headers={"Content-Type": "application/ocsp-request"})
     boss("POST", "/ocsp", 415, "unsupported_media_type", json={})
     boss("GET", "/ocsp/" + base64.urlsafe_b64encode(asked).decode(), 200)
+    boss("GET", "/v1/doctor", 200)
     assert json.loads(boss("GET", "/v1/openapi.json", 200).text)["openapi"].startswith("3.1")
     assert OPERATIONS - WITH_IOT == set(Described.calls) - WITH_IOT, OPERATIONS - set(Described.calls)
