@@ -332,6 +332,9 @@ get_doctor(struct app *app, struct request *request, struct err *err)
 	TRY(doctor_begin(&doctor, err));
 	check_database(&round);
 	doctor_in_tx(&round, "standby", check_server);
+	if (round.database_away)
+		doctor_say(&doctor, DOCTOR_UNKNOWN, "clock", "See the finding on the database first.",
+			"could not be compared: the database does not answer");
 	doctor_in_tx(&round, "migrations", check_migrations);
 	doctor_judge_kernel_clock(&doctor);
 	check_signer(&round);

@@ -230,6 +230,7 @@ check_migrations(struct doctor *doctor, const struct config *config, bool not_wr
 static void
 check_database(struct doctor *doctor, const struct config *config)
 {
+	static const char *const NEED_IT[] = { "clock", "standby", "migrations" };
 	int64_t before_s = clock_wall_s(&CLOCK_SYSTEM);
 	struct db_doctor_server server;
 	struct err err;
@@ -238,9 +239,10 @@ check_database(struct doctor *doctor, const struct config *config)
 		doctor_say(doctor, DOCTOR_ERROR, "database",
 			"See that PostgreSQL runs, that database_url leads to it, and that this "
 			"user may connect.", "%s (%s)", err.text, err.code);
-		doctor_say(doctor, DOCTOR_UNKNOWN, "migrations",
-			"See the finding on the database first.",
-			"could not be checked: the database does not answer");
+		for (size_t i = 0; i < COUNT_OF(NEED_IT); i++)
+			doctor_say(doctor, DOCTOR_UNKNOWN, NEED_IT[i],
+				"See the finding on the database first.",
+				"could not be checked: the database does not answer");
 		return;
 	}
 	doctor_judge_clock(doctor, server.now_s, before_s, clock_wall_s(&CLOCK_SYSTEM));
