@@ -12,6 +12,7 @@ enum {
 	ITEMS_DELETE,
 	RECORDS_DELETE,
 	COUNT_EVENTS,
+	COUNT_NOTIFICATIONS,
 	STATEMENTS,
 };
 
@@ -68,6 +69,11 @@ static const struct db_statement SQL[STATEMENTS] = {
 	[COUNT_EVENTS] = { /* security_event_at */
 		.name = "retention_count_events", .params = 1, .columns = 1, .rows = ROWS_ONE,
 		.sql = "SELECT count(*) FROM jitrca.security_event WHERE at < " SQL_AT_S("$1"),
+	},
+	[COUNT_NOTIFICATIONS] = { /* notification_ended; what a receipt shows goes with the receipt */
+		.name = "retention_count_notifications", .params = 1, .columns = 1, .rows = ROWS_ONE,
+		.sql = "SELECT count(*) FROM jitrca.notification WHERE state <> 'waiting'"
+		       " AND revocation_id IS NULL AND ended_at < " SQL_AT_S("$1"),
 	},
 };
 const struct db_table DB_TABLE_RETENTION = { SQL, COUNT_OF(SQL) };
@@ -156,13 +162,26 @@ db_retention_records(struct db_tx *tx, size_t max, size_t *deleted, struct err *
 	return OK;
 }
 
-enum status
-db_retention_count_events(struct db_tx *tx, int64_t before_s, int64_t *count, struct err *err)
+static enum status
+count_before(struct db_tx *tx, const struct db_statement *statement, int64_t before_s, int64_t *count,
+	struct err *err)
 {
 	own(PGresult) rows = NULL;
 
-	TRY(db_run(tx, &SQL[COUNT_EVENTS], DB_PARAMS(db_int64(before_s)), &rows, err));
+	TRY(db_run(tx, statement, DB_PARAMS(db_int64(before_s)), &rows, err));
 	struct db_row row = db_row(rows, 0);
 	*count = db_row_int64(&row);
 	return db_row_end(&row, err);
+}
+
+enum status
+db_retention_count_events(struct db_tx *tx, int64_t before_s, int64_t *count, struct err *err)
+{
+	return count_before(tx, &SQL[COUNT_EVENTS], before_s, count, err);
+}
+
+enum status
+db_retention_count_notifications(struct db_tx *tx, int64_t before_s, int64_t *count, struct err *err)
+{
+	return count_before(tx, &SQL[COUNT_NOTIFICATIONS], before_s, count, err);
 }

@@ -35,5 +35,7 @@ MUST_USE enum status db_retention_records(struct db_tx *tx, size_t max, size_t *
 /* Security events before that time. */
 MUST_USE enum status db_retention_count_events(struct db_tx *tx, int64_t before_s, int64_t *count,
 	struct err *err);
+MUST_USE enum status db_retention_count_notifications(struct db_tx *tx, int64_t before_s, int64_t *count,
+	struct err *err);
 
 #endif

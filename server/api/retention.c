@@ -83,15 +83,17 @@ add_lanes(json_t *answer, const struct app *app, struct db_tx *tx, int64_t reten
 	return api_set(answer, "audit", give(part), err);
 }
 
+/* What goes row by row, and always has its time. */
 static enum status
-add_events(json_t *answer, const struct app *app, struct db_tx *tx, struct err *err)
+add_rows(json_t *answer, const char *name, const struct app *app, struct db_tx *tx, int64_t retention_s,
+	enum status (*run)(struct db_tx *tx, int64_t before_s, int64_t *count, struct err *err),
+	struct err *err)
 {
-	int64_t retention_s = app->config.event_retention_s;
 	int64_t count;
 
-	TRY(db_retention_count_events(tx, clock_wall_s(app->clock) - retention_s, &count, err));
-	return api_set(answer, "events", json_pack("{s:I, s:I}", "retention_s", (json_int_t)retention_s,
-		"count", (json_int_t)count), err);
+	TRY(run(tx, clock_wall_s(app->clock) - retention_s, &count, err));
+	return api_set(answer, name, json_pack("{s:I, s:I}", "retention_s", (json_int_t)retention_s, "count",
+		(json_int_t)count), err);
 }
 
 static enum status
@@ -123,7 +125,10 @@ preview(struct app *app, struct request *request, struct err *err)
 	TRY(add_months(answer, app, &tx, certificates_s, err));
 	TRY(add_lanes(answer, app, &tx, audit_s, err));
 	TRY(add_receipts(answer, app, &tx, receipts_s, err));
-	TRY(add_events(answer, app, &tx, err));
+	TRY(add_rows(answer, "events", app, &tx, app->config.event_retention_s, db_retention_count_events,
+		err));
+	TRY(add_rows(answer, "notifications", app, &tx, app->config.notification_retention_s,
+		db_retention_count_notifications, err));
 	TRY(db_tx_commit(&tx, err));
 	return request_reply_json(request, 200, give(answer), err);
 }

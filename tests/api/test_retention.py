@@ -60,6 +60,18 @@ def aged(cluster):
         yield it, note
 
 
+OLD_ROWS = """
+INSERT INTO jitrca.security_event (kind, severity, at) VALUES ('old_one', 'low', now() - interval '400 days 1 minute'),
+	('young_one', 'low', now() - interval '399 days 23 hours');
+INSERT INTO jitrca.notification (notification_id, channel, kind, severity, body, state, ended_at, revocation_id) VALUES
+	(repeat('a', 32), 'c', 'k', 'low', '{}', 'sent', now() - interval '30 days 1 minute', NULL),
+	(repeat('b', 32), 'c', 'k', 'low', '{}', 'dead', now() - interval '30 days 1 minute', NULL),
+	(repeat('c', 32), 'c', 'k', 'low', '{}', 'sent', now() - interval '29 days 23 hours', NULL),
+	(repeat('d', 32), 'c', 'k', 'low', '{}', 'waiting', NULL, NULL),
+	(repeat('e', 32), 'c', 'k', 'low', '{}', 'sent', now() - interval '31 days', repeat('0', 32));
+"""
+
+
 def lanes_of(note):
     return {int(lane): int(seq) for lane, seq in re.findall(r"^lane (\d+) (\d+) ", note["note"], re.M)}
 
@@ -73,6 +85,14 @@ def test_nothing_is_dropped_unless_configured_and_the_preview_says_what_would_be
         assert said["receipts"] == {"retention_s": None, "count": 0}
         assert boss.get("/v1/retention?receipts=31d").json()["receipts"] == {"retention_s": 31 * 86400, "count": 2}
         assert boss.get("/v1/retention?receipts=41d").json()["receipts"]["count"] == 0
+        assert said["events"] == {"retention_s": 400 * 86400, "count": 0}
+        assert said["notifications"] == {"retention_s": 30 * 86400, "count": 0}
+        # Housekeeping lets these go by itself, so they are looked at under its lock.
+        with own.db() as held:
+            held.cursor().execute("SELECT pg_advisory_lock(1785, 2)")
+            held.cursor().execute(OLD_ROWS)
+            said = boss.get("/v1/retention").json()
+            assert (said["events"]["count"], said["notifications"]["count"]) == (1, 2)
         said = boss.get("/v1/retention?certificates=31d&audit=31d").json()
         assert said["certificates"]["months"] == [{"month": "2024-01", "certificates": 1}]
         wanted = [{"lane": lane, "from_seq": 1, "through_seq": seq} for lane, seq in sorted(lanes_of(note).items())]
@@ -117,6 +137,10 @@ def test_what_is_configured_is_dropped_and_the_rest_holds(aged, tmp_path):
     wait_until(lambda: own.query("SELECT count(*) FROM jitrca.bulk_revocation") == [(1,)], "the receipts' end")
     assert own.query("SELECT count(*) FROM jitrca.revocation_target") == [(1,)]
     assert own.query("SELECT count(DISTINCT revocation_id) FROM jitrca.revocation_list") == [(1,)]
+    wait_until(lambda: own.query("SELECT kind FROM jitrca.security_event WHERE kind IN ('old_one', 'young_one')")
+               == [("young_one",)], "the old event's end")
+    wait_until(lambda: [key for key, in own.query("SELECT left(notification_id, 1) FROM jitrca.notification ORDER BY 1")]
+               == ["c", "d", "e"], "the old notifications' end")
     with client.admin(own) as boss:
         assert len(boss.get("/v1/revocations").json()["revocations"]) == 1
         gone = [item["object"] for record in boss.get("/v1/audit?action=retention.drop&items=true").json()["records"]

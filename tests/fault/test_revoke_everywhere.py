@@ -27,7 +27,10 @@ def p99(values):
 def check_lists(loop, receipt, serials):
     """Every list that it names is served, is the one, and holds what it has to."""
     shown = set()
-    for claim in receipt["targets"]["crl"]["lists"] + receipt["targets"]["full"]["lists"]:
+    claims = receipt["targets"]["crl"]["lists"] + receipt["targets"]["full"]["lists"]
+    shards = {f"{serial >> 112 & 0xff:02x}" for serial in serials}
+    assert {claim["list"] for claim in claims} == shards | {"delta", "full"}
+    for claim in claims:
         name = f"{claim['ca']}.crl" if claim["list"] == "full" else f"{claim['ca']}/{claim['list']}.crl"
         served = requests.get(f"{loop.stack.http_url}/crl/{name}", timeout=10).content
         crl = x509.load_der_x509_crl(served)
