@@ -121,7 +121,7 @@ check_headers(struct request *request, const char *version, struct err *err)
 
 /* How long the body is (RFC 9112 6); errors here leave it open where the next request begins. */
 static enum status
-check_framing(struct request *request, struct err *err)
+check_framing(struct request *request, const char *version, struct err *err)
 {
 	const char *length = request_header(request, "Content-Length");
 	const char *coding = request_header(request, "Transfer-Encoding");
@@ -129,9 +129,11 @@ check_framing(struct request *request, struct err *err)
 	if (coding != NULL && length != NULL)
 		return err_set(err, ERR_ARGUMENT, "length_ambiguous",
 			"Content-Length and Transfer-Encoding: one of them wanted (RFC 9112 6.3)");
-	if (coding != NULL && strcasecmp(coding, "chunked") != 0)
+	/* RFC 9112 6.1: who stands between and speaks HTTP/1.0 takes it for another length. */
+	if (coding != NULL &&
+	    (strcasecmp(coding, "chunked") != 0 || strcmp(version, "HTTP/1.1") != 0))
 		return err_set(err, ERR_ARGUMENT, "transfer_encoding_unsupported",
-			"Transfer-Encoding: chunked wanted");
+			"Transfer-Encoding: chunked wanted, in HTTP/1.1");
 	if (coding != NULL) {
 		request->has_body = true;
 		request->body_expected = UINT64_MAX;
@@ -409,7 +411,7 @@ static enum status
 read_head(struct request *request, const char *version, char allow[ALLOW_BYTES], bool *framing_lost,
 	struct err *err)
 {
-	enum status status = check_framing(request, err);
+	enum status status = check_framing(request, version, err);
 
 	*framing_lost = status != OK;
 	if (status == OK) {

@@ -234,6 +234,8 @@ def test_headers_are_bounded_and_unambiguous(directory):
             (post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "length_ambiguous"),
             (post + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "transfer_encoding_unsupported"),
             (post + b"Transfer-Encoding: identity\r\n\r\n", 400, "transfer_encoding_unsupported"),
+            (post.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n", 400,
+             "transfer_encoding_unsupported"),
             (post + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "header_repeated"),
             (post + b"Content-Length : 5\r\n\r\nhello", 400, "header_malformed"),
             (get + b"X: a\x01b\r\n\r\n", 400, "header_malformed"),
