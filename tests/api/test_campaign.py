@@ -185,9 +185,9 @@ def test_a_canary_waits_for_its_soak_and_its_confirmations(fleet):
         crowd(devices)
         it = wait_until(lambda: (c := show(boss, campaign))["progress"]["confirmed"] == 2 and c, "confirmed")
         assert it["waits_for"] == "canary" and it["state"] == "running" and it["asked"] == 2
-        fleet.query("UPDATE jitrca.campaign SET wave_at = wave_at - interval '999 seconds' WHERE campaign_id = %s"
+        fleet.query("UPDATE jitrca.campaign SET wave_at = wave_at - interval '940 seconds' WHERE campaign_id = %s"
                     " RETURNING 1", campaign["campaign_id"])
-        # Another, begun later, is over: a round has looked at this one, which has a second to wait.
+        # Another, begun later, is over: a round has looked at this one, which has a minute to wait.
         other = begin(boss, selector={"attributes": {"site": "nowhere"}})
         assert wait_state(boss, other, "aborted")["why"] == "campaign_empty"
         assert show(boss, campaign)["asked"] == 2

@@ -38,6 +38,7 @@ AT_ONCE, SLOTS = 4, 16
 
 # A client cannot bring these about; other tests do, or nobody can.
 NOT_BY_A_CLIENT = {
+    "iot_target_elsewhere": "wants a server beside ours that has another target; tests/api/test_jitr.py",
     "server_busy": "wants thousands of requests at once; the gate's own tests (http_live.py)",
     "server_stopping": "only while the server stops; tests/fault/test_processes.py",
     "not_ready": "only /readyz, while something is away; tests/fault",
@@ -74,7 +75,8 @@ NOT_BY_A_CLIENT = {
                      "succession_no_key", "succession_subject", "succession_key", "succession_ends_earlier",
                      "succession_ca_missing", "succession_order", "succession_changed", "succession_not_registered",
                      "succession_lists_missing", "succession_campaign", "succession_unseen", "succession_live",
-                     "issuing_ca_missing"), "wants two CAs; tests/e2e/test_succession.py"),
+                     "succession_key_missing", "succession_uncounted", "issuing_ca_missing"),
+                    "wants two CAs; tests/e2e/test_succession.py, test_succession_targets.py"),
     "receipt_followers_full": "wants more followers than there is room for; tests/api/test_receipt_follow.py",
     **dict.fromkeys(("report_under_way", "report_failed"), "made in a moment; tests/api/test_report.py"),
     "commit_unknown": "the link to PostgreSQL breaks within COMMIT; tests/fault/test_kill.py",

@@ -190,6 +190,7 @@ def test_a_million_that_live_are_counted_and_no_more(cluster, tmp_path):
         assert "1000000" in answer.json()["detail"]
 
 
+@pytest.mark.long  # two IoT Cores, killed and started again; test_succession.py is the plain way
 def test_what_was_killed_in_the_middle_is_repeated_in_all_accounts(cluster):
     if "hooks" not in str(BIN) and not os.environ.get("JITRCA_TEST_HOOKS"):
         pytest.skip("needs a build with TEST_HOOKS=1: JITRCA_TEST_BIN names none")
