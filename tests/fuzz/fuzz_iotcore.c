@@ -116,13 +116,14 @@ signature(char *text)
 	struct request *request = mem_zalloc(sizeof(*request));
 	const struct core_user *user = NULL;
 	struct err err = { .status = OK };
+	bool known = strstr(text, SECRET) != NULL; /* who says it may hear it again */
 
 	assert(request != NULL);
 	if (read_request(request, text)) {
 		enum status status = core_verify(&user, request, &core, users_made(), &err);
 
 		assert(status != OK || strcmp(user->access_key, ACCESS_KEY) == 0);
-		assert(status == OK || (err.code[0] != '\0' && strstr(err.text, SECRET) == NULL));
+		assert(status == OK || (err.code[0] != '\0' && (known || strstr(err.text, SECRET) == NULL)));
 	}
 	buf_free(&request->body);
 	while (request->chunks != NULL) {
