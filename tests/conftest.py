@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from harness.stack import Cluster, Stack  # noqa: E402
+from harness.stack import BIN, Cluster, Stack  # noqa: E402
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
 # A test that hangs fails, and the others still run.
@@ -57,6 +57,13 @@ def stack(cluster):
     """A running jitrca with fast profiles, for the tests of one module."""
     with Stack(cluster) as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def hooks():
+    """For tests of named points: a released program has none, and cannot be made to die there."""
+    if "hooks" not in str(BIN) and not os.environ.get("JITRCA_TEST_HOOKS"):
+        pytest.skip("needs a build with TEST_HOOKS=1: JITRCA_TEST_BIN names none")
 
 
 @pytest.fixture(scope="session")

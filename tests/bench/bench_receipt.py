@@ -91,16 +91,6 @@ def one_by_one(loop, hook, count):
     return {target: quantiles(seconds) for target, seconds in took.items()}
 
 
-def lines_of(boss, path):
-    cursor = {}
-    while True:
-        page = boss.get(f"{path}/certificates", params={"limit": 1000, **cursor}).json()
-        yield from page["certificates"]
-        if not page["next_cursor"]:
-            return
-        cursor = {"cursor": page["next_cursor"]}
-
-
 def all_at_once(loop, count):
     """By selector: from each certificate's own revocation to its list and to its change in IoT Core, and the whole."""
     loop.issue("bystander")  # what means the whole fleet wants a word
@@ -122,7 +112,7 @@ def all_at_once(loop, count):
     in_iot = [at - done[one] for one, at in changed if one in done]
     assert len(in_iot) == count
     return {"seconds": round(whole, 2), "CRL shard": quantiles([line["crl"]["after_ms"] / 1000 for line in
-                                                                lines_of(loop.boss, path)]), "IoT Core": quantiles(in_iot)}
+                                                                client.certificates_of(loop.boss, path)]), "IoT Core": quantiles(in_iot)}
 
 
 def bench_receipt(bench):

@@ -15,7 +15,7 @@ import requests
 from harness import client, iotcore
 from harness.client import code, csr_pem, new_key
 from harness.described import Described
-from harness.stack import BIN, Stack, wait_until
+from harness.stack import Stack, wait_until
 
 OLD, NEW = "issuing-1", "issuing-2"
 PLACES = {"north": ("111111111111", "eu-north-1"), "south": ("222222222222", "eu-south-1")}
@@ -191,9 +191,7 @@ def test_a_million_that_live_are_counted_and_no_more(cluster, tmp_path):
 
 
 @pytest.mark.long  # two IoT Cores, killed and started again; test_succession.py is the plain way
-def test_what_was_killed_in_the_middle_is_repeated_in_all_accounts(cluster):
-    if "hooks" not in str(BIN) and not os.environ.get("JITRCA_TEST_HOOKS"):
-        pytest.skip("needs a build with TEST_HOOKS=1: JITRCA_TEST_BIN names none")
+def test_what_was_killed_in_the_middle_is_repeated_in_all_accounts(cluster, hooks):
     with contextlib.ExitStack() as parts:
         world = World(cluster, parts)
         boss, stack = world.boss, world.stack

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from harness.load import Load, check
-from harness.stack import BIN, Stack, alive, wait_until
+from harness.stack import Stack, alive, wait_until
 from harness.walk import orphans_on_crl
 
 LONG = bool(os.environ.get("JITRCA_TEST_LONG"))
@@ -72,10 +72,8 @@ def test_kill_9_at_random_loses_nothing_and_makes_nothing_twice(cluster, servers
 
 
 @pytest.fixture(name="crashing", scope="module")
-def crashing_stack(cluster):
+def crashing_stack(cluster, hooks):
     """One stack for all named points: what one crash left behind must not disturb the next."""
-    if "hooks" not in str(BIN) and not os.environ.get("JITRCA_TEST_HOOKS"):
-        pytest.skip("needs a build with TEST_HOOKS=1: JITRCA_TEST_BIN names none")
     with Stack(cluster) as it:
         yield it
 

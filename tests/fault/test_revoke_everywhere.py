@@ -10,7 +10,7 @@ import statistics
 import requests
 from cryptography import x509
 
-from harness import ocsp
+from harness import client, ocsp
 from harness.loop import TARGET, Loop
 from harness.stack import wait_until
 
@@ -67,16 +67,6 @@ def check_listeners(loop, devices):
             assert answer.status_code == 401 and answer.json()["code"] == "certificate_revoked"
 
 
-def pages(boss, path):
-    cursor = {}
-    while True:
-        page = boss.get(f"{path}/certificates", params={"limit": 1000, **cursor}).json()
-        yield from page["certificates"]
-        if not page["next_cursor"]:
-            return
-        cursor = {"cursor": page["next_cursor"]}
-
-
 def iot_after(loop, revoked_at):
     """Seconds from each certificate's own revocation, as its receipt has it, to its change in IoT Core."""
     rows = loop.broker.sql("SELECT certificate_id, extract(epoch FROM modified_at)::float8 FROM iotcore.certificate")
@@ -122,7 +112,7 @@ def test_what_a_receipt_claims_of_thousands_is_so_everywhere(cluster):
         check_ocsp(loop, devices)
         check_iot_core(loop, devices)
         check_listeners(loop, devices)
-        lines = list(pages(boss, path))
+        lines = list(client.certificates_of(boss, path))
         assert {line["certificate_id"] for line in lines} == {one.id for one in devices} and len(lines) == FLEET
         assert {line["outcome"] for line in lines} == {"revoked"}
         assert all(line["crl"]["state"] == "done" and line["crl"]["after_ms"] >= 0 for line in lines)

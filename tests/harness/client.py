@@ -116,6 +116,17 @@ def add_manifest(boss, manifest_id, station_id, device_ids, profile="device", qu
     assert answer.status_code == 200, answer.text
 
 
+def certificates_of(boss, path):
+    """Each certificate of the revocation at path, page by page."""
+    cursor = {}
+    while True:
+        page = boss.get(f"{path}/certificates", params={"limit": 1000, **cursor}).json()
+        yield from page["certificates"]
+        if not page["next_cursor"]:
+            return
+        cursor = {"cursor": page["next_cursor"]}
+
+
 def code(answer):
     """The stable code of a problem+json answer."""
     assert answer.headers["Content-Type"].startswith("application/problem+json"), answer.text
